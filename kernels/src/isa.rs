@@ -1,0 +1,155 @@
+//! The instruction-set levels, their detection, and the one dispatch point.
+
+use crate::simd::Simd;
+
+/// A computation written once over a [`Simd`] token.
+///
+/// `run` and everything it calls on the hot path must be `#[inline(always)]`: the body is
+/// compiled inside the `#[target_feature]` entry of each level, and only inlined code gets that
+/// level's instructions.
+pub trait Kernel {
+    /// What the computation returns.
+    type Out;
+    /// The body.
+    fn run<S: Simd>(self, s: S) -> Self::Out;
+}
+
+macro_rules! isas {
+    ($(
+        $(#[$doc:meta])*
+        $variant:ident = $name:literal, $arch:tt, $detect:ident, $token:path, [$($feature:tt),*];
+    )*) => {
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        enum Level {
+            /// The baseline of the target: no feature beyond what the compiler assumes.
+            Portable,
+            $(#[cfg(target_arch = $arch)] $(#[$doc])* $variant,)*
+        }
+
+        /// Every level this build knows, oldest first, with its detection.
+        const LEVELS: &[(Level, &str, fn() -> bool)] = &[
+            (Level::Portable, "portable", || true),
+            $(#[cfg(target_arch = $arch)]
+              (Level::$variant, $name, || true $(&& std::arch::$detect!($feature))*),)*
+        ];
+
+        impl Isa {
+            /// Runs `kernel` compiled for this level.
+            #[inline]
+            pub fn run<K: Kernel>(self, kernel: K) -> K::Out {
+                $(
+                    #[cfg(target_arch = $arch)]
+                    #[inline]
+                    $(#[target_feature(enable = $feature)])*
+                    fn $variant<K: Kernel>(kernel: K) -> K::Out {
+                        // SAFETY: this function's own target features are the token's.
+                        kernel.run(unsafe { <$token>::new_unchecked() })
+                    }
+                )*
+                match self.0 {
+                    Level::Portable => kernel.run(crate::arch::portable::Portable),
+                    $(
+                        #[cfg(target_arch = $arch)]
+                        // SAFETY: an `Isa` of this level exists only where detection found it.
+                        Level::$variant => unsafe { $variant(kernel) },
+                    )*
+                }
+            }
+        }
+    };
+}
+
+isas! {
+    /// AVX2 with FMA and F16C (2013 on).
+    Avx2 = "avx2", "x86_64", is_x86_feature_detected, crate::arch::x86_avx2::Avx2,
+        ["avx2", "fma", "f16c"];
+    /// AVX-512 F, BW, DQ, VL.
+    Avx512 = "avx512", "x86_64", is_x86_feature_detected, crate::arch::x86_avx512::Avx512,
+        ["avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl"];
+    /// AVX-512 with VNNI and BF16 (Cooper Lake, Zen 4 on).
+    Avx512Bf16 = "avx512_bf16", "x86_64", is_x86_feature_detected,
+        crate::arch::x86_avx512_bf16::Avx512Bf16,
+        ["avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni",
+         "avx512bf16"];
+    /// Armv8-A Advanced SIMD.
+    Neon = "neon", "aarch64", is_aarch64_feature_detected, crate::arch::arm_neon::Neon, ["neon"];
+}
+
+/// An instruction-set level that this machine was seen to have.
+///
+/// Only detection makes one, so running a kernel on it is safe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Isa(Level);
+
+/// Why a named level cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum IsaError {
+    /// No level of that name in this build.
+    Unknown(String),
+    /// The level exists but this processor lacks it.
+    Missing(&'static str),
+}
+
+impl std::fmt::Display for IsaError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let known = || LEVELS.iter().map(|l| l.1).collect::<Vec<_>>().join(", ");
+        match self {
+            Self::Unknown(name) => {
+                write!(f, "unknown instruction set `{name}`; this build knows {}", known())
+            }
+            Self::Missing(name) => write!(f, "this processor has no `{name}`"),
+        }
+    }
+}
+
+impl std::error::Error for IsaError {}
+
+impl Isa {
+    /// The baseline every machine has.
+    pub const PORTABLE: Self = Self(Level::Portable);
+
+    /// Every level this machine has, oldest first.
+    pub fn available() -> impl DoubleEndedIterator<Item = Self> {
+        LEVELS.iter().filter(|(_, _, has)| has()).map(|&(level, _, _)| Self(level))
+    }
+
+    /// Every level name this build knows, oldest first, present or not.
+    pub fn known() -> impl Iterator<Item = &'static str> {
+        LEVELS.iter().map(|&(_, name, _)| name)
+    }
+
+    /// The newest level this machine has.
+    #[must_use]
+    pub fn best() -> Self {
+        Self::available().next_back().unwrap_or(Self::PORTABLE)
+    }
+
+    /// The level called `name`.
+    ///
+    /// # Errors
+    /// [`IsaError`] where the name is unknown or the processor lacks the level.
+    pub fn from_name(name: &str) -> Result<Self, IsaError> {
+        let &(level, name, has) = LEVELS
+            .iter()
+            .find(|l| l.1 == name)
+            .ok_or_else(|| IsaError::Unknown(name.to_owned()))?;
+        if has() { Ok(Self(level)) } else { Err(IsaError::Missing(name)) }
+    }
+
+    /// The level named by `TENON_ISA`, or the best one where the variable is unset or empty.
+    ///
+    /// # Errors
+    /// [`IsaError`] as for [`Isa::from_name`].
+    pub fn from_env() -> Result<Self, IsaError> {
+        match std::env::var("TENON_ISA") {
+            Ok(name) if !name.is_empty() => Self::from_name(&name),
+            _ => Ok(Self::best()),
+        }
+    }
+
+    /// The name that `TENON_ISA` takes.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        LEVELS.iter().find(|l| l.0 == self.0).map_or("portable", |l| l.1)
+    }
+}

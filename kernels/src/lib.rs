@@ -1,0 +1,39 @@
+//! Tenon's compute kernels.
+//!
+//! A kernel is a pure function on memory that its caller owns: it allocates nothing, starts no
+//! thread, and knows no tensor, graph or global. Its body is written once over a [`simd::Simd`]
+//! token; [`isa::Isa::run`] compiles that body for every instruction set and picks one at run
+//! time. Every kernel has a scalar reference and a stated tolerance beside it.
+//!
+//! | family | what it computes |
+//! |---|---|
+//! | [`unary`] | `y[i] = f(x[i])` |
+//! | [`binary`] | `z[i] = f(x[i], y[i])` with broadcasting, select |
+//! | [`reduce`] | sums, means and maxima along axes, norms |
+//! | [`row`] | softmax, normalisation, rope, cross-entropy, forward and backward |
+//! | [`gemm`] | the three matrix products of training, from any weight format |
+//! | [`index`] | gather rows and its scatter-add |
+//! | [`movement`] | strided copy: transpose, slice, concat, pad, broadcast; casts |
+//! | [`conv`] | convolution and pooling, forward and backward |
+//! | [`attention`] | tiled attention, forward and backward |
+//! | [`update`] | optimizer steps in one pass over memory |
+//! | [`quant`] | block formats, encode and decode |
+//! | [`random`] | the counter-based generator (Philox) |
+
+pub mod arch;
+pub mod attention;
+pub mod binary;
+pub mod conv;
+pub mod gemm;
+pub mod index;
+pub mod isa;
+pub mod movement;
+pub mod quant;
+pub mod random;
+pub mod reduce;
+pub mod row;
+pub mod simd;
+pub mod unary;
+pub mod update;
+
+pub use isa::Isa;

@@ -1,0 +1,131 @@
+//! The vector abstraction that every kernel body is written over.
+
+mod math;
+
+/// A token that proves an instruction set is present, with the vector operations it offers.
+///
+/// `F` is a vector of [`Simd::LANES`] f32. Every method is `#[inline(always)]` and compiles to one or
+/// a few instructions; a body over `S: Simd` therefore serves all levels. Reductions across lanes
+/// use a fixed tree, so the same level gives the same bits.
+pub trait Simd: Copy + Send + Sync + 'static {
+    /// A vector of `LANES` f32.
+    type F: Copy;
+    /// One truth value per lane.
+    type M: Copy;
+    /// f32 lanes in a vector.
+    const LANES: usize;
+    /// Rows of the f32 register tile of gemm.
+    const GEMM_MR: usize;
+    /// Vectors across the f32 register tile of gemm (its columns are `GEMM_NV * LANES`).
+    const GEMM_NV: usize;
+
+    /// All lanes `x`.
+    fn splat(self, x: f32) -> Self::F;
+    /// Reads `LANES` f32.
+    ///
+    /// # Safety
+    /// `p` must be valid for reading `LANES` f32; it need not be aligned beyond f32.
+    unsafe fn load(self, p: *const f32) -> Self::F;
+    /// Reads the first `n < LANES` f32, zero in the other lanes.
+    ///
+    /// # Safety
+    /// `p` must be valid for reading `n` f32.
+    unsafe fn load_n(self, p: *const f32, n: usize) -> Self::F;
+    /// Writes `LANES` f32.
+    ///
+    /// # Safety
+    /// `p` must be valid for writing `LANES` f32.
+    unsafe fn store(self, p: *mut f32, v: Self::F);
+    /// Writes the first `n < LANES` lanes.
+    ///
+    /// # Safety
+    /// `p` must be valid for writing `n` f32.
+    unsafe fn store_n(self, p: *mut f32, v: Self::F, n: usize);
+    /// Widens `LANES` IEEE half floats (as bits).
+    ///
+    /// # Safety
+    /// `p` must be valid for reading `LANES` u16.
+    unsafe fn load_f16(self, p: *const u16) -> Self::F;
+    /// Widens `LANES` bfloat16 (as bits).
+    ///
+    /// # Safety
+    /// `p` must be valid for reading `LANES` u16.
+    unsafe fn load_bf16(self, p: *const u16) -> Self::F;
+    /// Widens `LANES` signed bytes to f32.
+    ///
+    /// # Safety
+    /// `p` must be valid for reading `LANES` i8.
+    unsafe fn load_i8(self, p: *const i8) -> Self::F;
+    /// Widens `LANES` unsigned bytes to f32.
+    ///
+    /// # Safety
+    /// `p` must be valid for reading `LANES` u8.
+    unsafe fn load_u8(self, p: *const u8) -> Self::F;
+    /// Widens the low nibbles of `LANES` bytes to f32 in 0..=15.
+    ///
+    /// # Safety
+    /// `p` must be valid for reading `LANES` u8.
+    unsafe fn load_low_nibbles(self, p: *const u8) -> Self::F;
+    /// Widens the high nibbles of `LANES` bytes to f32 in 0..=15.
+    ///
+    /// # Safety
+    /// `p` must be valid for reading `LANES` u8.
+    unsafe fn load_high_nibbles(self, p: *const u8) -> Self::F;
+
+    /// `a + b`.
+    fn add(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `a - b`.
+    fn sub(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `a * b`.
+    fn mul(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `a / b`, correctly rounded.
+    fn div(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `a * b + c`; one rounding where the level has FMA, two on a level without.
+    fn fma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
+    /// Square root, correctly rounded.
+    fn sqrt(self, a: Self::F) -> Self::F;
+    /// The lesser; `b` where either is NaN.
+    fn min(self, a: Self::F, b: Self::F) -> Self::F;
+    /// The greater; `b` where either is NaN.
+    fn max(self, a: Self::F, b: Self::F) -> Self::F;
+    /// The nearest integer, ties to even; exact for |a| < 2^22, unspecified beyond 2^31.
+    fn round(self, a: Self::F) -> Self::F;
+    /// Bitwise and.
+    fn and(self, a: Self::F, b: Self::F) -> Self::F;
+    /// Bitwise or.
+    fn or(self, a: Self::F, b: Self::F) -> Self::F;
+    /// Bitwise exclusive or.
+    fn xor(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `a < b` per lane; false for NaN.
+    fn lt(self, a: Self::F, b: Self::F) -> Self::M;
+    /// `a <= b` per lane; false for NaN.
+    fn le(self, a: Self::F, b: Self::F) -> Self::M;
+    /// `a == b` per lane; false for NaN.
+    fn eq(self, a: Self::F, b: Self::F) -> Self::M;
+    /// `a` where the mask holds, else `b`.
+    fn select(self, m: Self::M, a: Self::F, b: Self::F) -> Self::F;
+    /// `2^n` for integer-valued `n` in -126..=127.
+    fn exp2i(self, n: Self::F) -> Self::F;
+    /// Splits a positive normal `a` into `m * 2^e` with `m` in [0.5, 1), as `(m, e)`.
+    fn frexp(self, a: Self::F) -> (Self::F, Self::F);
+    /// Sum of all lanes by a fixed tree.
+    fn sum(self, a: Self::F) -> f32;
+    /// Greatest lane.
+    fn max_lane(self, a: Self::F) -> f32;
+
+    /// Zero.
+    #[inline(always)]
+    fn zero(self) -> Self::F {
+        self.splat(0.0)
+    }
+    /// `-a`.
+    #[inline(always)]
+    fn neg(self, a: Self::F) -> Self::F {
+        self.xor(a, self.splat(-0.0))
+    }
+    /// `|a|`.
+    #[inline(always)]
+    fn abs(self, a: Self::F) -> Self::F {
+        self.and(a, self.splat(f32::from_bits(0x7fff_ffff)))
+    }
+}
