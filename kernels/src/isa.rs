@@ -40,6 +40,7 @@ macro_rules! isas {
                 $(
                     #[cfg(target_arch = $arch)]
                     #[inline]
+                    #[allow(non_snake_case, reason = "one function a level, named after it")]
                     $(#[target_feature(enable = $feature)])*
                     fn $variant<K: Kernel>(kernel: K) -> K::Out {
                         // SAFETY: this function's own target features are the token's.

@@ -1,6 +1,8 @@
 //! The vector abstraction that every kernel body is written over.
 
-mod math;
+pub mod math;
+#[cfg(test)]
+mod tests;
 
 /// A token that proves an instruction set is present, with the vector operations it offers.
 ///
@@ -71,6 +73,16 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// # Safety
     /// `p` must be valid for reading `LANES` u8.
     unsafe fn load_high_nibbles(self, p: *const u8) -> Self::F;
+    /// Writes `LANES` IEEE half floats (as bits), rounded to nearest even.
+    ///
+    /// # Safety
+    /// `p` must be valid for writing `LANES` u16.
+    unsafe fn store_f16(self, p: *mut u16, v: Self::F);
+    /// Writes `LANES` bfloat16 (as bits), rounded to nearest even; NaN stays NaN.
+    ///
+    /// # Safety
+    /// `p` must be valid for writing `LANES` u16.
+    unsafe fn store_bf16(self, p: *mut u16, v: Self::F);
 
     /// `a + b`.
     fn add(self, a: Self::F, b: Self::F) -> Self::F;
@@ -88,7 +100,7 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn min(self, a: Self::F, b: Self::F) -> Self::F;
     /// The greater; `b` where either is NaN.
     fn max(self, a: Self::F, b: Self::F) -> Self::F;
-    /// The nearest integer, ties to even; exact for |a| < 2^22, unspecified beyond 2^31.
+    /// The nearest integer, ties to even; unspecified for |a| >= 2^22.
     fn round(self, a: Self::F) -> Self::F;
     /// Bitwise and.
     fn and(self, a: Self::F, b: Self::F) -> Self::F;
@@ -110,8 +122,17 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn frexp(self, a: Self::F) -> (Self::F, Self::F);
     /// Sum of all lanes by a fixed tree.
     fn sum(self, a: Self::F) -> f32;
-    /// Greatest lane.
+    /// Greatest lane; unspecified where a lane is NaN.
     fn max_lane(self, a: Self::F) -> f32;
+
+    /// `a * 2^n`, rounded once, for normal or zero `a` and integer-valued `n` in -252..=254.
+    #[inline(always)]
+    fn ldexp(self, a: Self::F, n: Self::F) -> Self::F {
+        // Two factors, because 2^n alone leaves the range of f32 where the product need not.
+        let half = self.round(self.mul(n, self.splat(0.5)));
+        let a = self.mul(a, self.exp2i(half));
+        self.mul(a, self.exp2i(self.sub(n, half)))
+    }
 
     /// Zero.
     #[inline(always)]

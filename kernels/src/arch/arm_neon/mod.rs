@@ -1,0 +1,144 @@
+//! Armv8-A Advanced SIMD.
+
+use std::arch::aarch64::*;
+
+use crate::simd::Simd;
+
+/// Proof that Advanced SIMD is present.
+#[derive(Clone, Copy, Debug)]
+pub struct Neon(());
+
+impl Neon {
+    /// The token.
+    ///
+    /// # Safety
+    /// The processor must have Advanced SIMD.
+    #[inline(always)]
+    pub const unsafe fn new_unchecked() -> Self {
+        Self(())
+    }
+}
+
+const LANES: usize = 4;
+
+/// Four bytes from anywhere, in the low half of a vector.
+///
+/// # Safety
+/// `p` must be valid for reading four bytes.
+#[inline]
+#[target_feature(enable = "neon")]
+unsafe fn load_bytes(p: *const u8) -> uint8x8_t {
+    // SAFETY: the caller's contract.
+    vcreate_u8(u64::from(unsafe { p.cast::<u32>().read_unaligned() }))
+}
+
+/// The first four bytes as floats.
+#[inline]
+#[target_feature(enable = "neon")]
+fn widen_u8(bytes: uint8x8_t) -> float32x4_t {
+    vcvtq_f32_u32(vmovl_u16(vget_low_u16(vmovl_u8(bytes))))
+}
+
+/// A bfloat16 for each lane, rounded to nearest even.
+#[inline]
+#[target_feature(enable = "neon")]
+fn bf16_bits(v: float32x4_t) -> uint16x4_t {
+    let bits = vreinterpretq_u32_f32(v);
+    let odd = vandq_u32(vshrq_n_u32::<16>(bits), vdupq_n_u32(1));
+    let even = vaddq_u32(bits, vaddq_u32(odd, vdupq_n_u32(0x7fff)));
+    let quiet = vorrq_u32(bits, vdupq_n_u32(0x40_0000));
+    vshrn_n_u32::<16>(vbslq_u32(vceqq_f32(v, v), even, quiet))
+}
+
+impl Simd for Neon {
+    type F = float32x4_t;
+    type M = uint32x4_t;
+    const LANES: usize = LANES;
+    // 24 accumulators, 3 columns and 2 quads of broadcasts of the 32 registers.
+    const GEMM_MR: usize = 8;
+    const GEMM_NV: usize = 3;
+
+    token_methods! {
+        fn splat(self, x: f32) -> float32x4_t { vdupq_n_f32(x) }
+        unsafe fn load(self, p: *const f32) -> float32x4_t { vld1q_f32(p) }
+        unsafe fn load_n(self, p: *const f32, n: usize) -> float32x4_t {
+            let mut lanes = [0.0; LANES];
+            p.copy_to_nonoverlapping(lanes.as_mut_ptr(), n);
+            vld1q_f32(lanes.as_ptr())
+        }
+        unsafe fn store(self, p: *mut f32, v: float32x4_t) { vst1q_f32(p, v); }
+        unsafe fn store_n(self, p: *mut f32, v: float32x4_t, n: usize) {
+            let mut lanes = [0.0; LANES];
+            vst1q_f32(lanes.as_mut_ptr(), v);
+            lanes.as_ptr().copy_to_nonoverlapping(p, n);
+        }
+        unsafe fn load_f16(self, p: *const u16) -> float32x4_t {
+            vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)))
+        }
+        unsafe fn load_bf16(self, p: *const u16) -> float32x4_t {
+            vreinterpretq_f32_u32(vshll_n_u16::<16>(vld1_u16(p)))
+        }
+        unsafe fn load_i8(self, p: *const i8) -> float32x4_t {
+            let bytes = vreinterpret_s8_u8(load_bytes(p.cast()));
+            vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(bytes))))
+        }
+        unsafe fn load_u8(self, p: *const u8) -> float32x4_t { widen_u8(load_bytes(p)) }
+        unsafe fn load_low_nibbles(self, p: *const u8) -> float32x4_t {
+            widen_u8(vand_u8(load_bytes(p), vdup_n_u8(15)))
+        }
+        unsafe fn load_high_nibbles(self, p: *const u8) -> float32x4_t {
+            widen_u8(vshr_n_u8::<4>(load_bytes(p)))
+        }
+        unsafe fn store_f16(self, p: *mut u16, v: float32x4_t) {
+            vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(v)));
+        }
+        unsafe fn store_bf16(self, p: *mut u16, v: float32x4_t) { vst1_u16(p, bf16_bits(v)); }
+
+        fn add(self, a: float32x4_t, b: float32x4_t) -> float32x4_t { vaddq_f32(a, b) }
+        fn sub(self, a: float32x4_t, b: float32x4_t) -> float32x4_t { vsubq_f32(a, b) }
+        fn mul(self, a: float32x4_t, b: float32x4_t) -> float32x4_t { vmulq_f32(a, b) }
+        fn div(self, a: float32x4_t, b: float32x4_t) -> float32x4_t { vdivq_f32(a, b) }
+        fn fma(self, a: float32x4_t, b: float32x4_t, c: float32x4_t) -> float32x4_t {
+            vfmaq_f32(c, a, b)
+        }
+        fn sqrt(self, a: float32x4_t) -> float32x4_t { vsqrtq_f32(a) }
+        fn min(self, a: float32x4_t, b: float32x4_t) -> float32x4_t {
+            vbslq_f32(vcltq_f32(a, b), a, b)
+        }
+        fn max(self, a: float32x4_t, b: float32x4_t) -> float32x4_t {
+            vbslq_f32(vcgtq_f32(a, b), a, b)
+        }
+        fn round(self, a: float32x4_t) -> float32x4_t { vrndnq_f32(a) }
+        fn and(self, a: float32x4_t, b: float32x4_t) -> float32x4_t {
+            vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(a), vreinterpretq_u32_f32(b)))
+        }
+        fn or(self, a: float32x4_t, b: float32x4_t) -> float32x4_t {
+            vreinterpretq_f32_u32(vorrq_u32(vreinterpretq_u32_f32(a), vreinterpretq_u32_f32(b)))
+        }
+        fn xor(self, a: float32x4_t, b: float32x4_t) -> float32x4_t {
+            vreinterpretq_f32_u32(veorq_u32(vreinterpretq_u32_f32(a), vreinterpretq_u32_f32(b)))
+        }
+        fn lt(self, a: float32x4_t, b: float32x4_t) -> uint32x4_t { vcltq_f32(a, b) }
+        fn le(self, a: float32x4_t, b: float32x4_t) -> uint32x4_t { vcleq_f32(a, b) }
+        fn eq(self, a: float32x4_t, b: float32x4_t) -> uint32x4_t { vceqq_f32(a, b) }
+        fn select(self, m: uint32x4_t, a: float32x4_t, b: float32x4_t) -> float32x4_t {
+            vbslq_f32(m, a, b)
+        }
+        fn exp2i(self, n: float32x4_t) -> float32x4_t {
+            let biased = vaddq_s32(vcvtq_s32_f32(n), vdupq_n_s32(127));
+            vreinterpretq_f32_s32(vshlq_n_s32::<23>(biased))
+        }
+        fn frexp(self, a: float32x4_t) -> (float32x4_t, float32x4_t) {
+            let bits = vreinterpretq_s32_f32(a);
+            let mantissa = vandq_s32(bits, vdupq_n_s32(0x007f_ffff));
+            let mantissa = vorrq_s32(mantissa, vdupq_n_s32(0x3f00_0000));
+            let exponent = vsubq_s32(vshrq_n_s32::<23>(bits), vdupq_n_s32(126));
+            (vreinterpretq_f32_s32(mantissa), vcvtq_f32_s32(exponent))
+        }
+        fn sum(self, a: float32x4_t) -> f32 {
+            let pair = vadd_f32(vget_low_f32(a), vget_high_f32(a));
+            vget_lane_f32::<0>(pair) + vget_lane_f32::<1>(pair)
+        }
+        fn max_lane(self, a: float32x4_t) -> f32 { vmaxvq_f32(a) }
+    }
+}

@@ -1,0 +1,141 @@
+//! AVX2 with FMA and F16C.
+
+use std::arch::x86_64::*;
+
+use crate::simd::Simd;
+
+/// Proof that AVX2, FMA and F16C are present.
+#[derive(Clone, Copy, Debug)]
+pub struct Avx2(());
+
+impl Avx2 {
+    /// The token.
+    ///
+    /// # Safety
+    /// The processor must have AVX2, FMA and F16C.
+    #[inline(always)]
+    pub const unsafe fn new_unchecked() -> Self {
+        Self(())
+    }
+}
+
+/// All-ones in the first `n` lanes.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn first_lanes(n: usize) -> __m256i {
+    let lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    _mm256_cmpgt_epi32(_mm256_set1_epi32(n as i32), lane)
+}
+
+/// Sum of eight lanes: halves, then quarters, then pairs.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(in crate::arch) fn sum(v: __m256) -> f32 {
+    let v = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+    let v = _mm_add_ps(v, _mm_movehl_ps(v, v));
+    _mm_cvtss_f32(_mm_add_ss(v, _mm_movehdup_ps(v)))
+}
+
+/// Greatest of eight lanes.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(in crate::arch) fn max_lane(v: __m256) -> f32 {
+    let v = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+    let v = _mm_max_ps(v, _mm_movehl_ps(v, v));
+    _mm_cvtss_f32(_mm_max_ss(v, _mm_movehdup_ps(v)))
+}
+
+/// The bits of a bfloat16 in the low half of each lane, rounded to nearest even.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn bf16_bits(v: __m256) -> __m256i {
+    let bits = _mm256_castps_si256(v);
+    let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+    let even = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+    let quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x40_0000));
+    let nan = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(v, v));
+    _mm256_srli_epi32::<16>(_mm256_blendv_epi8(even, quiet, nan))
+}
+
+impl Simd for Avx2 {
+    type F = __m256;
+    type M = __m256;
+    const LANES: usize = 8;
+    // 12 accumulators, 2 columns and 1 broadcast of the 16 registers.
+    const GEMM_MR: usize = 6;
+    const GEMM_NV: usize = 2;
+
+    token_methods! {
+        fn splat(self, x: f32) -> __m256 { _mm256_set1_ps(x) }
+        unsafe fn load(self, p: *const f32) -> __m256 { _mm256_loadu_ps(p) }
+        unsafe fn load_n(self, p: *const f32, n: usize) -> __m256 {
+            _mm256_maskload_ps(p, first_lanes(n))
+        }
+        unsafe fn store(self, p: *mut f32, v: __m256) { _mm256_storeu_ps(p, v); }
+        unsafe fn store_n(self, p: *mut f32, v: __m256, n: usize) {
+            _mm256_maskstore_ps(p, first_lanes(n), v);
+        }
+        unsafe fn load_f16(self, p: *const u16) -> __m256 {
+            _mm256_cvtph_ps(_mm_loadu_si128(p.cast()))
+        }
+        unsafe fn load_bf16(self, p: *const u16) -> __m256 {
+            let wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(p.cast()));
+            _mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide))
+        }
+        unsafe fn load_i8(self, p: *const i8) -> __m256 {
+            _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(p.cast())))
+        }
+        unsafe fn load_u8(self, p: *const u8) -> __m256 {
+            _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(p.cast())))
+        }
+        unsafe fn load_low_nibbles(self, p: *const u8) -> __m256 {
+            let bytes = _mm256_cvtepu8_epi32(_mm_loadl_epi64(p.cast()));
+            _mm256_cvtepi32_ps(_mm256_and_si256(bytes, _mm256_set1_epi32(15)))
+        }
+        unsafe fn load_high_nibbles(self, p: *const u8) -> __m256 {
+            let bytes = _mm256_cvtepu8_epi32(_mm_loadl_epi64(p.cast()));
+            _mm256_cvtepi32_ps(_mm256_srli_epi32::<4>(bytes))
+        }
+        unsafe fn store_f16(self, p: *mut u16, v: __m256) {
+            _mm_storeu_si128(p.cast(), _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(v));
+        }
+        unsafe fn store_bf16(self, p: *mut u16, v: __m256) {
+            let bits = bf16_bits(v);
+            let low = _mm256_castsi256_si128(bits);
+            let high = _mm256_extracti128_si256::<1>(bits);
+            _mm_storeu_si128(p.cast(), _mm_packus_epi32(low, high));
+        }
+
+        fn add(self, a: __m256, b: __m256) -> __m256 { _mm256_add_ps(a, b) }
+        fn sub(self, a: __m256, b: __m256) -> __m256 { _mm256_sub_ps(a, b) }
+        fn mul(self, a: __m256, b: __m256) -> __m256 { _mm256_mul_ps(a, b) }
+        fn div(self, a: __m256, b: __m256) -> __m256 { _mm256_div_ps(a, b) }
+        fn fma(self, a: __m256, b: __m256, c: __m256) -> __m256 { _mm256_fmadd_ps(a, b, c) }
+        fn sqrt(self, a: __m256) -> __m256 { _mm256_sqrt_ps(a) }
+        fn min(self, a: __m256, b: __m256) -> __m256 { _mm256_min_ps(a, b) }
+        fn max(self, a: __m256, b: __m256) -> __m256 { _mm256_max_ps(a, b) }
+        fn round(self, a: __m256) -> __m256 {
+            _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a)
+        }
+        fn and(self, a: __m256, b: __m256) -> __m256 { _mm256_and_ps(a, b) }
+        fn or(self, a: __m256, b: __m256) -> __m256 { _mm256_or_ps(a, b) }
+        fn xor(self, a: __m256, b: __m256) -> __m256 { _mm256_xor_ps(a, b) }
+        fn lt(self, a: __m256, b: __m256) -> __m256 { _mm256_cmp_ps::<_CMP_LT_OQ>(a, b) }
+        fn le(self, a: __m256, b: __m256) -> __m256 { _mm256_cmp_ps::<_CMP_LE_OQ>(a, b) }
+        fn eq(self, a: __m256, b: __m256) -> __m256 { _mm256_cmp_ps::<_CMP_EQ_OQ>(a, b) }
+        fn select(self, m: __m256, a: __m256, b: __m256) -> __m256 { _mm256_blendv_ps(b, a, m) }
+        fn exp2i(self, n: __m256) -> __m256 {
+            let biased = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
+            _mm256_castsi256_ps(_mm256_slli_epi32::<23>(biased))
+        }
+        fn frexp(self, a: __m256) -> (__m256, __m256) {
+            let bits = _mm256_castps_si256(a);
+            let mantissa = _mm256_and_si256(bits, _mm256_set1_epi32(0x007f_ffff));
+            let mantissa = _mm256_or_si256(mantissa, _mm256_set1_epi32(0x3f00_0000));
+            let exponent = _mm256_sub_epi32(_mm256_srli_epi32::<23>(bits), _mm256_set1_epi32(126));
+            (_mm256_castsi256_ps(mantissa), _mm256_cvtepi32_ps(exponent))
+        }
+        fn sum(self, a: __m256) -> f32 { sum(a) }
+        fn max_lane(self, a: __m256) -> f32 { max_lane(a) }
+    }
+}

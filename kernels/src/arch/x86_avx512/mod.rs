@@ -1,0 +1,134 @@
+//! AVX-512 F, BW, DQ, VL.
+
+use std::arch::x86_64::*;
+
+use super::x86_avx2;
+use crate::simd::Simd;
+
+/// Proof that AVX-512 F, BW, DQ and VL are present, with everything of [`x86_avx2`].
+#[derive(Clone, Copy, Debug)]
+pub struct Avx512(());
+
+impl Avx512 {
+    /// The token.
+    ///
+    /// # Safety
+    /// The processor must have AVX-512 F, BW, DQ and VL.
+    #[inline(always)]
+    pub const unsafe fn new_unchecked() -> Self {
+        Self(())
+    }
+}
+
+/// A level whose f32 operations are those of AVX-512.
+///
+/// # Safety
+/// A value of the type must prove that everything [`Avx512`] proves is present.
+pub unsafe trait Avx512Family: Copy + Send + Sync + 'static {}
+
+// SAFETY: its own proof.
+unsafe impl Avx512Family for Avx512 {}
+
+/// The first `n < 16` lanes.
+#[inline(always)]
+fn first_lanes(n: usize) -> __mmask16 {
+    ((1u32 << n) - 1) as __mmask16
+}
+
+/// The bits of a bfloat16 in the low half of each lane, rounded to nearest even.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn bf16_bits(v: __m512) -> __m512i {
+    let bits = _mm512_castps_si512(v);
+    let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+    let even = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+    let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(v, v);
+    let bits = _mm512_mask_or_epi32(even, nan, bits, _mm512_set1_epi32(0x40_0000));
+    _mm512_srli_epi32::<16>(bits)
+}
+
+impl<T: Avx512Family> Simd for T {
+    type F = __m512;
+    type M = __mmask16;
+    const LANES: usize = 16;
+    // 28 accumulators, 2 columns and 1 broadcast of the 32 registers.
+    const GEMM_MR: usize = 14;
+    const GEMM_NV: usize = 2;
+
+    token_methods! {
+        fn splat(self, x: f32) -> __m512 { _mm512_set1_ps(x) }
+        unsafe fn load(self, p: *const f32) -> __m512 { _mm512_loadu_ps(p) }
+        unsafe fn load_n(self, p: *const f32, n: usize) -> __m512 {
+            _mm512_maskz_loadu_ps(first_lanes(n), p)
+        }
+        unsafe fn store(self, p: *mut f32, v: __m512) { _mm512_storeu_ps(p, v); }
+        unsafe fn store_n(self, p: *mut f32, v: __m512, n: usize) {
+            _mm512_mask_storeu_ps(p, first_lanes(n), v);
+        }
+        unsafe fn load_f16(self, p: *const u16) -> __m512 {
+            _mm512_cvtph_ps(_mm256_loadu_si256(p.cast()))
+        }
+        unsafe fn load_bf16(self, p: *const u16) -> __m512 {
+            let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(p.cast()));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide))
+        }
+        unsafe fn load_i8(self, p: *const i8) -> __m512 {
+            _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(p.cast())))
+        }
+        unsafe fn load_u8(self, p: *const u8) -> __m512 {
+            _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(p.cast())))
+        }
+        unsafe fn load_low_nibbles(self, p: *const u8) -> __m512 {
+            let bytes = _mm512_cvtepu8_epi32(_mm_loadu_si128(p.cast()));
+            _mm512_cvtepi32_ps(_mm512_and_si512(bytes, _mm512_set1_epi32(15)))
+        }
+        unsafe fn load_high_nibbles(self, p: *const u8) -> __m512 {
+            let bytes = _mm512_cvtepu8_epi32(_mm_loadu_si128(p.cast()));
+            _mm512_cvtepi32_ps(_mm512_srli_epi32::<4>(bytes))
+        }
+        unsafe fn store_f16(self, p: *mut u16, v: __m512) {
+            _mm256_storeu_si256(p.cast(), _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(v));
+        }
+        unsafe fn store_bf16(self, p: *mut u16, v: __m512) {
+            _mm256_storeu_si256(p.cast(), _mm512_cvtepi32_epi16(bf16_bits(v)));
+        }
+
+        fn add(self, a: __m512, b: __m512) -> __m512 { _mm512_add_ps(a, b) }
+        fn sub(self, a: __m512, b: __m512) -> __m512 { _mm512_sub_ps(a, b) }
+        fn mul(self, a: __m512, b: __m512) -> __m512 { _mm512_mul_ps(a, b) }
+        fn div(self, a: __m512, b: __m512) -> __m512 { _mm512_div_ps(a, b) }
+        fn fma(self, a: __m512, b: __m512, c: __m512) -> __m512 { _mm512_fmadd_ps(a, b, c) }
+        fn sqrt(self, a: __m512) -> __m512 { _mm512_sqrt_ps(a) }
+        fn min(self, a: __m512, b: __m512) -> __m512 { _mm512_min_ps(a, b) }
+        fn max(self, a: __m512, b: __m512) -> __m512 { _mm512_max_ps(a, b) }
+        fn round(self, a: __m512) -> __m512 {
+            _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a)
+        }
+        fn and(self, a: __m512, b: __m512) -> __m512 { _mm512_and_ps(a, b) }
+        fn or(self, a: __m512, b: __m512) -> __m512 { _mm512_or_ps(a, b) }
+        fn xor(self, a: __m512, b: __m512) -> __m512 { _mm512_xor_ps(a, b) }
+        fn lt(self, a: __m512, b: __m512) -> __mmask16 { _mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b) }
+        fn le(self, a: __m512, b: __m512) -> __mmask16 { _mm512_cmp_ps_mask::<_CMP_LE_OQ>(a, b) }
+        fn eq(self, a: __m512, b: __m512) -> __mmask16 { _mm512_cmp_ps_mask::<_CMP_EQ_OQ>(a, b) }
+        fn select(self, m: __mmask16, a: __m512, b: __m512) -> __m512 {
+            _mm512_mask_blend_ps(m, b, a)
+        }
+        fn exp2i(self, n: __m512) -> __m512 {
+            let biased = _mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<23>(biased))
+        }
+        fn ldexp(self, a: __m512, n: __m512) -> __m512 { _mm512_scalef_ps(a, n) }
+        fn frexp(self, a: __m512) -> (__m512, __m512) {
+            let mantissa = _mm512_getmant_ps::<_MM_MANT_NORM_P5_1, _MM_MANT_SIGN_ZERO>(a);
+            (mantissa, _mm512_add_ps(_mm512_getexp_ps(a), _mm512_set1_ps(1.0)))
+        }
+        fn sum(self, a: __m512) -> f32 {
+            let high = _mm512_extractf32x8_ps::<1>(a);
+            x86_avx2::sum(_mm256_add_ps(_mm512_castps512_ps256(a), high))
+        }
+        fn max_lane(self, a: __m512) -> f32 {
+            let high = _mm512_extractf32x8_ps::<1>(a);
+            x86_avx2::max_lane(_mm256_max_ps(_mm512_castps512_ps256(a), high))
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! Every method of every level against scalar arithmetic.
+
+use half::{bf16, f16};
+
+use super::Simd;
+use crate::isa::{Isa, Kernel};
+
+/// Widest level in lanes.
+const MAX_LANES: usize = 16;
+
+type Lanes = [f32; MAX_LANES];
+
+/// Applies a vector function to the first `LANES` of two arrays.
+fn map2<S: Simd>(s: S, a: &Lanes, b: &Lanes, f: impl Fn(S::F, S::F) -> S::F) -> Lanes {
+    let mut out = [0.0; MAX_LANES];
+    // SAFETY: the arrays have at least `LANES` elements on every level.
+    unsafe { s.store(out.as_mut_ptr(), f(s.load(a.as_ptr()), s.load(b.as_ptr()))) };
+    out
+}
+
+/// A vector from the first `LANES` of an array.
+fn load<S: Simd>(s: S, a: &Lanes) -> S::F {
+    // SAFETY: the array has at least `LANES` elements on every level.
+    unsafe { s.load(a.as_ptr()) }
+}
+
+/// The lanes of a vector, zero beyond `LANES`.
+fn lanes<S: Simd>(s: S, v: S::F) -> Lanes {
+    let mut out = [0.0; MAX_LANES];
+    // SAFETY: the array has at least `LANES` elements on every level.
+    unsafe { s.store(out.as_mut_ptr(), v) };
+    out
+}
+
+/// Bits equal, or both NaN.
+fn same(a: f32, b: f32) -> bool {
+    a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan()
+}
+
+#[track_caller]
+fn assert_lanes<S: Simd>(_: S, got: &Lanes, want: impl Fn(usize) -> f32, what: &str) {
+    for i in 0..S::LANES {
+        assert!(same(got[i], want(i)), "{what}, lane {i}: {} instead of {}", got[i], want(i));
+    }
+}
+
+/// Runs a `fn check<S: Simd>(s: S)` on every level.
+macro_rules! on_every_level {
+    ($($test:ident)*) => {$(
+        #[test]
+        fn $test() {
+            struct Check;
+            impl Kernel for Check {
+                type Out = ();
+                fn run<S: Simd>(self, s: S) {
+                    checks::$test(s);
+                }
+            }
+            for isa in Isa::available() {
+                isa.run(Check);
+            }
+        }
+    )*};
+}
+
+on_every_level! {
+    arithmetic minimum_and_maximum compare bitwise rounding scaling across_lanes tails
+    half_floats bytes narrowing
+}
+
+mod checks {
+    use super::*;
+
+    const INF: f32 = f32::INFINITY;
+    const NAN: f32 = f32::NAN;
+    const A: Lanes =
+        [1.5, -2.25, 0.1, 3e38, -0.0, INF, NAN, 7.0, 1e-40, -1e10, 0.3, 2.0, -INF, NAN, 9.0, 1.0];
+    const B: Lanes =
+        [0.3, 4.0, -0.1, 3e38, 0.0, -INF, 1.0, NAN, 2e-40, 1e-3, 0.3, -2.0, -INF, NAN, 3.0, 1.0];
+
+    pub(super) fn arithmetic<S: Simd>(s: S) {
+        assert_lanes(s, &map2(s, &A, &B, |a, b| s.add(a, b)), |i| A[i] + B[i], "add");
+        assert_lanes(s, &map2(s, &A, &B, |a, b| s.sub(a, b)), |i| A[i] - B[i], "sub");
+        assert_lanes(s, &map2(s, &A, &B, |a, b| s.mul(a, b)), |i| A[i] * B[i], "mul");
+        assert_lanes(s, &map2(s, &A, &B, |a, b| s.div(a, b)), |i| A[i] / B[i], "div");
+        assert_lanes(s, &map2(s, &A, &B, |a, _| s.sqrt(a)), |i| A[i].sqrt(), "sqrt");
+        assert_lanes(s, &map2(s, &A, &B, |a, _| s.neg(a)), |i| -A[i], "neg");
+        assert_lanes(s, &map2(s, &A, &B, |a, _| s.abs(a)), |i| A[i].abs(), "abs");
+        let fma = map2(s, &A, &B, |a, b| s.fma(a, b, s.splat(0.7)));
+        for i in 0..S::LANES {
+            let fused = A[i].mul_add(B[i], 0.7);
+            let twice = A[i] * B[i] + 0.7;
+            assert!(same(fma[i], fused) || same(fma[i], twice), "fma, lane {i}: {}", fma[i]);
+        }
+    }
+
+    pub(super) fn minimum_and_maximum<S: Simd>(s: S) {
+        let min = |i: usize| if A[i] < B[i] { A[i] } else { B[i] };
+        let max = |i: usize| if A[i] > B[i] { A[i] } else { B[i] };
+        assert_lanes(s, &map2(s, &A, &B, |a, b| s.min(a, b)), min, "min");
+        assert_lanes(s, &map2(s, &A, &B, |a, b| s.max(a, b)), max, "max");
+    }
+
+    pub(super) fn compare<S: Simd>(s: S) {
+        let pick = |holds: bool| if holds { 1.0 } else { 2.0 };
+        let select = |m: S::M| s.select(m, s.splat(1.0), s.splat(2.0));
+        let lt = map2(s, &A, &B, |a, b| select(s.lt(a, b)));
+        assert_lanes(s, &lt, |i| pick(A[i] < B[i]), "lt");
+        let le = map2(s, &A, &B, |a, b| select(s.le(a, b)));
+        assert_lanes(s, &le, |i| pick(A[i] <= B[i]), "le");
+        let eq = map2(s, &A, &B, |a, b| select(s.eq(a, b)));
+        assert_lanes(s, &eq, |i| pick(A[i] == B[i]), "eq");
+    }
+
+    pub(super) fn bitwise<S: Simd>(s: S) {
+        let bits = |i: usize| (A[i].to_bits(), B[i].to_bits());
+        let want = |f: fn(u32, u32) -> u32| move |i| f32::from_bits(f(bits(i).0, bits(i).1));
+        assert_lanes(s, &map2(s, &A, &B, |a, b| s.and(a, b)), want(|a, b| a & b), "and");
+        assert_lanes(s, &map2(s, &A, &B, |a, b| s.or(a, b)), want(|a, b| a | b), "or");
+        assert_lanes(s, &map2(s, &A, &B, |a, b| s.xor(a, b)), want(|a, b| a ^ b), "xor");
+    }
+
+    pub(super) fn rounding<S: Simd>(s: S) {
+        let x: Lanes = [
+            0.5, 1.5, 2.5, -0.5, -1.5, 0.49999997, 4194303.5, -4194303.5, 0.0, 7.3, -7.7, 1e6,
+            -2.5, 3.5, 1e-30, -1e-30,
+        ];
+        let got = lanes(s, s.round(load(s, &x)));
+        for i in 0..S::LANES {
+            assert_eq!(got[i], x[i].round_ties_even(), "round {}", x[i]);
+        }
+    }
+
+    pub(super) fn scaling<S: Simd>(s: S) {
+        for n in -126..=127i32 {
+            let got = lanes(s, s.exp2i(s.splat(n as f32)));
+            assert_lanes(s, &got, |_| 2f64.powi(n) as f32, "exp2i");
+        }
+        for n in -252..=254i32 {
+            let got = lanes(s, s.ldexp(s.splat(1.234_567), s.splat(n as f32)));
+            let want = (f64::from(1.234_567_f32) * 2f64.powi(n)) as f32;
+            assert_lanes(s, &got, |_| want, "ldexp");
+        }
+        for x in [1.0, 0.5, 0.999_999_9, f32::MIN_POSITIVE, f32::MAX, 6.02e23, 3.0] {
+            let (m, e) = s.frexp(s.splat(x));
+            let (m, e) = (lanes(s, m), lanes(s, e));
+            for i in 0..S::LANES {
+                assert!((0.5..1.0).contains(&m[i]), "frexp {x}: mantissa {}", m[i]);
+                assert_eq!(f64::from(m[i]) * 2f64.powi(e[i] as i32), f64::from(x));
+            }
+        }
+    }
+
+    pub(super) fn across_lanes<S: Simd>(s: S) {
+        let x: Lanes = std::array::from_fn(|i| (i * i) as f32 - 20.0);
+        let want: f32 = x[..S::LANES].iter().sum();
+        assert_eq!(s.sum(load(s, &x)), want);
+        for i in 0..S::LANES {
+            let mut y: Lanes = std::array::from_fn(|i| -3.0 - i as f32);
+            y[i] = -1.0;
+            assert_eq!(s.max_lane(load(s, &y)), -1.0);
+        }
+    }
+
+    pub(super) fn tails<S: Simd>(s: S) {
+        for n in 0..S::LANES {
+            let x = vec![2.5f32; n];
+            let mut out = vec![7.0f32; S::LANES];
+            // SAFETY: `n` elements are read from and written to vectors that hold them.
+            let v = unsafe { s.load_n(x.as_ptr(), n) };
+            let all = lanes(s, v);
+            assert_lanes(s, &all, |i| if i < n { 2.5 } else { 0.0 }, "load_n");
+            // SAFETY: as above.
+            unsafe { s.store_n(out.as_mut_ptr(), s.splat(4.0), n) };
+            assert!(out[..n].iter().all(|&y| y == 4.0) && out[n..].iter().all(|&y| y == 7.0));
+        }
+    }
+
+    pub(super) fn half_floats<S: Simd>(s: S) {
+        for first in (0..=u16::MAX).step_by(S::LANES) {
+            let bits: [u16; MAX_LANES] = std::array::from_fn(|i| first.wrapping_add(i as u16));
+            // SAFETY: the array has at least `LANES` elements.
+            let v = unsafe { s.load_f16(bits.as_ptr()) };
+            assert_lanes(s, &lanes(s, v), |i| f16::from_bits(bits[i]).to_f32(), "load_f16");
+            // SAFETY: as above.
+            let v = unsafe { s.load_bf16(bits.as_ptr()) };
+            assert_lanes(s, &lanes(s, v), |i| bf16::from_bits(bits[i]).to_f32(), "load_bf16");
+        }
+    }
+
+    pub(super) fn narrowing<S: Simd>(s: S) {
+        // Steps through all exponents, with mantissas on and beside the rounding ties.
+        for step in 0..u32::MAX / 0x4fff {
+            let x: Lanes = std::array::from_fn(|i| {
+                f32::from_bits(
+                    (step * 0x4fff & !0x1fff).wrapping_add([0, 0xfff, 0x1000, 0x1001][i % 4]),
+                )
+            });
+            let mut out = [0u16; MAX_LANES];
+            // SAFETY: the array has at least `LANES` elements.
+            unsafe { s.store_f16(out.as_mut_ptr(), load(s, &x)) };
+            for i in 0..S::LANES {
+                let (got, want) = (f16::from_bits(out[i]), f16::from_f32_const(x[i]));
+                assert!(same(got.to_f32(), want.to_f32()), "store_f16 {:e}: {got}", x[i]);
+            }
+            // SAFETY: as above.
+            unsafe { s.store_bf16(out.as_mut_ptr(), load(s, &x)) };
+            for i in 0..S::LANES {
+                let (got, want) = (bf16::from_bits(out[i]), bf16::from_f32(x[i]));
+                assert!(same(got.to_f32(), want.to_f32()), "store_bf16 {:e}: {got}", x[i]);
+            }
+        }
+    }
+
+    pub(super) fn bytes<S: Simd>(s: S) {
+        for first in (0..=u8::MAX).step_by(S::LANES) {
+            let x: [u8; MAX_LANES] = std::array::from_fn(|i| first.wrapping_add(i as u8));
+            let p = x.as_ptr();
+            // SAFETY: the array has at least `LANES` elements.
+            let (signed, unsigned, low, high) = unsafe {
+                (s.load_i8(p.cast()), s.load_u8(p), s.load_low_nibbles(p), s.load_high_nibbles(p))
+            };
+            assert_lanes(s, &lanes(s, signed), |i| f32::from(x[i].cast_signed()), "load_i8");
+            assert_lanes(s, &lanes(s, unsigned), |i| f32::from(x[i]), "load_u8");
+            assert_lanes(s, &lanes(s, low), |i| f32::from(x[i] & 15), "load_low_nibbles");
+            assert_lanes(s, &lanes(s, high), |i| f32::from(x[i] >> 4), "load_high_nibbles");
+        }
+    }
+}
