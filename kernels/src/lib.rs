@@ -31,6 +31,7 @@ pub mod movement;
 pub mod quant;
 pub mod random;
 pub mod reduce;
+pub mod reference;
 pub mod row;
 pub mod simd;
 pub mod unary;

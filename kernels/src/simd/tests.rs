@@ -193,7 +193,7 @@ mod checks {
         for step in 0..u32::MAX / 0x4fff {
             let x: Lanes = std::array::from_fn(|i| {
                 f32::from_bits(
-                    (step * 0x4fff & !0x1fff).wrapping_add([0, 0xfff, 0x1000, 0x1001][i % 4]),
+                    ((step * 0x4fff) & !0x1fff).wrapping_add([0, 0xfff, 0x1000, 0x1001][i % 4]),
                 )
             });
             let mut out = [0u16; MAX_LANES];
