@@ -28,6 +28,7 @@ pub mod gemm;
 pub mod index;
 pub mod isa;
 pub mod movement;
+mod product;
 pub mod quant;
 pub mod random;
 pub mod reduce;

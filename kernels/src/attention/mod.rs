@@ -1,1 +1,154 @@
-//! (in progress)
+//! Scaled dot-product attention with grouped heads, forward and backward.
+//!
+//! The score matrix is never materialised: a task owns a block of [`BLOCK`] queries (or keys, for
+//! their gradients) whose positions are vector lanes, and walks the other side in chunks. Softmax
+//! is then a vertical operation, keys and values are read where they lie, and only the block
+//! itself is transposed. The forward pass keeps a running maximum and sum (Milakov and Gimelshein,
+//! "Online normalizer calculation for softmax", 2018; Dao et al., "FlashAttention", 2022); the
+//! backward pass recomputes the scores from the saved log-sum-exp.
+//!
+//! Work is split by shape into tasks that own what they write, so the bits do not depend on the
+//! number of threads.
+
+mod backward;
+mod block;
+mod forward;
+pub mod reference;
+#[cfg(test)]
+mod tests;
+
+pub use backward::{Backward, grad_key_value, grad_query};
+pub use forward::{Forward, forward};
+
+/// Queries (or keys) whose positions fill the vector lanes of one task.
+///
+/// 32 is two AVX-512 vectors: with 64 rows of the other side the working set of a head of 64 is
+/// 32 KiB, within a first-level cache.
+pub const BLOCK: usize = 32;
+
+/// Positions of the other side that one step of a task reads.
+const CHUNK: usize = 64;
+
+/// A shape and what may be seen of it.
+///
+/// Tensors are row-major: `q` and `out` are `[batch, queries, heads, dim]`, `k` and `v` are
+/// `[batch, keys, kv_heads, dim]`, `lse` is `[batch, heads, queries]`. Query head `h` reads
+/// key-value head `h / (heads / kv_heads)`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Attention {
+    /// Sequences.
+    pub batch: usize,
+    /// Query positions of a sequence.
+    pub queries: usize,
+    /// Key positions of a sequence.
+    pub keys: usize,
+    /// Query heads, a multiple of `kv_heads`.
+    pub heads: usize,
+    /// Key-value heads.
+    pub kv_heads: usize,
+    /// Width of a head.
+    pub dim: usize,
+    /// Hides the keys after each query. Sequences end together: query `i` stands at key position
+    /// `i + keys - queries`.
+    pub causal: bool,
+    /// Shows only keys less than this far from the query (sliding window).
+    pub window: Option<usize>,
+    /// Factor on the dot products, usually `1 / sqrt(dim)`.
+    pub scale: f32,
+}
+
+/// An additive mask, broadcast by zero strides; its last axis is the key position, contiguous.
+///
+/// `-inf` (or anything below -1e20) hides a key; a query that sees no key gives zeros.
+#[derive(Clone, Copy, Debug)]
+pub struct Mask {
+    /// The first element.
+    pub data: *const f32,
+    /// Elements from one sequence to the next.
+    pub batch_stride: usize,
+    /// Elements from one head to the next.
+    pub head_stride: usize,
+    /// Elements from one query to the next.
+    pub query_stride: usize,
+}
+
+impl Attention {
+    /// Tasks of [`forward`] and of [`grad_query`]: one for each block of queries of each head.
+    #[must_use]
+    pub fn query_tasks(&self) -> usize {
+        self.batch * self.heads * self.queries.div_ceil(BLOCK)
+    }
+
+    /// Tasks of [`grad_key_value`]: one for each block of keys of each key-value head.
+    #[must_use]
+    pub fn key_tasks(&self) -> usize {
+        self.batch * self.kv_heads * self.keys.div_ceil(BLOCK)
+    }
+
+    /// f32 of scratch that one running [`forward`] task needs.
+    #[must_use]
+    pub fn forward_scratch(&self) -> usize {
+        (2 * self.dim + CHUNK + 2) * BLOCK
+    }
+
+    /// f32 of scratch that one running [`grad_query`] or [`grad_key_value`] task needs.
+    #[must_use]
+    pub fn backward_scratch(&self) -> usize {
+        (4 * self.dim + 2 * CHUNK + 2) * BLOCK
+    }
+
+    /// f32 of workspace that the backward pass keeps between its two steps: the row sums of
+    /// `dout * out`, `[batch, heads, queries]`.
+    #[must_use]
+    pub fn delta_len(&self) -> usize {
+        self.batch * self.heads * self.queries
+    }
+
+    /// Multiply-adds of the forward pass that this kernel does, twice, as FLOPs.
+    #[must_use]
+    pub fn flops(&self) -> u64 {
+        let seen: usize = (0..self.queries).map(|i| self.keys_seen(i, i + 1).len()).sum();
+        4 * (self.batch * self.heads * self.dim) as u64 * seen as u64
+    }
+
+    /// How far before and after itself a query sees.
+    fn reach(&self) -> (usize, usize) {
+        let near = self.window.map_or(self.queries + self.keys, |w| w.saturating_sub(1));
+        (near, if self.causal { 0 } else { near })
+    }
+
+    /// The keys that some query of `first..end` sees.
+    fn keys_seen(&self, first: usize, end: usize) -> std::ops::Range<usize> {
+        let (before, after) = self.reach();
+        // Positions count from `queries`, so that none is negative.
+        let low = (first + self.keys).saturating_sub(before + self.queries);
+        let high = (end + self.keys + after).saturating_sub(self.queries).min(self.keys);
+        low..high.max(low)
+    }
+
+    /// The queries that see some key of `first..end`.
+    fn queries_seeing(&self, first: usize, end: usize) -> std::ops::Range<usize> {
+        let (before, after) = self.reach();
+        let low = (first + self.queries).saturating_sub(after + self.keys);
+        let high = (end + self.queries + before).saturating_sub(self.keys).min(self.queries);
+        low..high.max(low)
+    }
+
+    /// Splits a task number into sequence, head and block.
+    fn place(task: usize, heads: usize, positions: usize) -> (usize, usize, usize) {
+        let blocks = positions.div_ceil(BLOCK);
+        (task / blocks / heads, task / blocks % heads, task % blocks * BLOCK)
+    }
+
+    /// Element offset of position `at` of head `head` in `[batch, positions, heads, dim]`.
+    fn offset(
+        &self,
+        batch: usize,
+        positions: usize,
+        at: usize,
+        heads: usize,
+        head: usize,
+    ) -> usize {
+        ((batch * positions + at) * heads + head) * self.dim
+    }
+}
