@@ -1,0 +1,170 @@
+//! What a device must offer, and the launch classes it is driven by.
+//!
+//! A backend launches by class, not by op, so op x backend does not multiply: an op says in
+//! [`crate::ops::Op::launch`] which class with which parameters it is, and shapes come with the
+//! operands.
+
+use std::sync::Arc;
+
+use tenon_kernels::binary::Binary;
+use tenon_kernels::reduce::Reduce;
+use tenon_kernels::unary::Unary;
+
+use crate::error::Result;
+use crate::ops::Op;
+use crate::tensor::{Allocator, TensorDesc};
+
+/// What a node asks of a backend.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Launch {
+    /// Output 0 is input 0's bytes; nothing runs.
+    Alias,
+    /// `y[i] = f(x[i])`.
+    Unary(Unary),
+    /// `z[i] = f(x[i], y[i])` with broadcasting.
+    Binary(Binary),
+    /// Reduction along sorted axes.
+    Reduce {
+        /// Which reduction.
+        kind: Reduce,
+        /// The axes it runs over, sorted.
+        axes: Vec<usize>,
+    },
+    /// Input 0 repeated to output 0's shape.
+    Broadcast,
+}
+
+impl Launch {
+    /// Inputs whose memory output 0 may overwrite, if it has the same size and nothing else still
+    /// needs it.
+    #[must_use]
+    pub fn in_place(&self) -> &'static [usize] {
+        match self {
+            Self::Unary(_) => &[0],
+            Self::Binary(_) => &[0, 1],
+            _ => &[],
+        }
+    }
+}
+
+/// A launch with the descriptions of its operands.
+#[derive(Clone, Copy, Debug)]
+pub struct Signature<'a> {
+    /// The class and its parameters.
+    pub launch: &'a Launch,
+    /// Input descriptions.
+    pub inputs: &'a [&'a TensorDesc],
+    /// Output descriptions.
+    pub outputs: &'a [&'a TensorDesc],
+}
+
+/// Where an operand lies: `offset` bytes into memory number `slot` of the [`Memory`].
+#[derive(Clone, Debug)]
+pub struct Operand {
+    /// Which memory: 0 is the arena, the rest are parameters, states, inputs and constants.
+    pub slot: usize,
+    /// Bytes from its start; a multiple of [`crate::tensor::ALIGN`].
+    pub offset: usize,
+    /// Type and shape.
+    pub desc: TensorDesc,
+}
+
+/// One node as a backend runs it.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// The op, for names and messages.
+    pub op: Arc<dyn Op>,
+    /// What to run.
+    pub launch: Launch,
+    /// Inputs.
+    pub inputs: Vec<Operand>,
+    /// Outputs. One may be the same memory as an input ([`Launch::in_place`]); otherwise all are
+    /// disjoint.
+    pub outputs: Vec<Operand>,
+    /// Scratch in the arena: offset and size in bytes, as [`Backend::workspace`] asked.
+    pub workspace: (usize, usize),
+}
+
+/// Base addresses of all memories, by slot.
+///
+/// The executor keeps what lies behind them alive, of the planned sizes, and out of other hands
+/// while a program runs.
+#[derive(Debug)]
+pub struct Memory {
+    pub(crate) bases: Vec<*mut u8>,
+}
+
+// SAFETY: addresses of storages that are Send + Sync themselves; see the type's contract.
+unsafe impl Send for Memory {}
+// SAFETY: as above.
+unsafe impl Sync for Memory {}
+
+impl Memory {
+    /// The address of an operand.
+    #[must_use]
+    pub fn address(&self, operand: &Operand) -> *mut u8 {
+        self.at(operand.slot, operand.offset)
+    }
+
+    /// The address `offset` bytes into memory `slot`.
+    #[must_use]
+    pub fn at(&self, slot: usize, offset: usize) -> *mut u8 {
+        self.bases[slot].wrapping_add(offset)
+    }
+}
+
+/// What a backend says of its device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// The backend's name.
+    pub backend: &'static str,
+    /// The device, in words.
+    pub name: String,
+    /// Instruction set or tier in use.
+    pub level: String,
+    /// Threads or queues that work at once.
+    pub parallelism: usize,
+}
+
+/// A device that runs launches.
+pub trait Backend: Send + Sync {
+    /// The device.
+    fn describe(&self) -> Device;
+
+    /// Where the memory it works on comes from.
+    fn allocator(&self) -> &dyn Allocator;
+
+    /// Whether it runs this launch on these operands.
+    fn supports(&self, signature: Signature<'_>) -> bool;
+
+    /// Scratch bytes that the launch needs; the plan provides them.
+    fn workspace(&self, signature: Signature<'_>) -> usize;
+
+    /// Prepares steps; [`Program::launch`] then runs them by number.
+    ///
+    /// # Errors
+    /// [`crate::Error::Unsupported`] for a step it does not support, [`crate::Error::Device`].
+    fn compile(&self, steps: Vec<Step>) -> Result<Box<dyn Program>>;
+}
+
+/// Steps prepared by [`Backend::compile`].
+pub trait Program: Send {
+    /// Runs step `index`; later steps see its results. Allocates nothing.
+    ///
+    /// # Errors
+    /// [`crate::Error::Index`] for indices out of range, [`crate::Error::Device`].
+    ///
+    /// # Safety
+    /// `memory` must hold what the steps were planned with: every operand inside its slot, and no
+    /// one else touching it until [`Program::sync`] returns.
+    unsafe fn launch(&mut self, index: usize, memory: &Memory) -> Result<()>;
+
+    /// Waits until everything launched is done.
+    ///
+    /// # Errors
+    /// [`crate::Error::Device`].
+    fn sync(&mut self) -> Result<()> {
+        Ok(())
+    }
+}

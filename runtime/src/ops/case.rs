@@ -1,0 +1,113 @@
+//! Test cases that an op brings along: one list for gradient checks, conformance and benches.
+
+use std::sync::Arc;
+
+use super::Op;
+use crate::error::Result;
+use crate::tensor::{DType, Shape, TensorDesc};
+
+/// What an operand's elements are drawn from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Fill {
+    /// Standard normal.
+    Normal,
+    /// Uniform in the range.
+    Uniform(f32, f32),
+    /// Normal, but no closer to 0 than 0.1: for functions with a kink or pole there.
+    AwayFromZero,
+    /// Values at least 0.05 apart in random order: for maxima.
+    Distinct,
+    /// Whole numbers below the bound (i32 operands).
+    Index(usize),
+    /// These values, repeated as needed.
+    Values(Vec<f32>),
+}
+
+/// One operand of a case.
+#[derive(Clone, Debug)]
+pub struct Operand {
+    /// Its type and shape.
+    pub desc: TensorDesc,
+    /// Its elements. Quantized operands are encoded from them.
+    pub fill: Fill,
+    /// Whether the gradient toward it is checked; only f32 operands can be.
+    pub differentiate: bool,
+}
+
+/// An op with operands.
+#[derive(Clone, Debug)]
+pub struct Case {
+    /// The op.
+    pub op: Arc<dyn Op>,
+    /// Its operands.
+    pub operands: Vec<Operand>,
+    /// Whether this is a size to time rather than to check by finite differences.
+    pub bench: bool,
+}
+
+impl Case {
+    /// A case of `op` without operands yet.
+    #[must_use]
+    pub fn new(op: impl Op) -> Self {
+        Self { op: Arc::new(op), operands: Vec::new(), bench: false }
+    }
+
+    /// Adds a normal f32 operand that is differentiated.
+    #[must_use]
+    pub fn f32(self, dims: &[usize]) -> Self {
+        self.filled(dims, Fill::Normal)
+    }
+
+    /// Adds an f32 operand that is differentiated.
+    #[must_use]
+    pub fn filled(self, dims: &[usize], fill: Fill) -> Self {
+        self.operand(DType::F32, dims, fill, true)
+    }
+
+    /// Adds an f32 operand that is not differentiated.
+    #[must_use]
+    pub fn fixed(self, dims: &[usize], fill: Fill) -> Self {
+        self.operand(DType::F32, dims, fill, false)
+    }
+
+    /// Adds an i32 operand of indices below `bound`.
+    #[must_use]
+    pub fn index(self, dims: &[usize], bound: usize) -> Self {
+        self.operand(DType::I32, dims, Fill::Index(bound), false)
+    }
+
+    /// Adds a frozen operand of any type.
+    #[must_use]
+    pub fn typed(self, dtype: DType, dims: &[usize], fill: Fill) -> Self {
+        self.operand(dtype, dims, fill, false)
+    }
+
+    /// Marks the case as one to time.
+    #[must_use]
+    pub fn bench(mut self) -> Self {
+        self.bench = true;
+        self
+    }
+
+    /// The operands' descriptions.
+    #[must_use]
+    pub fn descs(&self) -> Vec<&TensorDesc> {
+        self.operands.iter().map(|o| &o.desc).collect()
+    }
+
+    /// A line that names the case.
+    #[must_use]
+    pub fn label(&self) -> String {
+        let attrs: Vec<_> = self.op.attrs().iter().map(|(n, v)| format!("{n}={v}")).collect();
+        let operands: Vec<_> = self.operands.iter().map(|o| o.desc.to_string()).collect();
+        format!("{}({}){{{}}}", self.op.name(), operands.join(", "), attrs.join(", "))
+    }
+
+    fn operand(mut self, dtype: DType, dims: &[usize], fill: Fill, differentiate: bool) -> Self {
+        let desc: Result<_> = Shape::new(dims).and_then(|s| TensorDesc::new(dtype, s));
+        // Cases are literals in op files; a wrong one is a bug that every test run meets.
+        let desc = desc.expect("a case's operand has a valid shape");
+        self.operands.push(Operand { desc, fill, differentiate });
+        self
+    }
+}

@@ -1,0 +1,212 @@
+//! Bytes of tensors: owned, mapped from a file, or lent by a caller.
+
+use std::alloc::Layout;
+use std::any::Any;
+use std::ops::Range;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+
+/// Alignment of everything Tenon allocates, in bytes: one cache line, one AVX-512 vector.
+pub const ALIGN: usize = 64;
+
+/// Where tensor memory comes from; a caller may give its own.
+pub trait Allocator: Send + Sync {
+    /// `bytes` (not 0) of zeroed memory aligned to [`ALIGN`], or `None`.
+    fn allocate(&self, bytes: usize) -> Option<NonNull<u8>>;
+    /// Takes back what [`Allocator::allocate`] gave.
+    ///
+    /// # Safety
+    /// `memory` and `bytes` must be those of one earlier allocation by this allocator, not yet
+    /// given back.
+    unsafe fn release(&self, memory: NonNull<u8>, bytes: usize);
+    /// A handle that keeps this allocator alive as long as its memory.
+    fn handle(&self) -> Arc<dyn Allocator>;
+}
+
+/// The process's own allocator.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemAllocator;
+
+impl Allocator for SystemAllocator {
+    fn allocate(&self, bytes: usize) -> Option<NonNull<u8>> {
+        let layout = Layout::from_size_align(bytes, ALIGN).ok()?;
+        // SAFETY: the layout's size is not 0. Large zeroed memory comes untouched from the
+        // system, so pages that a plan never uses never become resident.
+        NonNull::new(unsafe { std::alloc::alloc_zeroed(layout) })
+    }
+
+    unsafe fn release(&self, memory: NonNull<u8>, bytes: usize) {
+        if let Ok(layout) = Layout::from_size_align(bytes, ALIGN) {
+            // SAFETY: the caller vouches that this is one of our allocations, of this layout.
+            unsafe { std::alloc::dealloc(memory.as_ptr(), layout) }
+        }
+    }
+
+    fn handle(&self) -> Arc<dyn Allocator> {
+        Arc::new(*self)
+    }
+}
+
+/// An allocation that goes back to its allocator when dropped.
+struct Allocation {
+    memory: NonNull<u8>,
+    bytes: usize,
+    allocator: Arc<dyn Allocator>,
+}
+
+// SAFETY: the memory is plain bytes owned by this value; allocators are Send + Sync.
+unsafe impl Send for Allocation {}
+// SAFETY: as above; access to the bytes is ruled by `Storage`.
+unsafe impl Sync for Allocation {}
+
+impl Drop for Allocation {
+    fn drop(&mut self) {
+        // SAFETY: made by this allocator with this size, released once.
+        unsafe { self.allocator.release(self.memory, self.bytes) }
+    }
+}
+
+/// A span of bytes that stays valid as long as any clone of it lives.
+///
+/// Clones share the bytes. [`Storage::read`] and [`Storage::write`] take `&self`; whoever runs a
+/// graph holds it exclusively (`&mut Executor`), and that is what orders a backend's writes
+/// against them.
+#[derive(Clone)]
+pub struct Storage {
+    ptr: NonNull<u8>,
+    len: usize,
+    writable: bool,
+    _owner: Arc<dyn Any + Send + Sync>,
+}
+
+// SAFETY: the owner keeps the bytes alive and is Send + Sync.
+unsafe impl Send for Storage {}
+// SAFETY: as above; see the type's documentation for who may write when.
+unsafe impl Sync for Storage {}
+
+impl Storage {
+    /// `len` zero bytes.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub fn zeroed(len: usize, allocator: &dyn Allocator) -> Result<Self> {
+        let bytes = len.max(1);
+        let memory = allocator.allocate(bytes).ok_or(Error::OutOfMemory(bytes))?;
+        let owner = Arc::new(Allocation { memory, bytes, allocator: allocator.handle() });
+        Ok(Self { ptr: memory, len, writable: true, _owner: owner })
+    }
+
+    /// A copy of `bytes`.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub fn copied(bytes: &[u8], allocator: &dyn Allocator) -> Result<Self> {
+        let storage = Self::zeroed(bytes.len(), allocator)?;
+        storage.write(0, bytes)?;
+        Ok(storage)
+    }
+
+    /// A read-only range of a mapped file.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] where the range leaves the file.
+    pub fn mapped(map: Arc<memmap2::Mmap>, range: Range<usize>) -> Result<Self> {
+        let bytes = map.get(range.clone()).ok_or_else(|| {
+            Error::Tensor(format!("bytes {range:?} lie outside a file of {}", map.len()))
+        })?;
+        let (ptr, len) = (NonNull::from(bytes).cast(), bytes.len());
+        Ok(Self { ptr, len, writable: false, _owner: map })
+    }
+
+    /// Bytes lent by a caller.
+    ///
+    /// # Safety
+    /// `ptr` must be valid for `len` bytes (for writes too where `writable`) until `owner` is
+    /// dropped.
+    #[must_use]
+    pub unsafe fn lent(
+        ptr: NonNull<u8>,
+        len: usize,
+        writable: bool,
+        owner: Arc<dyn Any + Send + Sync>,
+    ) -> Self {
+        Self { ptr, len, writable, _owner: owner }
+    }
+
+    /// Size in bytes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are no bytes.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Whether the bytes may be written.
+    #[must_use]
+    pub fn is_writable(&self) -> bool {
+        self.writable
+    }
+
+    /// The first byte's address.
+    #[must_use]
+    pub fn as_ptr(&self) -> *mut u8 {
+        self.ptr.as_ptr()
+    }
+
+    /// Copies bytes out, from `offset`.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] where the range leaves the storage.
+    pub fn read(&self, offset: usize, out: &mut [u8]) -> Result<()> {
+        self.check(offset, out.len())?;
+        // SAFETY: in range; `copy` allows overlap.
+        unsafe { std::ptr::copy(self.as_ptr().add(offset), out.as_mut_ptr(), out.len()) };
+        Ok(())
+    }
+
+    /// Copies bytes in, at `offset`.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] where the range leaves the storage or it is read-only.
+    pub fn write(&self, offset: usize, bytes: &[u8]) -> Result<()> {
+        self.check(offset, bytes.len())?;
+        if !self.writable {
+            return Err(Error::Usage("this tensor is read-only (mapped from a file)".into()));
+        }
+        // SAFETY: in range and writable; `copy` allows overlap.
+        unsafe { std::ptr::copy(bytes.as_ptr(), self.as_ptr().add(offset), bytes.len()) };
+        Ok(())
+    }
+
+    /// The bytes, in place.
+    ///
+    /// # Safety
+    /// Nothing may write them while the slice lives.
+    #[must_use]
+    pub unsafe fn bytes(&self) -> &[u8] {
+        // SAFETY: valid for `len` as long as `self`; the caller excludes writers.
+        unsafe { std::slice::from_raw_parts(self.as_ptr(), self.len) }
+    }
+
+    fn check(&self, offset: usize, len: usize) -> Result<()> {
+        match offset.checked_add(len) {
+            Some(end) if end <= self.len => Ok(()),
+            _ => Err(Error::Usage(format!(
+                "{len} bytes at {offset} do not fit a tensor of {} bytes",
+                self.len
+            ))),
+        }
+    }
+}
+
+impl std::fmt::Debug for Storage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Storage({} bytes)", self.len)
+    }
+}
