@@ -1,0 +1,130 @@
+//! The CPU backend: kernels over a thread pool.
+//!
+//! One file a launch class. A launcher cuts its work into tasks by shape alone, so the bits are
+//! the same at any thread count.
+
+mod args;
+mod pool;
+
+use std::num::NonZero;
+use std::sync::Arc;
+
+use args::Args;
+pub use pool::Pool;
+use tenon_kernels::Isa;
+use tenon_runtime::backend::{Backend, Device, Launch, Memory, Program, Signature, Step};
+use tenon_runtime::tensor::{Allocator, SystemAllocator};
+use tenon_runtime::{Error, Result};
+
+/// How a [`Cpu`] is set up.
+#[derive(Clone, Default)]
+pub struct Options {
+    /// Threads, the caller among them; the machine's cores where `None`.
+    pub threads: Option<NonZero<usize>>,
+    /// Instruction-set level; `TENON_ISA` or the best where `None`.
+    pub isa: Option<Isa>,
+    /// Where tensor memory comes from; the process's allocator where `None`.
+    pub allocator: Option<Arc<dyn Allocator>>,
+}
+
+/// See the [module](self).
+#[derive(Clone)]
+pub struct Cpu {
+    context: Arc<Context>,
+    allocator: Arc<dyn Allocator>,
+}
+
+/// What every launcher has at hand.
+struct Context {
+    isa: Isa,
+    pool: Pool,
+}
+
+impl Cpu {
+    /// A CPU backend.
+    ///
+    /// # Errors
+    /// [`Error::Device`] where `TENON_ISA` names a level that is not there.
+    pub fn new(options: Options) -> Result<Self> {
+        let isa = match options.isa {
+            Some(isa) => isa,
+            None => Isa::from_env()
+                .map_err(|e| Error::Device { backend: "cpu", why: format!("TENON_ISA: {e}") })?,
+        };
+        let threads = options.threads.unwrap_or_else(|| {
+            std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN)
+        });
+        Ok(Self {
+            context: Arc::new(Context { isa, pool: Pool::new(threads) }),
+            allocator: options.allocator.unwrap_or_else(|| Arc::new(SystemAllocator)),
+        })
+    }
+
+    /// The instruction-set level in use.
+    #[must_use]
+    pub fn isa(&self) -> Isa {
+        self.context.isa
+    }
+}
+
+impl Backend for Cpu {
+    fn describe(&self) -> Device {
+        Device {
+            backend: "cpu",
+            name: std::env::consts::ARCH.to_owned(),
+            level: self.context.isa.name().to_owned(),
+            parallelism: self.context.pool.threads(),
+        }
+    }
+
+    fn allocator(&self) -> &dyn Allocator {
+        &*self.allocator
+    }
+
+    fn supports(&self, signature: Signature<'_>) -> bool {
+        self.context.supports(signature)
+    }
+
+    fn workspace(&self, signature: Signature<'_>) -> usize {
+        self.context.workspace(signature)
+    }
+
+    fn compile(&self, steps: Vec<Step>) -> Result<Box<dyn Program>> {
+        Ok(Box::new(Steps { context: self.context.clone(), steps }))
+    }
+}
+
+struct Steps {
+    context: Arc<Context>,
+    steps: Vec<Step>,
+}
+
+impl Program for Steps {
+    unsafe fn launch(&mut self, index: usize, memory: &Memory) -> Result<()> {
+        let step = &self.steps[index];
+        // SAFETY: the caller's contract is the same.
+        let args = unsafe { Args::new(step, memory) };
+        self.context.launch(&step.launch, args)
+    }
+}
+
+impl Context {
+    /// One arm a launch class; `unary::launch` and its like live in the class's file.
+    fn launch(&self, launch: &Launch, args: Args<'_>) -> Result<()> {
+        match launch {
+            _ => Err(Error::Unsupported { op: args.op(), operands: format!("{launch:?}") }),
+        }
+    }
+
+    /// The CPU takes everything: it is what other backends fall back to.
+    fn supports(&self, _: Signature<'_>) -> bool {
+        true
+    }
+
+    /// Scratch bytes a launch needs; one arm a class that needs any.
+    fn workspace(&self, signature: Signature<'_>) -> usize {
+        match signature.launch {
+            _ => 0,
+        }
+    }
+}

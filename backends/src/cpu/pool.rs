@@ -1,0 +1,277 @@
+//! The thread pool: shares cores well, gives the same bits at any thread count.
+//!
+//! Work comes as numbered tasks whose split depends on shapes only; threads claim the next number
+//! from a counter, so a thread that another process slows down simply claims fewer. Nobody spins
+//! without bound: a thread looks for work for [`SPINS`] turns (some 10 us) and then sleeps. The
+//! caller works too and waits only for tasks that were claimed, never for a thread to wake up: on
+//! a core taken by somebody else a step takes no longer than on one thread.
+
+use std::num::NonZero;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+/// Turns of looking for work before sleeping. Waking a sleeper costs some 5-50 us, and the gap
+/// between two launches of a step is mostly shorter.
+const SPINS: usize = 2000;
+
+/// A body of work: called with a task number and the number of the thread that runs it.
+type Body<'a> = &'a (dyn Fn(usize, usize) + Sync);
+
+/// A pool of threads; the calling thread is number 0 of them.
+pub struct Pool {
+    shared: Arc<Shared>,
+    workers: Vec<JoinHandle<()>>,
+    /// One caller at a time.
+    turn: Mutex<()>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    /// Told when there is a new job or the end.
+    wake: Condvar,
+    /// Told when the last worker leaves a job.
+    idle: Condvar,
+    /// Number of the newest job, for spinning workers.
+    epoch: AtomicUsize,
+    /// Next unclaimed task.
+    next: AtomicUsize,
+    /// Workers inside the job.
+    inside: AtomicUsize,
+    panicked: AtomicBool,
+}
+
+struct State {
+    job: Option<Job>,
+    epoch: usize,
+    stop: bool,
+}
+
+#[derive(Clone, Copy)]
+struct Job {
+    /// Valid while the job is in [`State`] or `inside` is not 0: [`Pool::run`] waits for both.
+    body: *const (dyn Fn(usize, usize) + Sync),
+    tasks: usize,
+}
+
+// SAFETY: the pointer is to a `Sync` closure that `Pool::run` keeps alive; see `Job::body`.
+unsafe impl Send for Job {}
+
+impl Pool {
+    /// A pool of `threads` in all, the caller among them. Threads the system will not start are
+    /// done without.
+    #[must_use]
+    pub fn new(threads: NonZero<usize>) -> Self {
+        let shared = Arc::new(Shared {
+            state: Mutex::new(State { job: None, epoch: 0, stop: false }),
+            wake: Condvar::new(),
+            idle: Condvar::new(),
+            epoch: AtomicUsize::new(0),
+            next: AtomicUsize::new(0),
+            inside: AtomicUsize::new(0),
+            panicked: AtomicBool::new(false),
+        });
+        let workers = (1..threads.get())
+            .map_while(|number| {
+                let shared = shared.clone();
+                let thread = std::thread::Builder::new().name(format!("tenon-{number}"));
+                thread.spawn(move || shared.work(number)).ok()
+            })
+            .collect();
+        Self { shared, workers, turn: Mutex::new(()) }
+    }
+
+    /// Threads, the caller among them: thread numbers are below this.
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        self.workers.len() + 1
+    }
+
+    /// Calls `body(task, thread)` once for every task below `tasks`, and returns when all are
+    /// done. Allocates nothing.
+    ///
+    /// # Panics
+    /// Where a task panicked.
+    pub fn run(&self, tasks: usize, body: Body<'_>) {
+        if tasks <= 1 || self.workers.is_empty() {
+            (0..tasks).for_each(|task| body(task, 0));
+            return;
+        }
+        let _turn = lock(&self.turn);
+        self.shared.open(tasks, body);
+        let closing = Closing(&self.shared);
+        self.shared.claim(tasks, body, 0);
+        drop(closing);
+        assert!(!self.shared.panicked.swap(false, Ordering::Relaxed), "a task panicked");
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        lock(&self.shared.state).stop = true;
+        self.shared.epoch.fetch_add(1, Ordering::Release);
+        self.shared.wake.notify_all();
+        for worker in self.workers.drain(..) {
+            // A worker never panics: tasks are caught. Should one, there is nothing left to save.
+            let _ = worker.join();
+        }
+    }
+}
+
+/// Closes the job when dropped, even by a panic of the caller's own task: the body must not be
+/// left in other hands.
+struct Closing<'a>(&'a Shared);
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+impl Shared {
+    fn open(&self, tasks: usize, body: Body<'_>) {
+        let body: *const (dyn Fn(usize, usize) + Sync) = body;
+        // SAFETY: only the lifetime is erased; `close` is called before `body` ends.
+        let body = unsafe {
+            std::mem::transmute::<
+                *const (dyn Fn(usize, usize) + Sync),
+                *const (dyn Fn(usize, usize) + Sync + 'static),
+            >(body)
+        };
+        let mut state = lock(&self.state);
+        self.next.store(0, Ordering::Relaxed);
+        state.epoch += 1;
+        state.job = Some(Job { body, tasks });
+        self.epoch.store(state.epoch, Ordering::Release);
+        drop(state);
+        self.wake.notify_all();
+    }
+
+    fn close(&self) {
+        lock(&self.state).job = None;
+        for _ in 0..SPINS {
+            if self.inside.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            std::hint::spin_loop();
+        }
+        let mut state = lock(&self.state);
+        while self.inside.load(Ordering::Acquire) != 0 {
+            state = self.idle.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn claim(&self, tasks: usize, body: Body<'_>, thread: usize) {
+        loop {
+            let task = self.next.fetch_add(1, Ordering::Relaxed);
+            if task >= tasks {
+                return;
+            }
+            body(task, thread);
+        }
+    }
+
+    fn work(&self, thread: usize) {
+        let mut seen = 0;
+        while let Some((job, epoch)) = self.enter(seen) {
+            seen = epoch;
+            // SAFETY: the job was entered while open, so `close` waits for `leave`.
+            let body = unsafe { &*job.body };
+            let claimed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                self.claim(job.tasks, body, thread);
+            }));
+            if claimed.is_err() {
+                self.panicked.store(true, Ordering::Relaxed);
+            }
+            self.leave();
+        }
+    }
+
+    /// Waits for a job newer than `seen` and enters it; `None` at the end.
+    fn enter(&self, seen: usize) -> Option<(Job, usize)> {
+        for _ in 0..SPINS {
+            if self.epoch.load(Ordering::Acquire) != seen {
+                break;
+            }
+            std::hint::spin_loop();
+        }
+        let mut state = lock(&self.state);
+        loop {
+            if state.stop {
+                return None;
+            }
+            match state.job {
+                Some(job) if state.epoch != seen => {
+                    self.inside.fetch_add(1, Ordering::AcqRel);
+                    return Some((job, state.epoch));
+                }
+                _ => state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner),
+            }
+        }
+    }
+
+    fn leave(&self) {
+        if self.inside.fetch_sub(1, Ordering::AcqRel) == 1 {
+            // The lock orders this against a closer that has just looked at `inside`.
+            drop(lock(&self.state));
+            self.idle.notify_all();
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing panics while holding a lock of the pool; a poisoned one still holds a whole state.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_every_task_once() {
+        for threads in 1..5 {
+            let pool = Pool::new(NonZero::new(threads).unwrap());
+            for tasks in [0, 1, 2, 7, 1000] {
+                let counts: Vec<_> = (0..tasks).map(|_| AtomicUsize::new(0)).collect();
+                pool.run(tasks, &|task, thread| {
+                    assert!(thread < pool.threads());
+                    counts[task].fetch_add(1, Ordering::Relaxed);
+                });
+                assert!(counts.iter().all(|c| c.load(Ordering::Relaxed) == 1));
+            }
+        }
+    }
+
+    #[test]
+    fn survives_a_panicking_task() {
+        let pool = Pool::new(NonZero::new(3).unwrap());
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            pool.run(64, &|task, _| assert_ne!(task, 40));
+        }));
+        assert!(result.is_err());
+        let sum = AtomicUsize::new(0);
+        pool.run(10, &|task, _| {
+            sum.fetch_add(task, Ordering::Relaxed);
+        });
+        assert_eq!(sum.into_inner(), 45);
+    }
+
+    #[test]
+    fn takes_callers_in_turn() {
+        let pool = Pool::new(NonZero::new(2).unwrap());
+        let sum = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..200 {
+                        pool.run(8, &|_, _| {
+                            sum.fetch_add(1, Ordering::Relaxed);
+                        });
+                    }
+                });
+            }
+        });
+        assert_eq!(sum.into_inner(), 4 * 200 * 8);
+    }
+}

@@ -1,0 +1,3 @@
+//! The `tenon` command line.
+
+fn main() {}

@@ -1,0 +1,269 @@
+//! Binds a planned graph to memory and backends, and runs it without allocating.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use crate::backend::{Backend, Launch, Memory, Operand, Program, Step};
+use crate::error::{Error, Result};
+use crate::graph::{Graph, Source, ValueId};
+use crate::memory::{Plan, PlannedNode};
+use crate::tensor::{Element, Storage, Tensor, TensorDesc};
+
+/// Slot of the arena in [`Memory`].
+const ARENA: usize = 0;
+
+/// Told of progress between nodes, and may stop the run there.
+///
+/// A stopped run leaves parameters and states as the nodes before it left them: an update that
+/// ran has run.
+pub trait Observer {
+    /// `done` of `total` nodes have run; `next` is the op that runs next.
+    fn before(&mut self, done: usize, total: usize, next: &'static str) -> ControlFlow<()>;
+}
+
+/// An observer that does nothing.
+impl Observer for () {
+    fn before(&mut self, _: usize, _: usize, _: &'static str) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
+}
+
+/// A graph ready to run.
+pub struct Executor {
+    graph: Graph,
+    plan: Plan,
+    /// Consecutive steps of one backend, as it prepared them.
+    programs: Vec<Box<dyn Program>>,
+    /// Which program and which of its steps runs a node, and the op's name.
+    schedule: Vec<(usize, usize, &'static str)>,
+    /// Storage of inputs, parameters, states and constants, by value.
+    tensors: Vec<Option<Tensor>>,
+    /// Slot of each value that is not in the arena.
+    slots: Vec<usize>,
+    arena: Storage,
+    memory: Memory,
+}
+
+impl Executor {
+    /// Plans and binds `graph`. Parameters and states found in `tensors` by name share that
+    /// storage; the rest start as zeros.
+    ///
+    /// # Errors
+    /// As [`Plan::new`]; [`Error::Tensor`] where a tensor has another description than the
+    /// graph's; [`Error::OutOfMemory`].
+    pub fn new(
+        graph: Graph,
+        backends: &[Arc<dyn Backend>],
+        tensors: &HashMap<String, Tensor>,
+    ) -> Result<Self> {
+        graph.verify()?;
+        let plan = Plan::new(&graph, backends)?;
+        Self::bind(graph, plan, backends, tensors)
+    }
+
+    /// Binds a graph that is planned already.
+    ///
+    /// # Errors
+    /// As [`Executor::new`].
+    pub fn bind(
+        graph: Graph,
+        plan: Plan,
+        backends: &[Arc<dyn Backend>],
+        tensors: &HashMap<String, Tensor>,
+    ) -> Result<Self> {
+        let first = backends.first().ok_or_else(|| Error::Usage("no backend given".into()))?;
+        let arena = Storage::zeroed(plan.arena_bytes(), first.allocator())?;
+        let mut memory = Memory { bases: vec![arena.as_ptr()] };
+        let mut slots = vec![ARENA; graph.values().len()];
+        let mut bound = vec![None; graph.values().len()];
+        for (id, value) in graph.iter_values() {
+            let tensor = match &value.source {
+                Source::Node { .. } => continue,
+                Source::Constant(tensor) => tensor.clone(),
+                Source::Input => Tensor::zeros(value.desc.clone(), first.allocator())?,
+                Source::Parameter { .. } | Source::State => {
+                    let name = value.name.as_deref().unwrap_or_default();
+                    persistent(name, &value.desc, tensors, first.as_ref())?
+                }
+            };
+            slots[id.index()] = memory.bases.len();
+            memory.bases.push(tensor.storage().as_ptr());
+            bound[id.index()] = Some(tensor);
+        }
+        let mut this = Self {
+            graph,
+            plan,
+            programs: Vec::new(),
+            schedule: Vec::new(),
+            tensors: bound,
+            slots,
+            arena,
+            memory,
+        };
+        this.compile(backends)?;
+        Ok(this)
+    }
+
+    /// The graph.
+    #[must_use]
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// The plan.
+    #[must_use]
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Runs all nodes in order.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`] where the observer stopped it; what a backend reports.
+    pub fn run(&mut self, observer: &mut dyn Observer) -> Result<()> {
+        let total = self.schedule.len();
+        for (done, &(program, step, op)) in self.schedule.iter().enumerate() {
+            if observer.before(done, total, op).is_break() {
+                return Err(Error::Cancelled);
+            }
+            // SAFETY: `memory` holds the arena and the tensors the steps were planned with, all
+            // kept by `self`, which this call holds exclusively.
+            unsafe { self.programs[program].launch(step, &self.memory)? };
+        }
+        self.programs.iter_mut().try_for_each(|p| p.sync())
+    }
+
+    /// The storage of an input, parameter, state or constant.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub fn tensor(&self, name: &str) -> Result<&Tensor> {
+        self.graph
+            .find(name)
+            .and_then(|v| self.tensors[self.plan.root(v).index()].as_ref())
+            .ok_or_else(|| Error::NotFound {
+                kind: "input, parameter or state",
+                name: name.to_owned(),
+                known: Vec::new(),
+            })
+    }
+
+    /// Writes an input, parameter or state.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::Tensor`] where the type or the number of elements differs.
+    pub fn write<T: Element>(&mut self, name: &str, data: &[T]) -> Result<()> {
+        let tensor = self.tensor(name)?;
+        check(name, tensor.desc(), T::DTYPE, data.len())?;
+        tensor.storage().write(0, T::bytes_of(data))
+    }
+
+    /// Reads an output of the last run, or an input, parameter or state.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::Tensor`] where the type or the number of elements differs.
+    pub fn read<T: Element>(&self, name: &str, out: &mut [T]) -> Result<()> {
+        let (desc, storage, offset) = self.view(name)?;
+        check(name, desc, T::DTYPE, out.len())?;
+        storage.read(offset, T::bytes_of_mut(out))
+    }
+
+    /// Reads a whole tensor as [`Executor::read`] does.
+    ///
+    /// # Errors
+    /// As [`Executor::read`].
+    pub fn read_vec<T: Element>(&self, name: &str) -> Result<Vec<T>> {
+        let mut out = vec![T::default(); self.view(name)?.0.numel()];
+        self.read(name, &mut out)?;
+        Ok(out)
+    }
+
+    /// The description of a named value.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub fn desc(&self, name: &str) -> Result<&TensorDesc> {
+        Ok(self.view(name)?.0)
+    }
+
+    /// Where a named value lies: its description, storage, and the offset in it.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub fn view(&self, name: &str) -> Result<(&TensorDesc, &Storage, usize)> {
+        let value = self.graph.find(name).ok_or_else(|| Error::NotFound {
+            kind: "value",
+            name: name.to_owned(),
+            known: self.graph.outputs().iter().map(|(n, _)| n.clone()).collect(),
+        })?;
+        let desc = self.graph.desc(value);
+        Ok(match &self.tensors[self.plan.root(value).index()] {
+            Some(tensor) => (desc, tensor.storage(), 0),
+            None => (desc, &self.arena, self.plan.offset(value)),
+        })
+    }
+
+    /// All parameters and states with their tensors.
+    pub fn persistent(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        self.graph.iter_values().filter(|(_, v)| v.is_persistent()).filter_map(|(id, v)| {
+            Some((v.name.as_deref()?, self.tensors[id.index()].as_ref()?))
+        })
+    }
+
+    fn compile(&mut self, backends: &[Arc<dyn Backend>]) -> Result<()> {
+        let planned: Vec<&PlannedNode> =
+            self.plan.nodes().iter().filter(|p| p.launch != Launch::Alias).collect();
+        for run in planned.chunk_by(|a, b| a.backend == b.backend) {
+            let program = self.programs.len();
+            let steps: Vec<Step> = run.iter().map(|p| self.step(p)).collect();
+            let names = steps.iter().enumerate().map(|(i, s)| (program, i, s.op.name()));
+            self.schedule.extend(names);
+            self.programs.push(backends[run[0].backend].compile(steps)?);
+        }
+        Ok(())
+    }
+
+    fn step(&self, planned: &PlannedNode) -> Step {
+        let node = &self.graph.nodes()[planned.node.index()];
+        let operands = |ids: &[ValueId]| ids.iter().map(|&v| self.operand(v)).collect();
+        Step {
+            op: node.op.clone(),
+            launch: planned.launch.clone(),
+            inputs: operands(&node.inputs),
+            outputs: operands(&node.outputs),
+            workspace: planned.workspace,
+        }
+    }
+
+    fn operand(&self, value: ValueId) -> Operand {
+        let root = self.plan.root(value);
+        let desc = self.graph.desc(value).clone();
+        Operand { slot: self.slots[root.index()], offset: self.plan.offset(value), desc }
+    }
+}
+
+fn persistent(
+    name: &str,
+    desc: &TensorDesc,
+    tensors: &HashMap<String, Tensor>,
+    backend: &dyn Backend,
+) -> Result<Tensor> {
+    match tensors.get(name) {
+        None => Tensor::zeros(desc.clone(), backend.allocator()),
+        Some(tensor) if tensor.desc() == desc => Ok(tensor.clone()),
+        Some(tensor) => Err(Error::Tensor(format!(
+            "`{name}` is {} in the graph, but the tensor given is {}",
+            desc,
+            tensor.desc()
+        ))),
+    }
+}
+
+fn check(name: &str, desc: &TensorDesc, dtype: crate::tensor::DType, len: usize) -> Result<()> {
+    if desc.dtype() == dtype && desc.numel() == len {
+        Ok(())
+    } else {
+        Err(Error::Tensor(format!("`{name}` is {desc}, not {len} elements of {dtype}")))
+    }
+}

@@ -1,0 +1,1 @@
+//! Files: GGUF, safetensors, checkpoints.

@@ -1,0 +1,302 @@
+//! The memory plan: node order, liveness, and an offset for every buffer. The plan is the peak.
+
+mod order;
+mod place;
+mod svg;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+pub use order::order;
+pub use place::{Interval, aligned, live_bytes, lower_bound, place};
+
+use crate::backend::{Backend, Launch, Signature};
+use crate::error::{Error, Result};
+use crate::graph::{Graph, Node, NodeId, Source, ValueId};
+use crate::tensor::TensorDesc;
+
+/// One node of the plan: who runs it, as what, with which scratch.
+#[derive(Clone, Debug)]
+pub struct PlannedNode {
+    /// The node.
+    pub node: NodeId,
+    /// Which of the backends runs it.
+    pub backend: usize,
+    /// What it launches.
+    pub launch: Launch,
+    /// Scratch in the arena: offset and bytes.
+    pub workspace: (usize, usize),
+}
+
+/// A buffer of the arena, for reports.
+#[derive(Clone, Debug)]
+pub struct Buffer {
+    /// What it holds, in words.
+    pub label: String,
+    /// When it lives and how large it is.
+    pub interval: Interval,
+    /// Where it lies.
+    pub offset: usize,
+}
+
+/// Everything a run needs to know of memory before it starts.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    nodes: Vec<PlannedNode>,
+    roots: Vec<ValueId>,
+    offsets: Vec<usize>,
+    buffers: Vec<Buffer>,
+    arena_bytes: usize,
+    arena_bound: usize,
+    owned_bytes: usize,
+    duration: Duration,
+}
+
+impl Plan {
+    /// Plans `graph` for `backends`; each node goes to the first that supports it.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] where none does, [`Error::Graph`] for a graph that breaks its rules.
+    pub fn new(graph: &Graph, backends: &[Arc<dyn Backend>]) -> Result<Self> {
+        let start = Instant::now();
+        let nodes = assign(graph, backends)?;
+        let (roots, last_use) = liveness(graph, &nodes);
+        let mut intervals = Vec::new();
+        let mut owners: Vec<Owner> = Vec::new();
+        for (step, planned) in nodes.iter().enumerate() {
+            let node = &graph.nodes()[planned.node.index()];
+            for &value in node.outputs.iter().filter(|v| roots[v.index()] == **v) {
+                let last = last_use[value.index()].max(step);
+                intervals.push(Interval { bytes: graph.desc(value).bytes(), first: step, last });
+                owners.push(Owner::Value(value));
+            }
+            if planned.workspace.1 > 0 {
+                intervals.push(Interval { bytes: planned.workspace.1, first: step, last: step });
+                owners.push(Owner::Workspace(step));
+            }
+        }
+        let (places, arena_bytes) = place(&intervals);
+        let mut plan = Self {
+            nodes,
+            roots,
+            offsets: vec![0; graph.values().len()],
+            buffers: Vec::with_capacity(intervals.len()),
+            arena_bytes,
+            arena_bound: lower_bound(&intervals),
+            owned_bytes: 0,
+            duration: Duration::ZERO,
+        };
+        for ((owner, &interval), &offset) in owners.into_iter().zip(&intervals).zip(&places) {
+            let label = match owner {
+                Owner::Value(value) => {
+                    plan.offsets[value.index()] = offset;
+                    value_label(graph, value)
+                }
+                Owner::Workspace(step) => {
+                    plan.nodes[step].workspace.0 = offset;
+                    let op = &graph.nodes()[plan.nodes[step].node.index()].op;
+                    format!("scratch of {}", op.name())
+                }
+            };
+            plan.buffers.push(Buffer { label, interval, offset });
+        }
+        for (i, root) in plan.roots.iter().enumerate() {
+            plan.offsets[i] = plan.offsets[root.index()];
+        }
+        plan.owned_bytes = graph
+            .values()
+            .iter()
+            .filter(|v| is_owned(v))
+            .map(|v| v.desc.bytes())
+            .sum();
+        plan.duration = start.elapsed();
+        Ok(plan)
+    }
+
+    /// The nodes in the order they run.
+    #[must_use]
+    pub fn nodes(&self) -> &[PlannedNode] {
+        &self.nodes
+    }
+
+    /// The value whose memory `value` uses: itself, or what it aliases or overwrites.
+    #[must_use]
+    pub fn root(&self, value: ValueId) -> ValueId {
+        self.roots[value.index()]
+    }
+
+    /// The arena offset of a value whose root is made by a node.
+    #[must_use]
+    pub fn offset(&self, value: ValueId) -> usize {
+        self.offsets[value.index()]
+    }
+
+    /// All buffers of the arena.
+    #[must_use]
+    pub fn buffers(&self) -> &[Buffer] {
+        &self.buffers
+    }
+
+    /// Size of the arena in bytes: activations, gradients, scratch.
+    #[must_use]
+    pub fn arena_bytes(&self) -> usize {
+        self.arena_bytes
+    }
+
+    /// Bytes kept beside the arena: trained parameters, optimizer state, inputs. Frozen weights
+    /// stay in their mapped file and are not counted.
+    #[must_use]
+    pub fn owned_bytes(&self) -> usize {
+        self.owned_bytes
+    }
+
+    /// The peak: arena and what is kept beside it.
+    #[must_use]
+    pub fn peak_bytes(&self) -> usize {
+        self.arena_bytes + self.owned_bytes
+    }
+
+    /// What the peak cannot be below in this order of nodes.
+    #[must_use]
+    pub fn lower_bound_bytes(&self) -> usize {
+        self.arena_bound + self.owned_bytes
+    }
+
+    /// How long planning took.
+    #[must_use]
+    pub fn duration(&self) -> Duration {
+        self.duration
+    }
+
+    /// Refuses a plan above `budget` bytes.
+    ///
+    /// # Errors
+    /// [`Error::Budget`] with what is needed.
+    pub fn check_budget(&self, budget: Option<usize>) -> Result<()> {
+        match budget {
+            Some(budget) if self.peak_bytes() > budget => {
+                Err(Error::Budget { budget, needed: self.peak_bytes() })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+enum Owner {
+    Value(ValueId),
+    Workspace(usize),
+}
+
+/// Parameters that train, states and inputs are memory of the run; frozen weights are mapped.
+fn is_owned(value: &crate::graph::Value) -> bool {
+    match value.source {
+        Source::Input | Source::State | Source::Parameter { trainable: true } => true,
+        Source::Constant(_) => true,
+        Source::Parameter { trainable: false } | Source::Node { .. } => false,
+    }
+}
+
+fn value_label(graph: &Graph, value: ValueId) -> String {
+    match graph.get(value).source {
+        Source::Node { node, .. } => {
+            format!("{} {}", graph.nodes()[node.index()].op.name(), graph.desc(value))
+        }
+        _ => graph.get(value).name.clone().unwrap_or_default(),
+    }
+}
+
+/// Launches and backends in running order.
+fn assign(graph: &Graph, backends: &[Arc<dyn Backend>]) -> Result<Vec<PlannedNode>> {
+    order(graph)
+        .into_iter()
+        .map(|id| {
+            let node = &graph.nodes()[id.index()];
+            let (inputs, outputs) = descs(graph, node);
+            let launch = node.op.launch(&inputs, &outputs);
+            let signature =
+                Signature { launch: &launch, inputs: &inputs, outputs: &outputs };
+            let backend = match launch {
+                Launch::Alias => Some(0),
+                _ => backends.iter().position(|b| b.supports(signature)),
+            };
+            let backend = backend.ok_or_else(|| Error::Unsupported {
+                op: node.op.name(),
+                operands: inputs.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+            })?;
+            let bytes = match launch {
+                Launch::Alias => 0,
+                _ => backends[backend].workspace(signature),
+            };
+            Ok(PlannedNode { node: id, backend, launch, workspace: (0, bytes) })
+        })
+        .collect()
+}
+
+/// Descriptions of a node's operands.
+pub(crate) fn descs<'g>(
+    graph: &'g Graph,
+    node: &Node,
+) -> (Vec<&'g TensorDesc>, Vec<&'g TensorDesc>) {
+    let of = |ids: &[ValueId]| ids.iter().map(|&v| graph.desc(v)).collect();
+    (of(&node.inputs), of(&node.outputs))
+}
+
+/// For each value the root of its memory, and for each root the last step that touches it.
+fn liveness(graph: &Graph, nodes: &[PlannedNode]) -> (Vec<ValueId>, Vec<usize>) {
+    let mut roots: Vec<ValueId> = graph.iter_values().map(|(id, _)| id).collect();
+    for planned in nodes.iter().filter(|p| p.launch == Launch::Alias) {
+        let node = &graph.nodes()[planned.node.index()];
+        roots[node.outputs[0].index()] = roots[node.inputs[0].index()];
+    }
+    let mut last = vec![0; roots.len()];
+    for (step, planned) in nodes.iter().enumerate() {
+        for v in &graph.nodes()[planned.node.index()].inputs {
+            last[roots[v.index()].index()] = step;
+        }
+    }
+    for (_, v) in graph.outputs() {
+        last[roots[v.index()].index()] = usize::MAX;
+    }
+    for (step, planned) in nodes.iter().enumerate() {
+        let node = &graph.nodes()[planned.node.index()];
+        if let Some(victim) = overwritable(graph, node, &planned.launch, &roots, &last, step) {
+            merge(&mut roots, &mut last, node.outputs[0], victim);
+        }
+    }
+    for l in &mut last {
+        *l = (*l).min(nodes.len().saturating_sub(1));
+    }
+    (roots, last)
+}
+
+/// The root that output 0 of `node` may overwrite, if any.
+fn overwritable(
+    graph: &Graph,
+    node: &Node,
+    launch: &Launch,
+    roots: &[ValueId],
+    last: &[usize],
+    step: usize,
+) -> Option<ValueId> {
+    let output = *node.outputs.first()?;
+    launch.in_place().iter().map(|&i| node.inputs[i]).find_map(|input| {
+        let root = roots[input.index()];
+        let made_here = matches!(graph.get(root).source, Source::Node { .. });
+        let dies = last[root.index()] == step;
+        let fits = graph.desc(input) == graph.desc(output)
+            && graph.desc(root).bytes() == graph.desc(output).bytes();
+        // Another operand on the same memory is fine only if it is read at the same positions.
+        let alone = node.inputs.iter().all(|&other| {
+            roots[other.index()] != root || graph.desc(other) == graph.desc(output)
+        });
+        (made_here && dies && fits && alone).then_some(root)
+    })
+}
+
+/// Makes everything that lives in `output` live in `victim`'s memory.
+fn merge(roots: &mut [ValueId], last: &mut [usize], output: ValueId, victim: ValueId) {
+    last[victim.index()] = last[output.index()].max(last[victim.index()]);
+    for root in roots.iter_mut().filter(|r| **r == output) {
+        *root = victim;
+    }
+}

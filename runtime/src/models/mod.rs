@@ -1,0 +1,1 @@
+//! Llama-family graphs and LoRA, from GGUF or Hugging Face metadata.
