@@ -206,9 +206,10 @@ impl Executor {
 
     /// All parameters and states with their tensors.
     pub fn persistent(&self) -> impl Iterator<Item = (&str, &Tensor)> {
-        self.graph.iter_values().filter(|(_, v)| v.is_persistent()).filter_map(|(id, v)| {
-            Some((v.name.as_deref()?, self.tensors[id.index()].as_ref()?))
-        })
+        self.graph
+            .iter_values()
+            .filter(|(_, v)| v.is_persistent())
+            .filter_map(|(id, v)| Some((v.name.as_deref()?, self.tensors[id.index()].as_ref()?)))
     }
 
     fn compile(&mut self, backends: &[Arc<dyn Backend>]) -> Result<()> {

@@ -36,7 +36,8 @@ impl Graph {
     #[must_use]
     pub fn graphviz(&self) -> String {
         let labels = self.labels();
-        let mut out = String::from("digraph tenon {\n  rankdir=TB;\n  node [fontname=monospace];\n");
+        let mut out =
+            String::from("digraph tenon {\n  rankdir=TB;\n  node [fontname=monospace];\n");
         for (id, value) in self.iter_values().filter(|(id, _)| self.is_used(*id)) {
             let style = match &value.source {
                 Source::Node { .. } => continue,

@@ -288,8 +288,7 @@ impl Graph {
     pub(crate) fn set_nodes(&mut self, nodes: Vec<Node>) {
         for (i, node) in nodes.iter().enumerate() {
             for (output, &value) in node.outputs.iter().enumerate() {
-                self.values[value.index()].source =
-                    Source::Node { node: NodeId(i as u32), output };
+                self.values[value.index()].source = Source::Node { node: NodeId(i as u32), output };
             }
         }
         self.nodes = nodes;

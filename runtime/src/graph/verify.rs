@@ -19,9 +19,8 @@ impl Graph {
             .collect();
         let mut overwritten = HashSet::new();
         for (i, node) in self.nodes().iter().enumerate() {
-            let fail = |why: String| {
-                Err(Error::Graph(format!("node {i} ({}): {why}", node.op.name())))
-            };
+            let fail =
+                |why: String| Err(Error::Graph(format!("node {i} ({}): {why}", node.op.name())));
             if let Some(v) = node.inputs.iter().find(|v| !made.contains(v)) {
                 return fail(format!("reads value {} before it is made", v.0));
             }
@@ -32,7 +31,11 @@ impl Graph {
             let inputs: Vec<_> = node.inputs.iter().map(|&v| self.desc(v)).collect();
             let inferred = node.op.infer(&inputs)?;
             if inferred.len() != node.outputs.len() {
-                return fail(format!("makes {} outputs, not {}", inferred.len(), node.outputs.len()));
+                return fail(format!(
+                    "makes {} outputs, not {}",
+                    inferred.len(),
+                    node.outputs.len()
+                ));
             }
             for (output, (&value, desc)) in node.outputs.iter().zip(&inferred).enumerate() {
                 if self.desc(value) != desc {

@@ -103,12 +103,8 @@ impl Plan {
         for (i, root) in plan.roots.iter().enumerate() {
             plan.offsets[i] = plan.offsets[root.index()];
         }
-        plan.owned_bytes = graph
-            .values()
-            .iter()
-            .filter(|v| is_owned(v))
-            .map(|v| v.desc.bytes())
-            .sum();
+        plan.owned_bytes =
+            graph.values().iter().filter(|v| is_owned(v)).map(|v| v.desc.bytes()).sum();
         plan.duration = start.elapsed();
         Ok(plan)
     }
@@ -213,8 +209,7 @@ fn assign(graph: &Graph, backends: &[Arc<dyn Backend>]) -> Result<Vec<PlannedNod
             let node = &graph.nodes()[id.index()];
             let (inputs, outputs) = descs(graph, node);
             let launch = node.op.launch(&inputs, &outputs);
-            let signature =
-                Signature { launch: &launch, inputs: &inputs, outputs: &outputs };
+            let signature = Signature { launch: &launch, inputs: &inputs, outputs: &outputs };
             let backend = match launch {
                 Launch::Alias => Some(0),
                 _ => backends.iter().position(|b| b.supports(signature)),
@@ -286,9 +281,10 @@ fn overwritable(
         let fits = graph.desc(input) == graph.desc(output)
             && graph.desc(root).bytes() == graph.desc(output).bytes();
         // Another operand on the same memory is fine only if it is read at the same positions.
-        let alone = node.inputs.iter().all(|&other| {
-            roots[other.index()] != root || graph.desc(other) == graph.desc(output)
-        });
+        let alone = node
+            .inputs
+            .iter()
+            .all(|&other| roots[other.index()] != root || graph.desc(other) == graph.desc(output));
         (made_here && dies && fits && alone).then_some(root)
     })
 }

@@ -58,7 +58,7 @@ pub fn live_bytes(intervals: &[Interval]) -> Vec<usize> {
 pub fn place(intervals: &[Interval]) -> (Vec<usize>, usize) {
     let mut by_size: Vec<usize> = (0..intervals.len()).collect();
     by_size.sort_by_key(|&i| (std::cmp::Reverse(intervals[i].bytes), intervals[i].first, i));
-    let mut offsets = vec![0; intervals.len()];
+    let mut offsets = vec![0usize; intervals.len()];
     // Placed intervals in order of offset.
     let mut placed: Vec<usize> = Vec::with_capacity(intervals.len());
     let mut arena = 0;
@@ -67,7 +67,7 @@ pub fn place(intervals: &[Interval]) -> (Vec<usize>, usize) {
         if bytes == 0 {
             continue;
         }
-        let (mut end, mut best) = (0, None::<(usize, usize)>);
+        let (mut end, mut best) = (0usize, None::<(usize, usize)>);
         for &j in placed.iter().filter(|&&j| intervals[j].overlaps(&intervals[i])) {
             if let Some(gap) = offsets[j].checked_sub(end)
                 && gap >= bytes

@@ -69,15 +69,19 @@ impl Tolerance {
         let bound = |x: f32, y: f32| {
             self.abs + self.rel * if self.scaled { largest } else { x.abs().max(y.abs()) }
         };
-        a.iter().zip(b).fold(if a.len() == b.len() { 0f32 } else { f32::INFINITY }, |worst, (&x, &y)| {
-            let excess = match (x == y || (x.is_nan() && y.is_nan()), x.is_finite() && y.is_finite()) {
-                (true, _) => 0.0,
-                (false, false) => f32::INFINITY,
-                (false, true) if bound(x, y) == 0.0 => f32::INFINITY,
-                (false, true) => (x - y).abs() / bound(x, y),
-            };
-            worst.max(excess)
-        })
+        a.iter().zip(b).fold(
+            if a.len() == b.len() { 0f32 } else { f32::INFINITY },
+            |worst, (&x, &y)| {
+                let excess =
+                    match (x == y || (x.is_nan() && y.is_nan()), x.is_finite() && y.is_finite()) {
+                        (true, _) => 0.0,
+                        (false, false) => f32::INFINITY,
+                        (false, true) if bound(x, y) == 0.0 => f32::INFINITY,
+                        (false, true) => (x - y).abs() / bound(x, y),
+                    };
+                worst.max(excess)
+            },
+        )
     }
 }
 

@@ -2,8 +2,6 @@
 
 use std::ops::Deref;
 
-use num_traits::CheckedMul;
-
 use crate::error::{Error, Result};
 
 /// Most dimensions a tensor may have.
@@ -35,7 +33,7 @@ impl Shape {
         }
         // Zero-sized dimensions must not hide an overflow of the others: strides are products too.
         dims.iter()
-            .try_fold(1usize, |n, &d| n.checked_mul(&d.max(1)))
+            .try_fold(1usize, |n, &d| n.checked_mul(d.max(1)))
             .filter(|&n| isize::try_from(n).is_ok())
             .ok_or_else(|| Error::Tensor(format!("{dims:?} has more elements than memory")))?;
         let mut own = [0; MAX_RANK];
