@@ -20,9 +20,13 @@
 //! | [`quant`] | block formats, encode and decode |
 //! | [`random`] | the counter-based generator (Philox) |
 
+#[macro_use]
+mod family;
+
 pub mod arch;
 pub mod attention;
 pub mod binary;
+pub mod broadcast;
 pub mod conv;
 pub mod gemm;
 pub mod index;
@@ -35,7 +39,9 @@ pub mod reduce;
 pub mod reference;
 pub mod row;
 pub mod simd;
+pub mod tolerance;
 pub mod unary;
 pub mod update;
 
 pub use isa::Isa;
+pub use tolerance::Tolerance;

@@ -17,3 +17,38 @@ pub fn erf(x: f64) -> f64 {
     }
     sum * (-x * x).exp() * std::f64::consts::FRAC_2_SQRT_PI
 }
+
+/// `1 / (1 + e^-x)`.
+#[must_use]
+pub fn sigmoid(x: f64) -> f64 {
+    1.0 / (1.0 + (-x).exp())
+}
+
+/// Where the slopes of activations have long reached 0 or 1; farther out their terms are infinity
+/// times zero.
+const SATURATED: f64 = 800.0;
+
+/// The derivative of `x cdf(x)` with the normal distribution's `cdf`.
+#[must_use]
+pub fn gelu_slope(x: f64) -> f64 {
+    let x = x.clamp(-SATURATED, SATURATED);
+    let pdf = (-x * x / 2.0).exp() / std::f64::consts::TAU.sqrt();
+    0.5 * (1.0 + erf(x * std::f64::consts::FRAC_1_SQRT_2)) + x * pdf
+}
+
+/// The derivative of `x sigmoid(2 sqrt(2/pi) (x + 0.044715 x^3))`.
+#[must_use]
+pub fn gelu_tanh_slope(x: f64) -> f64 {
+    let x = x.clamp(-SATURATED, SATURATED);
+    let inner = 2.0 * std::f64::consts::FRAC_2_SQRT_PI * std::f64::consts::FRAC_1_SQRT_2;
+    let gate = sigmoid(inner * (x + 0.044_715 * x * x * x));
+    gate + x * gate * (1.0 - gate) * inner * (1.0 + 3.0 * 0.044_715 * x * x)
+}
+
+/// The derivative of `x sigmoid(x)`.
+#[must_use]
+pub fn silu_slope(x: f64) -> f64 {
+    let x = x.clamp(-SATURATED, SATURATED);
+    let gate = sigmoid(x);
+    gate * (1.0 + x * (1.0 - gate))
+}

@@ -60,7 +60,7 @@ fn polynomial<S: Simd, const N: usize>(s: S, x: S::F, c: &[f32; N]) -> S::F {
 
 /// `|a|` with the sign of `sign`.
 #[inline(always)]
-fn copysign<S: Simd>(s: S, a: S::F, sign: S::F) -> S::F {
+pub fn copysign<S: Simd>(s: S, a: S::F, sign: S::F) -> S::F {
     s.or(s.abs(a), s.and(sign, s.splat(-0.0)))
 }
 
@@ -163,6 +163,17 @@ pub fn sigmoid<S: Simd>(s: S, x: S::F) -> S::F {
     let e = exp(s, s.neg(s.abs(x)));
     let numerator = s.select(s.lt(x, s.zero()), e, s.splat(1.0));
     s.div(numerator, s.add(e, s.splat(1.0)))
+}
+
+/// The sigmoid `g` of `x`, within 4 ULP, and its slope `g (1 - g)`, within 6: without the
+/// cancellation that `1 - g` has for large `x`.
+#[inline(always)]
+pub fn sigmoid_and_slope<S: Simd>(s: S, x: S::F) -> (S::F, S::F) {
+    let one = s.splat(1.0);
+    let e = exp(s, s.neg(s.abs(x)));
+    let r = s.div(one, s.add(e, one));
+    let other = s.mul(e, r);
+    (s.select(s.lt(x, s.zero()), other, r), s.mul(other, r))
 }
 
 /// Error function, within 2 ULP.
@@ -341,6 +352,7 @@ pub fn trunc<S: Simd>(s: S, x: S::F) -> S::F {
 mod tests {
     use super::*;
     use crate::isa::{Isa, Kernel};
+    use crate::reference;
 
     /// Applies one of the functions to arrays in place of `x`.
     struct Apply<'a> {
@@ -362,6 +374,8 @@ mod tests {
                     "log1p" => log1p(s, a),
                     "tanh" => tanh(s, a),
                     "sigmoid" => sigmoid(s, a),
+                    "sigmoid of two" => sigmoid_and_slope(s, a).0,
+                    "slope of two" => sigmoid_and_slope(s, a).1,
                     "erf" => erf(s, a),
                     "sin" => sin(s, a),
                     "cos" => cos(s, a),
@@ -453,7 +467,9 @@ mod tests {
         check_unary("exp", 1.0, f64::exp);
         check_unary("expm1", 2.0, f64::exp_m1);
         check_unary("tanh", 3.0, f64::tanh);
-        check_unary("sigmoid", 3.0, |x| 1.0 / (1.0 + (-x).exp()));
+        check_unary("sigmoid", 3.0, reference::sigmoid);
+        check_unary("sigmoid of two", 4.0, reference::sigmoid);
+        check_unary("slope of two", 6.0, |x| reference::sigmoid(x) * reference::sigmoid(-x));
     }
 
     #[test]
@@ -464,7 +480,7 @@ mod tests {
 
     #[test]
     fn error_function() {
-        check_unary("erf", 2.0, crate::reference::erf);
+        check_unary("erf", 2.0, reference::erf);
     }
 
     #[test]
