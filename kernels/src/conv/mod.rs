@@ -1,1 +1,74 @@
-//! (in progress)
+//! Convolution, pooling and batch statistics over images, `[batch, channels, rows, cols]`.
+//!
+//! | file | what |
+//! |---|---|
+//! | `axis` | one spatial axis: which kernel taps meet which source positions |
+//! | `planes` | copies a band of an image, padded and split by stride, to scratch |
+//! | `direct` | convolution and its input gradient (transposed convolution) |
+//! | `weight` | the weight gradient |
+//! | `pool` | max and average pooling, both ways |
+//! | `batch_norm` | batch and group normalisation, both ways |
+//!
+//! No patch matrix (im2col) is built. A strided convolution is a sum of stride-one convolutions
+//! over the phases of its input, and its input gradient is one stride-one convolution for each
+//! phase of its output; a stride-one convolution over a padded band reads the same memory, shifted,
+//! for every tap. Scratch is therefore one band, whatever the kernel size.
+
+mod axis;
+pub mod batch_norm;
+mod direct;
+mod planes;
+pub mod pool;
+pub mod reference;
+#[cfg(test)]
+mod tests;
+mod weight;
+
+pub use axis::Axis;
+pub use direct::{Direct, Direction, convolve};
+pub use weight::{WeightGrad, grad_weight, sum_parts};
+
+/// The shape of a convolution: `x` is `[batch, in_channels, rows.input, cols.input]`, `y` is
+/// `[batch, out_channels, rows.output, cols.output]`, and the weight is
+/// `[out_channels, in_channels / groups, rows.kernel, cols.kernel]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Conv2d {
+    /// Images.
+    pub batch: usize,
+    /// Channels of `x`, a multiple of `groups`.
+    pub in_channels: usize,
+    /// Channels of `y`, a multiple of `groups`.
+    pub out_channels: usize,
+    /// Independent slices of the channels.
+    pub groups: usize,
+    /// The vertical axis.
+    pub rows: Axis,
+    /// The horizontal axis.
+    pub cols: Axis,
+}
+
+impl Conv2d {
+    /// Elements of the weight.
+    #[must_use]
+    pub fn weight_len(&self) -> usize {
+        self.out_channels * self.group_inputs() * self.taps()
+    }
+
+    /// Twice the multiply-adds of any of the three products.
+    #[must_use]
+    pub fn flops(&self) -> u64 {
+        2 * (self.batch * self.rows.output * self.cols.output) as u64 * self.weight_len() as u64
+    }
+
+    fn taps(&self) -> usize {
+        self.rows.kernel * self.cols.kernel
+    }
+
+    fn group_inputs(&self) -> usize {
+        self.in_channels / self.groups
+    }
+
+    fn group_outputs(&self) -> usize {
+        self.out_channels / self.groups
+    }
+}
