@@ -1,1 +1,3 @@
 //! Files: GGUF, safetensors, checkpoints.
+
+pub mod checkpoint;

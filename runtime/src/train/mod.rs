@@ -1,1 +1,428 @@
-//! Optimizer, schedules, clipping, accumulation over an executor.
+//! Training over an executor: gradients, clipping, accumulation, updates, schedules, checkpoints.
+
+mod optimizer;
+mod schedule;
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+pub use optimizer::{Moments, Optimizer};
+pub use schedule::{Decay, Schedule};
+
+use crate::autodiff::gradients;
+use crate::backend::Backend;
+use crate::error::{Error, Result};
+use crate::executor::{Executor, Observer};
+use crate::graph::{Graph, ValueId};
+use crate::io::checkpoint;
+use crate::memory::Plan;
+use crate::passes;
+use crate::tensor::{Element, Tensor, TensorDesc};
+use optimizer::Scalars;
+
+/// How to train.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Options {
+    /// The update rule.
+    pub optimizer: Optimizer,
+    /// The learning rate.
+    pub schedule: Schedule,
+    /// Largest global L2 norm of the gradients; `None` does not clip.
+    pub clip_norm: Option<f32>,
+    /// Micro-steps whose gradients are averaged before an update; at least 1.
+    pub accumulation: usize,
+    /// Whether gradients can be read after a step, as `grad/<parameter>`; they then live to its
+    /// end.
+    pub keep_gradients: bool,
+    /// Most bytes the plan may take.
+    pub memory_budget: Option<usize>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            optimizer: Optimizer::default(),
+            schedule: Schedule::constant(1e-3),
+            clip_norm: None,
+            accumulation: 1,
+            keep_gradients: false,
+            memory_budget: None,
+        }
+    }
+}
+
+/// What a step tells.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Report {
+    /// The loss before this step's update.
+    pub loss: f32,
+    /// Updates made so far, this one included.
+    pub step: u64,
+    /// The learning rate used; 0 for a micro-step without an update.
+    pub lr: f32,
+    /// Global L2 norm of the gradient before clipping, where clipping is on and an update ran.
+    pub grad_norm: Option<f32>,
+}
+
+/// A graph in training.
+pub struct Trainer {
+    options: Options,
+    /// Forward and backward; with the update where nothing is accumulated.
+    step: Executor,
+    /// The update of accumulated gradients.
+    apply: Option<Executor>,
+    /// Forward only; made when first asked for.
+    evaluate: Option<Executor>,
+    forward: Graph,
+    backends: Vec<Arc<dyn Backend>>,
+    updates: u64,
+    micro: usize,
+}
+
+impl Trainer {
+    /// Prepares to minimise `loss`, a scalar of `graph`, over the graph's trainable parameters.
+    /// `tensors` gives parameters by name; the rest start as zeros.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for unusable options or when nothing trains; [`Error::Budget`]; as
+    /// [`gradients`] and [`Executor::new`].
+    pub fn new(
+        graph: Graph,
+        loss: ValueId,
+        backends: &[Arc<dyn Backend>],
+        tensors: &HashMap<String, Tensor>,
+        options: Options,
+    ) -> Result<Self> {
+        let (forward, graphs) = build(graph, loss, &options)?;
+        let plan = Plan::new(&graphs.step, backends)?;
+        plan.check_budget(options.memory_budget)?;
+        let step = Executor::bind(graphs.step, plan, backends, tensors)?;
+        let apply = match graphs.apply {
+            None => None,
+            Some(graph) => Some(Executor::new(graph, backends, &shared(&step))?),
+        };
+        Ok(Self {
+            options,
+            step,
+            apply,
+            evaluate: None,
+            forward,
+            backends: backends.to_vec(),
+            updates: 0,
+            micro: 0,
+        })
+    }
+
+    /// The plan that [`Trainer::new`] would make, without touching any weight, and the number of
+    /// nodes.
+    ///
+    /// # Errors
+    /// As [`Trainer::new`].
+    pub fn plan_only(
+        graph: Graph,
+        loss: ValueId,
+        backends: &[Arc<dyn Backend>],
+        options: &Options,
+    ) -> Result<Plan> {
+        let (_, graphs) = build(graph, loss, options)?;
+        Plan::new(&graphs.step, backends)
+    }
+
+    /// The plan of a step.
+    #[must_use]
+    pub fn plan(&self) -> &Plan {
+        self.step.plan()
+    }
+
+    /// The graph of a step, after all passes.
+    #[must_use]
+    pub fn graph(&self) -> &Graph {
+        self.step.graph()
+    }
+
+    /// How it trains.
+    #[must_use]
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// Updates made so far.
+    #[must_use]
+    pub fn updates(&self) -> u64 {
+        self.updates
+    }
+
+    /// Writes an input for the next step or evaluation.
+    ///
+    /// # Errors
+    /// As [`Executor::write`].
+    pub fn write<T: Element>(&mut self, name: &str, data: &[T]) -> Result<()> {
+        self.step.write(name, data)?;
+        match &mut self.evaluate {
+            Some(evaluate) => evaluate.write(name, data),
+            None => Ok(()),
+        }
+    }
+
+    /// Runs one step on the inputs written; every [`Options::accumulation`]-th one updates.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`] where the observer stopped it; what a backend reports. The step does
+    /// not count then.
+    pub fn step(&mut self, observer: &mut dyn Observer) -> Result<Report> {
+        let number = self.updates + 1;
+        let lr = self.options.schedule.at(number);
+        let first = self.micro == 0;
+        set(&mut self.step, "train.seed", &[self.micro_number()])?;
+        set(&mut self.step, "train.keep", &[f32::from(u8::from(!first))])?;
+        let share = 1.0 / self.options.accumulation as f32;
+        for executor in std::iter::once(&mut self.step).chain(&mut self.apply) {
+            set(executor, "train.lr", &[lr])?;
+            set(executor, "train.step", &[number as f32])?;
+            set(executor, "train.scale", &[share])?;
+        }
+        self.step.run(observer)?;
+        self.micro += 1;
+        let mut loss = [0f32];
+        self.step.read("loss", &mut loss)?;
+        let updated = self.micro == self.options.accumulation;
+        if updated {
+            if let Some(apply) = &mut self.apply {
+                apply.run(observer)?;
+            }
+            self.micro = 0;
+            self.updates += 1;
+        }
+        Ok(Report {
+            loss: loss[0],
+            step: self.updates,
+            lr: if updated { lr } else { 0.0 },
+            grad_norm: if updated { self.grad_norm()? } else { None },
+        })
+    }
+
+    /// The loss on the inputs written, without an update.
+    ///
+    /// # Errors
+    /// As [`Executor::run`].
+    pub fn evaluate(&mut self, observer: &mut dyn Observer) -> Result<f32> {
+        if self.evaluate.is_none() {
+            let mut graph = self.forward.clone();
+            passes::optimize(&mut graph)?;
+            let executor = Executor::new(graph, &self.backends, &shared(&self.step))?;
+            self.evaluate = Some(executor);
+        }
+        let Some(evaluate) = &mut self.evaluate else { return Err(Error::Cancelled) };
+        for name in inputs(&self.forward) {
+            let (from, to) = (self.step.tensor(&name)?, evaluate.tensor(&name)?);
+            // SAFETY: nothing runs, and the two storages are distinct.
+            to.storage().write(0, unsafe { from.storage().bytes() })?;
+        }
+        evaluate.run(observer)?;
+        let mut loss = [0f32];
+        evaluate.read("loss", &mut loss)?;
+        Ok(loss[0])
+    }
+
+    /// The executor of a step, to read outputs, parameters, states and gradients from.
+    #[must_use]
+    pub fn executor(&self) -> &Executor {
+        &self.step
+    }
+
+    /// The executor of a step, to write parameters and states.
+    pub fn executor_mut(&mut self) -> &mut Executor {
+        &mut self.step
+    }
+
+    /// The executor of the last evaluation, to read its outputs from.
+    #[must_use]
+    pub fn evaluation(&self) -> Option<&Executor> {
+        self.evaluate.as_ref()
+    }
+
+    /// Names of the parameters that train, in graph order.
+    #[must_use]
+    pub fn trainable(&self) -> Vec<String> {
+        let graph = self.step.graph();
+        graph.trainable().into_iter().filter_map(|v| graph.get(v).name.clone()).collect()
+    }
+
+    /// Saves what trains, the optimizer's state and the step number to `path`, atomically;
+    /// `position` is the caller's note of where its data stands.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; the file at `path` is then as it was. [`Error::Usage`] between micro-steps.
+    pub fn save(&self, path: &Path, position: &str) -> Result<()> {
+        if self.micro != 0 {
+            return Err(Error::Usage("save between updates, not between micro-steps".into()));
+        }
+        let tensors: Vec<(&str, &Tensor)> = self
+            .step
+            .persistent()
+            .filter(|(name, _)| self.step.graph().find(name).is_some_and(|v| self.is_kept(v)))
+            .collect();
+        let meta = checkpoint::Meta { step: self.updates, position: position.to_owned() };
+        checkpoint::save(path, &tensors, &meta)
+    }
+
+    /// Continues from a file written by [`Trainer::save`]; gives the caller's note back.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Format`]: the trainer is then as it was.
+    pub fn resume(&mut self, path: &Path) -> Result<String> {
+        let saved = checkpoint::load(path)?;
+        let mut writes = Vec::new();
+        for (name, tensor) in self.step.persistent() {
+            let Some(value) = self.step.graph().find(name).filter(|&v| self.is_kept(v)) else {
+                continue;
+            };
+            let from = saved.tensor(name).map_err(|e| Error::format(path, e.to_string()))?;
+            if from.desc() != self.step.graph().desc(value) {
+                let why = format!(
+                    "`{name}` is {} there and {} here; resume with the options it was saved with",
+                    from.desc(),
+                    tensor.desc()
+                );
+                return Err(Error::format(path, why));
+            }
+            writes.push((from, tensor));
+        }
+        for (from, to) in writes {
+            // SAFETY: the checkpoint's own memory; nothing writes it.
+            to.storage().write(0, unsafe { from.storage().bytes() })?;
+        }
+        self.updates = saved.meta.step;
+        self.micro = 0;
+        Ok(saved.meta.position)
+    }
+
+    fn is_kept(&self, value: ValueId) -> bool {
+        let value = self.step.graph().get(value);
+        value.is_trainable() || matches!(value.source, crate::graph::Source::State)
+    }
+
+    fn micro_number(&self) -> i32 {
+        let number = self.updates * self.options.accumulation as u64 + self.micro as u64;
+        // Seeds may wrap; they only have to differ from step to step.
+        number as i32
+    }
+
+    fn grad_norm(&self) -> Result<Option<f32>> {
+        if self.options.clip_norm.is_none() {
+            return Ok(None);
+        }
+        let mut norm = [0f32];
+        let executor = self.apply.as_ref().unwrap_or(&self.step);
+        executor.read("train.grad_norm", &mut norm)?;
+        Ok(Some(norm[0] / self.options.accumulation as f32))
+    }
+}
+
+/// Writes an input if the executor's graph has it.
+fn set<T: Element>(executor: &mut Executor, name: &str, data: &[T]) -> Result<()> {
+    match executor.graph().find(name) {
+        Some(_) => executor.write(name, data),
+        None => Ok(()),
+    }
+}
+
+fn shared(executor: &Executor) -> HashMap<String, Tensor> {
+    executor.persistent().map(|(name, t)| (name.to_owned(), t.clone())).collect()
+}
+
+fn inputs(graph: &Graph) -> Vec<String> {
+    let is_input = |v: &&crate::graph::Value| matches!(v.source, crate::graph::Source::Input);
+    graph.values().iter().filter(is_input).filter_map(|v| v.name.clone()).collect()
+}
+
+struct Graphs {
+    step: Graph,
+    apply: Option<Graph>,
+}
+
+/// The graphs of a training step, optimized; first the plain forward graph.
+fn build(mut graph: Graph, loss: ValueId, options: &Options) -> Result<(Graph, Graphs)> {
+    options.optimizer.check()?;
+    options.schedule.check()?;
+    if options.accumulation == 0 {
+        return Err(Error::Usage("accumulation must be at least 1".into()));
+    }
+    graph.set_output("loss", loss)?;
+    let forward = graph.clone();
+    let trained = graph.trainable();
+    let pairs: Vec<(ValueId, ValueId)> = gradients(&mut graph, loss, &trained)?
+        .into_iter()
+        .zip(&trained)
+        .filter_map(|(gradient, &parameter)| Some((parameter, gradient?)))
+        .collect();
+    if pairs.is_empty() {
+        return Err(Error::Usage(
+            "nothing trains: mark an f32 parameter that the loss depends on as trainable".into(),
+        ));
+    }
+    if options.keep_gradients {
+        for &(parameter, gradient) in &pairs {
+            let name = graph.get(parameter).name.clone().unwrap_or_default();
+            graph.set_output(&format!("grad/{name}"), gradient)?;
+        }
+    }
+    let mut graphs = if options.accumulation == 1 {
+        add_updates(&mut graph, &pairs, options)?;
+        Graphs { step: graph, apply: None }
+    } else {
+        let apply = accumulate(&mut graph, &pairs, options)?;
+        Graphs { step: graph, apply: Some(apply) }
+    };
+    passes::optimize(&mut graphs.step)?;
+    if let Some(apply) = &mut graphs.apply {
+        passes::optimize(apply)?;
+    }
+    Ok((forward, graphs))
+}
+
+/// Adds clipping and the update of each parameter.
+fn add_updates(
+    graph: &mut Graph,
+    pairs: &[(ValueId, ValueId)],
+    options: &Options,
+) -> Result<()> {
+    let scalar = TensorDesc::f32(&[])?;
+    let lr = graph.input("train.lr", scalar.clone())?;
+    let step = graph.input("train.step", scalar.clone())?;
+    let mut scale = graph.input("train.scale", scalar)?;
+    if let Some(max_norm) = options.clip_norm {
+        let all: Vec<_> = pairs.iter().map(|p| p.1).collect();
+        let norm = graph.call("grad_norm", &[], &all)?[0];
+        graph.set_output("train.grad_norm", norm)?;
+        scale = graph.call("clip_scale", &[("max_norm", max_norm.into())], &[norm, scale])?[0];
+    }
+    let scalars = Scalars { lr, step, scale };
+    for &(parameter, gradient) in pairs {
+        options.optimizer.add_update(graph, parameter, gradient, &scalars)?;
+    }
+    Ok(())
+}
+
+/// Adds gradients to accumulators in `graph`, and gives the graph that updates from them.
+fn accumulate(
+    graph: &mut Graph,
+    pairs: &[(ValueId, ValueId)],
+    options: &Options,
+) -> Result<Graph> {
+    let keep = graph.input("train.keep", TensorDesc::f32(&[])?)?;
+    let mut apply = Graph::new();
+    let mut totals = Vec::with_capacity(pairs.len());
+    for &(parameter, gradient) in pairs {
+        let name = graph.get(parameter).name.clone().unwrap_or_default();
+        let desc = graph.desc(parameter).clone();
+        let total = format!("accumulated/{name}");
+        let state = graph.state(&total, desc.clone())?;
+        graph.call("accumulate", &[], &[state, gradient, keep])?;
+        let parameter = apply.parameter(&name, desc.clone(), true)?;
+        totals.push((parameter, apply.state(&total, desc)?));
+    }
+    add_updates(&mut apply, &totals, options)?;
+    Ok(apply)
+}

@@ -1,0 +1,256 @@
+//! Checkpoints: a safetensors file with what trains, the optimizer's state and where the data
+//! stands. Written beside its place, flushed, and renamed over it, so that the file of that name
+//! is always whole.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use safetensors::tensor::{Metadata, TensorInfo};
+use safetensors::{Dtype, SafeTensors};
+
+use crate::error::{Error, Result};
+use crate::tensor::{DType, Shape, Storage, SystemAllocator, Tensor, TensorDesc};
+
+/// Version of the layout; files of another are refused.
+const VERSION: &str = "1";
+
+/// What a checkpoint says beside its tensors.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Meta {
+    /// Updates made.
+    pub step: u64,
+    /// The caller's note of where its data stands.
+    pub position: String,
+}
+
+/// A checkpoint read back.
+#[derive(Debug)]
+pub struct Checkpoint {
+    /// See [`Meta`].
+    pub meta: Meta,
+    tensors: HashMap<String, Tensor>,
+}
+
+impl Checkpoint {
+    /// A tensor by name.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub fn tensor(&self, name: &str) -> Result<&Tensor> {
+        self.tensors.get(name).ok_or_else(|| Error::NotFound {
+            kind: "tensor in the checkpoint",
+            name: name.to_owned(),
+            known: Vec::new(),
+        })
+    }
+
+    /// All tensors.
+    #[must_use]
+    pub fn tensors(&self) -> &HashMap<String, Tensor> {
+        &self.tensors
+    }
+}
+
+/// Writes a checkpoint to `path`, atomically.
+///
+/// # Errors
+/// [`Error::Io`]: whatever was at `path` is then still there. [`Error::Usage`] for a tensor whose
+/// type safetensors cannot name.
+pub fn save(path: &Path, tensors: &[(&str, &Tensor)], meta: &Meta) -> Result<()> {
+    let header = header(tensors, meta)?;
+    let temporary = temporary(path);
+    let written = write(&temporary, &header, tensors).and_then(|()| fs::rename(&temporary, path));
+    if let Err(error) = written {
+        // The rename did not happen, so this removes only our own leavings.
+        let _ = fs::remove_file(&temporary);
+        return Err(Error::io(path, error));
+    }
+    sync_directory(path);
+    Ok(())
+}
+
+/// Reads a checkpoint, checking it whole.
+///
+/// # Errors
+/// [`Error::Io`]; [`Error::Format`] for a file that is torn, foreign or of another version.
+pub fn load(path: &Path) -> Result<Checkpoint> {
+    let bytes = fs::read(path).map_err(|e| Error::io(path, e))?;
+    let broken = |why: String| Error::format(path, format!("not a whole checkpoint ({why})"));
+    let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|e| broken(e.to_string()))?;
+    let notes = metadata.metadata().clone().unwrap_or_default();
+    let note = |name: &str| {
+        notes.get(name).cloned().ok_or_else(|| broken(format!("no `{name}` in its header")))
+    };
+    if note("tenon.version")? != VERSION {
+        return Err(broken(format!("version {} is not {VERSION}", note("tenon.version")?)));
+    }
+    let step = note("tenon.step")?.parse().map_err(|_| broken("bad step number".into()))?;
+    let meta = Meta { step, position: note("tenon.position")? };
+    let file = SafeTensors::deserialize(&bytes).map_err(|e| broken(e.to_string()))?;
+    if checksum(file.iter().map(|(_, view)| view.data())) != note("tenon.checksum")? {
+        return Err(broken("its checksum does not match".into()));
+    }
+    let tensors = file
+        .iter()
+        .map(|(name, view)| {
+            let dtype = from_safetensors(view.dtype())
+                .ok_or_else(|| broken(format!("`{name}` has type {:?}", view.dtype())))?;
+            let desc = TensorDesc::new(dtype, Shape::new(view.shape())?)?;
+            let storage = Storage::copied(view.data(), &SystemAllocator)?;
+            Ok((name.to_owned(), Tensor::new(desc, storage)?))
+        })
+        .collect::<Result<_>>()?;
+    Ok(Checkpoint { meta, tensors })
+}
+
+/// The safetensors header, with its length before it and padding behind it.
+fn header(tensors: &[(&str, &Tensor)], meta: &Meta) -> Result<Vec<u8>> {
+    let mut end = 0;
+    let mut infos = Vec::with_capacity(tensors.len());
+    for (name, tensor) in tensors {
+        let desc = tensor.desc();
+        let dtype = to_safetensors(desc.dtype()).ok_or_else(|| {
+            Error::Usage(format!("`{name}` is {}, which a checkpoint cannot hold", desc.dtype()))
+        })?;
+        let start = end;
+        end += desc.bytes();
+        let info = TensorInfo { dtype, shape: desc.shape().to_vec(), data_offsets: (start, end) };
+        infos.push(((*name).to_owned(), info));
+    }
+    // SAFETY: the caller of `save` holds the tensors still.
+    let bytes = tensors.iter().map(|(_, t)| unsafe { t.storage().bytes() });
+    let notes = HashMap::from([
+        ("tenon.version".to_owned(), VERSION.to_owned()),
+        ("tenon.step".to_owned(), meta.step.to_string()),
+        ("tenon.position".to_owned(), meta.position.clone()),
+        ("tenon.checksum".to_owned(), checksum(bytes)),
+    ]);
+    let unusable = |e: &dyn std::fmt::Display| Error::Usage(format!("checkpoint header: {e}"));
+    let metadata = Metadata::new(Some(notes), infos).map_err(|e| unusable(&e))?;
+    let mut json = serde_json::to_vec(&metadata).map_err(|e| unusable(&e))?;
+    json.resize(json.len().next_multiple_of(8), b' ');
+    let mut header = (json.len() as u64).to_le_bytes().to_vec();
+    header.append(&mut json);
+    Ok(header)
+}
+
+fn write(path: &Path, header: &[u8], tensors: &[(&str, &Tensor)]) -> std::io::Result<()> {
+    let mut file = BufWriter::new(File::create(path)?);
+    file.write_all(header)?;
+    for (_, tensor) in tensors {
+        // SAFETY: the caller of `save` holds the tensors still.
+        file.write_all(unsafe { tensor.storage().bytes() })?;
+    }
+    file.into_inner()?.sync_all()
+}
+
+/// A name beside `path` that no checkpoint of a user has.
+fn temporary(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(format!(".{}.partial", std::process::id()));
+    path.with_file_name(name)
+}
+
+/// Makes the rename itself durable. The data is safe either way, so a file system that cannot
+/// flush a directory is no error.
+fn sync_directory(path: &Path) {
+    let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if let Ok(directory) = File::open(parent) {
+        let _ = directory.sync_all();
+    }
+}
+
+/// FNV-1a over 8-byte words: finds torn and flipped content, at memory speed.
+fn checksum<'a>(parts: impl Iterator<Item = &'a [u8]>) -> String {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    for part in parts {
+        for word in part.chunks(8) {
+            let mut bytes = [0; 8];
+            bytes[..word.len()].copy_from_slice(word);
+            hash = (hash ^ u64::from_le_bytes(bytes)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+    format!("{hash:016x}")
+}
+
+fn to_safetensors(dtype: DType) -> Option<Dtype> {
+    Some(match dtype {
+        DType::F32 => Dtype::F32,
+        DType::F16 => Dtype::F16,
+        DType::BF16 => Dtype::BF16,
+        DType::I8 => Dtype::I8,
+        DType::I32 => Dtype::I32,
+        DType::U8 => Dtype::U8,
+        DType::Quant(_) => return None,
+    })
+}
+
+/// The type that a safetensors file names, where tensors can have it.
+pub(super) fn from_safetensors(dtype: Dtype) -> Option<DType> {
+    Some(match dtype {
+        Dtype::F32 => DType::F32,
+        Dtype::F16 => DType::F16,
+        Dtype::BF16 => DType::BF16,
+        Dtype::I8 => DType::I8,
+        Dtype::I32 => DType::I32,
+        Dtype::U8 => DType::U8,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scratch(name: &str) -> PathBuf {
+        let dir = std::env::temp_dir().join(format!("tenon-checkpoint-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        dir.join(name)
+    }
+
+    fn meta() -> Meta {
+        Meta { step: 7, position: "{\"at\":3}".to_owned() }
+    }
+
+    #[test]
+    fn comes_back_as_it_went() {
+        let path = scratch("whole");
+        let a = Tensor::from_slice(&[2, 3], &[1f32, -2.0, 3.5, f32::MIN, 0.0, 1e-40]).unwrap();
+        let b = Tensor::from_slice(&[], &[4i32]).unwrap();
+        save(&path, &[("b", &b), ("a", &a)], &meta()).unwrap();
+        let back = load(&path).unwrap();
+        assert_eq!(back.meta, meta());
+        let bits = |t: &Tensor| t.to_vec::<f32>().unwrap().into_iter().map(f32::to_bits).collect();
+        let (there, here): (Vec<u32>, Vec<u32>) = (bits(back.tensor("a").unwrap()), bits(&a));
+        assert_eq!(there, here);
+        assert_eq!(back.tensor("b").unwrap().to_vec::<i32>().unwrap(), [4]);
+    }
+
+    #[test]
+    fn finds_every_torn_or_flipped_file() {
+        let path = scratch("torn");
+        let a = Tensor::from_slice(&[4], &[1f32, 2.0, 3.0, 4.0]).unwrap();
+        save(&path, &[("a", &a)], &meta()).unwrap();
+        let whole = fs::read(&path).unwrap();
+        for cut in [0, 1, 8, 20, whole.len() - 17, whole.len() - 1] {
+            fs::write(&path, &whole[..cut]).unwrap();
+            assert!(load(&path).is_err(), "{cut} bytes");
+        }
+        let mut flipped = whole.clone();
+        *flipped.last_mut().unwrap() ^= 1;
+        fs::write(&path, &flipped).unwrap();
+        assert!(load(&path).unwrap_err().to_string().contains("checksum"));
+    }
+
+    #[test]
+    fn a_failed_save_leaves_the_old_file() {
+        let path = scratch("kept");
+        let a = Tensor::from_slice(&[1], &[1f32]).unwrap();
+        save(&path, &[("a", &a)], &meta()).unwrap();
+        let missing = scratch("no-such-folder").join("x");
+        assert!(save(&missing, &[("a", &a)], &meta()).is_err());
+        assert!(load(&path).is_ok());
+    }
+}

@@ -1,0 +1,238 @@
+//! The graph of a llama-family model.
+
+use super::config::{ModelConfig, RopeLayout};
+use super::load::Model;
+use super::lora::Lora;
+use crate::error::{Error, Result};
+use crate::graph::{Graph, ValueId};
+use crate::ops::Attr;
+use crate::tensor::{Tensor, TensorDesc};
+
+/// What of a model trains.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Trains {
+    /// Nothing: evaluation.
+    Nothing,
+    /// Adapters; the model's own weights stay as their file has them.
+    Lora(Lora),
+    /// Every weight, as f32.
+    Everything,
+}
+
+/// How a model's graph is built.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GraphOptions {
+    /// Sequences in a step.
+    pub batch: usize,
+    /// Tokens in a sequence.
+    pub seq: usize,
+    /// What trains.
+    pub trains: Trains,
+    /// Whether matrix products round their operands to bfloat16 (f32 accumulation).
+    pub bf16: bool,
+    /// Whether to give the logits of all positions as the output `logits`. They are whole then:
+    /// for evaluation of short sequences.
+    pub logits: bool,
+}
+
+impl GraphOptions {
+    /// A step of `batch` sequences of `seq` tokens in f32 without logits.
+    #[must_use]
+    pub fn new(batch: usize, seq: usize, trains: Trains) -> Self {
+        Self { batch, seq, trains, bf16: false, logits: false }
+    }
+}
+
+/// A built graph. Its inputs are `tokens` (i32 [batch, seq]) and `targets` (i32 [batch * seq]:
+/// the token that follows each; -100 where none counts); its output is `loss`, the mean
+/// cross-entropy in nats.
+#[derive(Clone, Debug)]
+pub struct ModelGraph {
+    /// The graph.
+    pub graph: Graph,
+    /// The loss, an f32 scalar.
+    pub loss: ValueId,
+}
+
+/// Builds the graph of `model`.
+///
+/// # Errors
+/// [`Error::Usage`] for options the model cannot take; [`Error::NotFound`] for a missing weight.
+pub fn build(model: &Model, options: &GraphOptions) -> Result<ModelGraph> {
+    check(&model.config, options)?;
+    let mut graph = Graph::new();
+    let tokens = graph.input("tokens", TensorDesc::i32(&[options.batch, options.seq])?)?;
+    let targets = graph.input("targets", TensorDesc::i32(&[options.batch * options.seq])?)?;
+    let mut b = Builder { graph, model, config: &model.config, options };
+    let (cos, sin) = b.rope_tables()?;
+    let table = b.weight("model.embed_tokens.weight")?;
+    let mut x = b.call("embedding", &[], &[table, tokens])?;
+    for layer in 0..model.config.layers {
+        x = b.block(layer, x, cos, sin)?;
+    }
+    let x = b.norm("model.norm.weight", x)?;
+    let x = b.reshape(x, &[options.batch * options.seq, model.config.hidden])?;
+    let head = if model.has("lm_head.weight") { b.weight("lm_head.weight")? } else { table };
+    if options.logits {
+        let logits = b.linear(x, head, None)?;
+        b.graph.set_output("logits", logits)?;
+    }
+    let loss = b.call("linear_cross_entropy", &b.precision(), &[x, head, targets])?;
+    b.graph.set_output("loss", loss)?;
+    Ok(ModelGraph { graph: b.graph, loss })
+}
+
+fn check(config: &ModelConfig, options: &GraphOptions) -> Result<()> {
+    if options.batch == 0 || options.seq == 0 {
+        return Err(Error::Usage("batch and sequence length must be at least 1".into()));
+    }
+    if options.seq > config.max_positions {
+        return Err(Error::Usage(format!(
+            "sequences of {} tokens exceed the model's {}; give a shorter --seq",
+            options.seq, config.max_positions
+        )));
+    }
+    match &options.trains {
+        Trains::Lora(lora) => lora.check(),
+        Trains::Nothing | Trains::Everything => Ok(()),
+    }
+}
+
+struct Builder<'a> {
+    graph: Graph,
+    model: &'a Model,
+    config: &'a ModelConfig,
+    options: &'a GraphOptions,
+}
+
+impl Builder<'_> {
+    /// One transformer block: attention and gated MLP, each after a norm, each added back.
+    fn block(&mut self, layer: usize, x: ValueId, cos: ValueId, sin: ValueId) -> Result<ValueId> {
+        let name = |part: &str| format!("model.layers.{layer}.{part}");
+        let h = self.norm(&name("input_layernorm.weight"), x)?;
+        let h = self.attention(layer, h, cos, sin)?;
+        let x = self.call("add", &[], &[x, h])?;
+        let h = self.norm(&name("post_attention_layernorm.weight"), x)?;
+        let gate = self.project(&name("mlp"), "gate_proj", h)?;
+        let up = self.project(&name("mlp"), "up_proj", h)?;
+        let h = self.call("silu_mul", &[], &[gate, up])?;
+        let h = self.project(&name("mlp"), "down_proj", h)?;
+        self.call("add", &[], &[x, h])
+    }
+
+    fn attention(
+        &mut self,
+        layer: usize,
+        x: ValueId,
+        cos: ValueId,
+        sin: ValueId,
+    ) -> Result<ValueId> {
+        let c = self.config;
+        let stem = format!("model.layers.{layer}.self_attn");
+        let q = self.heads(&stem, "q_proj", c.heads, x)?;
+        let k = self.heads(&stem, "k_proj", c.kv_heads, x)?;
+        let v = self.heads(&stem, "v_proj", c.kv_heads, x)?;
+        let q = self.head_norm(&stem, "q_norm", q)?;
+        let k = self.head_norm(&stem, "k_norm", k)?;
+        let (q, k) = if c.rotates(layer) {
+            (self.rope(q, cos, sin)?, self.rope(k, cos, sin)?)
+        } else {
+            (q, k)
+        };
+        let mut attrs = vec![("causal", Attr::Bool(true))];
+        if let Some(window) = c.sliding_window.filter(|&w| w < self.options.seq) {
+            attrs.push(("window", Attr::from(window)));
+        }
+        let h = self.call("attention", &attrs, &[q, k, v])?;
+        let h =
+            self.reshape(h, &[self.options.batch, self.options.seq, c.heads * c.head_dim])?;
+        self.project(&stem, "o_proj", h)
+    }
+
+    /// A projection cut into heads: [batch, seq, heads, head_dim].
+    fn heads(&mut self, stem: &str, part: &str, heads: usize, x: ValueId) -> Result<ValueId> {
+        let y = self.project(stem, part, x)?;
+        self.reshape(y, &[self.options.batch, self.options.seq, heads, self.config.head_dim])
+    }
+
+    /// The norm over each head that Qwen3 has.
+    fn head_norm(&mut self, stem: &str, part: &str, x: ValueId) -> Result<ValueId> {
+        let name = format!("{stem}.{part}.weight");
+        if self.model.has(&name) { self.norm(&name, x) } else { Ok(x) }
+    }
+
+    fn rope(&mut self, x: ValueId, cos: ValueId, sin: ValueId) -> Result<ValueId> {
+        let layout = match self.config.rope_layout {
+            RopeLayout::Half => "half",
+            RopeLayout::Interleaved => "interleaved",
+        };
+        self.call("rope", &[("layout", layout.into())], &[x, cos, sin])
+    }
+
+    /// A linear layer, with its bias where the model has one and its adapter where asked for.
+    fn project(&mut self, stem: &str, part: &str, x: ValueId) -> Result<ValueId> {
+        let name = format!("{stem}.{part}.weight");
+        let weight = self.weight(&name)?;
+        let bias = format!("{stem}.{part}.bias");
+        let bias = if self.model.has(&bias) { Some(self.weight(&bias)?) } else { None };
+        let y = self.linear(x, weight, bias)?;
+        match &self.options.trains {
+            Trains::Lora(lora) if lora.targets.iter().any(|t| t == part) => {
+                lora.apply(&mut self.graph, &name, x, y)
+            }
+            _ => Ok(y),
+        }
+    }
+
+    fn linear(&mut self, x: ValueId, weight: ValueId, bias: Option<ValueId>) -> Result<ValueId> {
+        let inputs: Vec<_> = [x, weight].into_iter().chain(bias).collect();
+        self.call("linear", &self.precision(), &inputs)
+    }
+
+    fn precision(&self) -> Vec<(&'static str, Attr)> {
+        if self.options.bf16 { vec![("precision", "bf16".into())] } else { Vec::new() }
+    }
+
+    fn norm(&mut self, name: &str, x: ValueId) -> Result<ValueId> {
+        let weight = self.weight(name)?;
+        self.call("rms_norm", &[("eps", self.config.rms_eps.into())], &[x, weight])
+    }
+
+    fn reshape(&mut self, x: ValueId, dims: &[usize]) -> Result<ValueId> {
+        self.call("reshape", &[("shape", Attr::from(dims))], &[x])
+    }
+
+    /// The parameter called `name`; f32 where it trains.
+    fn weight(&mut self, name: &str) -> Result<ValueId> {
+        if let Some(known) = self.graph.find(name) {
+            return Ok(known);
+        }
+        let stored = self.model.weight(name)?.desc();
+        match self.options.trains {
+            Trains::Everything => {
+                let desc = TensorDesc::f32(stored.shape())?;
+                self.graph.parameter(name, desc, true)
+            }
+            Trains::Lora(_) | Trains::Nothing => self.graph.parameter(name, stored.clone(), false),
+        }
+    }
+
+    /// Cosines and sines of position times frequency, [seq, head_dim / 2] each (Su et al. 2021).
+    fn rope_tables(&mut self) -> Result<(ValueId, ValueId)> {
+        let (seq, half) = (self.options.seq, self.config.head_dim / 2);
+        let angle = |i: usize| {
+            let exponent = (i % half) as f64 / half as f64;
+            (i / half) as f64 * self.config.rope_theta.powf(-exponent)
+        };
+        let table = |f: fn(f64) -> f64| -> Vec<f32> {
+            (0..seq * half).map(|i| f(angle(i)) as f32).collect()
+        };
+        let cos = Tensor::from_slice(&[seq, half], &table(f64::cos))?;
+        let sin = Tensor::from_slice(&[seq, half], &table(f64::sin))?;
+        Ok((self.graph.constant(cos), self.graph.constant(sin)))
+    }
+
+    fn call(&mut self, op: &str, attrs: &[(&str, Attr)], inputs: &[ValueId]) -> Result<ValueId> {
+        Ok(self.graph.call(op, attrs, inputs)?[0])
+    }
+}
