@@ -1,1 +1,326 @@
-//! (in progress)
+//! The three matrix products of training: `C = op(A) op(B)`, with `B` in any weight format.
+//!
+//! | product | A | B | use |
+//! |---|---|---|---|
+//! | NT | `X` | `W^T`, `W` stored [n, k] | forward of a linear layer |
+//! | NN | `dY` | `W`, the same stored blocks read as [k, n] | gradient toward the input |
+//! | TN | `dY^T` | `X` | gradient toward the weight |
+//!
+//! One loop nest serves all: A is packed once into panels of [`Simd::GEMM_MR`] rows; each task
+//! owns a rectangle of C, packs the B columns it needs in slabs of [`DEPTH`] (decoding formats on
+//! the way: no other copy of a quantized matrix is ever made), and runs the register tile over
+//! them. The rectangles depend on the shape alone and each is summed in one fixed order, so the
+//! bits are the same whoever runs which task.
+//!
+//! The result differs from an exact one by at most `(k + 2) * 2^-24 * sum |a||b|`; with
+//! [`Precision::Bf16`] both operands are rounded to bfloat16 first (2^-9 each).
+
+mod pack;
+mod reference;
+#[cfg(test)]
+mod tests;
+mod tile;
+
+pub use reference::reference;
+
+use crate::isa::{Isa, Kernel};
+use crate::quant::Format;
+use crate::simd::Simd;
+use pack::Source;
+
+/// Depth of a slab of B. A micro-panel of 32 columns is then 32 KiB and stays in L1 while A
+/// streams past it; the largest block of a format (256) divides it.
+pub const DEPTH: usize = 256;
+/// Rows of A that stay in L2 while the columns of a task pass: 512 x 256 f32 is 512 KiB.
+const ROWS: usize = 512;
+/// Most columns of a task.
+const COLUMNS: usize = 256;
+
+/// What the operands are rounded to before they are multiplied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Precision {
+    /// Nothing: f32 products.
+    #[default]
+    F32,
+    /// bfloat16, with f32 sums.
+    Bf16,
+}
+
+/// A product: shapes, layouts, and how it is cut into tasks.
+#[derive(Clone, Copy, Debug)]
+pub struct Gemm {
+    isa: Isa,
+    /// Rows of C.
+    pub m: usize,
+    /// Columns of C.
+    pub n: usize,
+    /// Length of the sums.
+    pub k: usize,
+    /// Whether A is stored [k, m].
+    pub trans_a: bool,
+    /// How B is stored.
+    pub b_format: Format,
+    /// Whether B is stored [n, k].
+    pub trans_b: bool,
+    /// See [`Precision`].
+    pub precision: Precision,
+    tile: Tile,
+}
+
+/// The register tile of a level.
+#[derive(Clone, Copy, Debug)]
+struct Tile {
+    rows: usize,
+    columns: usize,
+}
+
+impl Kernel for Tile {
+    type Out = Self;
+
+    fn run<S: Simd>(self, _: S) -> Self {
+        Self { rows: S::GEMM_MR, columns: S::GEMM_NV * S::LANES }
+    }
+}
+
+/// What happens to C.
+#[derive(Clone, Copy, Debug)]
+pub struct Epilogue {
+    /// Whether the product is added to what C holds.
+    pub accumulate: bool,
+    /// `n` values added to each row, or null.
+    pub bias: *const f32,
+}
+
+// SAFETY: a read-only pointer under the contract of `Gemm::run`.
+unsafe impl Send for Epilogue {}
+// SAFETY: as above.
+unsafe impl Sync for Epilogue {}
+
+impl Epilogue {
+    /// C becomes the product.
+    pub const NONE: Self = Self { accumulate: false, bias: std::ptr::null() };
+}
+
+impl Gemm {
+    /// The product `op(A)[m, k] op(B)[k, n]` of an f32 A with a B in `b_format`, in f32.
+    #[must_use]
+    pub fn new(
+        isa: Isa,
+        [m, n, k]: [usize; 3],
+        trans_a: bool,
+        b_format: Format,
+        trans_b: bool,
+    ) -> Self {
+        let tile = isa.run(Tile { rows: 0, columns: 0 });
+        Self { isa, m, n, k, trans_a, b_format, trans_b, precision: Precision::F32, tile }
+    }
+
+    /// The same product in another precision.
+    #[must_use]
+    pub fn with_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
+    }
+
+    /// f32 of the packed A that all tasks share.
+    #[must_use]
+    pub fn shared_len(&self) -> usize {
+        self.m.next_multiple_of(self.tile.rows) * self.k + PAD
+    }
+
+    /// f32 of scratch that a running task needs for itself.
+    #[must_use]
+    pub fn scratch_len(&self) -> usize {
+        let depth = self.k.min(DEPTH);
+        let panels = self.columns().next_multiple_of(self.tile.columns) * depth;
+        // Rows that are decoded before they are packed.
+        let decoded = if self.b_format == Format::F32 {
+            0
+        } else if self.trans_b {
+            self.tile.columns * DEPTH
+        } else {
+            self.columns().next_multiple_of(self.b_format.block_elems())
+        };
+        panels + decoded + PAD
+    }
+
+    /// Tasks that pack A.
+    #[must_use]
+    pub fn pack_tasks(&self) -> usize {
+        self.m.div_ceil(self.pack_rows())
+    }
+
+    /// Packs a part of A into the shared buffer.
+    ///
+    /// # Safety
+    /// `a` must be valid for `m * k` f32, `shared` for [`Gemm::shared_len`]; `task` must be below
+    /// [`Gemm::pack_tasks`], and no other call may have the same task at the same time.
+    pub unsafe fn pack(&self, task: usize, a: *const f32, shared: *mut f32) {
+        let first = task * self.pack_rows();
+        let rows = (self.m - first).min(self.pack_rows());
+        self.isa.run(PackA { gemm: self, first, rows, a, shared });
+    }
+
+    /// Tasks that compute C; each needs the whole of A packed.
+    #[must_use]
+    pub fn tasks(&self) -> usize {
+        self.n.div_ceil(self.columns()) * self.m.div_ceil(self.rows()).max(1)
+    }
+
+    /// Computes a part of C, stored [m, n] contiguously.
+    ///
+    /// # Safety
+    /// `shared` must hold all of A packed; `b` must be valid for the stored B and aligned to
+    /// [`Format::align`]; `c` must be valid for `m * n` f32, the bias for `n`, `scratch` for
+    /// [`Gemm::scratch_len`] and used by no one else meanwhile; `task` must be below
+    /// [`Gemm::tasks`], and no other call may have the same task at the same time.
+    pub unsafe fn run(
+        &self,
+        task: usize,
+        shared: *const f32,
+        b: *const u8,
+        c: *mut f32,
+        epilogue: Epilogue,
+        scratch: *mut f32,
+    ) {
+        self.isa.run(Run { gemm: self, task, shared, b, c, epilogue, scratch });
+    }
+
+    /// Columns of C in a task: few enough that there are some 16 tasks to share, whole tiles and
+    /// whole blocks.
+    fn columns(&self) -> usize {
+        let unit = self.tile.columns.max(if self.trans_b { 1 } else { self.b_format.block_elems() });
+        (self.n / 16).next_multiple_of(unit).clamp(unit, COLUMNS.max(unit))
+    }
+
+    /// Rows of C in a task: all of them, unless there are too few columns to make tasks of.
+    fn rows(&self) -> usize {
+        if self.n.div_ceil(self.columns()) >= 4 {
+            return self.m.max(1);
+        }
+        (self.m / 8).next_multiple_of(self.tile.rows).max(self.tile.rows * 4)
+    }
+
+    fn pack_rows(&self) -> usize {
+        self.tile.rows * 8
+    }
+}
+
+/// f32 that vector stores may write past the end of a packed panel.
+const PAD: usize = 64;
+
+struct PackA<'a> {
+    gemm: &'a Gemm,
+    first: usize,
+    rows: usize,
+    a: *const f32,
+    shared: *mut f32,
+}
+
+impl Kernel for PackA<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let g = self.gemm;
+        let mut at = self.first;
+        while at < self.first + self.rows {
+            let rows = (g.m - at).min(S::GEMM_MR);
+            // SAFETY: rows `at..at + rows` of op(A) exist; panel `at / MR` is this task's own.
+            unsafe {
+                let panel = self.shared.add(at * g.k);
+                if g.trans_a {
+                    pack::straight(s, self.a.add(at), g.m, rows, S::GEMM_MR, g.k, panel);
+                } else {
+                    pack::transposed(s, self.a.add(at * g.k), g.k, rows, S::GEMM_MR, g.k, panel);
+                }
+                if g.precision == Precision::Bf16 {
+                    pack::round_bf16(s, panel, S::GEMM_MR * g.k);
+                }
+            }
+            at += S::GEMM_MR;
+        }
+    }
+}
+
+struct Run<'a> {
+    gemm: &'a Gemm,
+    task: usize,
+    shared: *const f32,
+    b: *const u8,
+    c: *mut f32,
+    epilogue: Epilogue,
+    scratch: *mut f32,
+}
+
+impl Kernel for Run<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let g = self.gemm;
+        let across = g.n.div_ceil(g.columns());
+        let (row, column) = (self.task / across * g.rows(), self.task % across * g.columns());
+        let (rows, columns) = ((g.m - row).min(g.rows()), (g.n - column).min(g.columns()));
+        let source = Source { data: self.b, format: g.b_format, trans: g.trans_b, k: g.k, n: g.n };
+        let decoded = columns.next_multiple_of(g.tile.columns) * g.k.min(DEPTH) + PAD / 2;
+        let mut depth = 0;
+        // One turn even where k is 0: C is then the bias.
+        while depth < g.k.max(1) {
+            let slab = (g.k - depth).min(DEPTH);
+            // SAFETY: the caller's contract; the slab and the columns lie inside B.
+            unsafe {
+                let rows_of_b = self.scratch.add(decoded);
+                source.pack(s, depth, slab, column, columns, self.scratch, rows_of_b);
+                if g.precision == Precision::Bf16 {
+                    let len = columns.next_multiple_of(g.tile.columns) * slab;
+                    pack::round_bf16(s, self.scratch, len);
+                }
+            }
+            for first in (row..row + rows).step_by(ROWS / S::GEMM_MR * S::GEMM_MR) {
+                let some = (row + rows - first).min(ROWS / S::GEMM_MR * S::GEMM_MR);
+                // SAFETY: as above; the rectangle of C is this task's own.
+                unsafe { self.block(s, depth, slab, [first, some], [column, columns]) };
+            }
+            depth += slab.max(1);
+        }
+    }
+}
+
+impl Run<'_> {
+    /// All tiles of some rows and columns over one slab.
+    #[inline(always)]
+    unsafe fn block<S: Simd>(
+        &self,
+        s: S,
+        depth: usize,
+        slab: usize,
+        [row, rows]: [usize; 2],
+        [column, columns]: [usize; 2],
+    ) {
+        let g = self.gemm;
+        let width = S::GEMM_NV * S::LANES;
+        for j in (0..columns).step_by(width) {
+            for i in (row..row + rows).step_by(S::GEMM_MR) {
+                let finish = tile::Finish {
+                    accumulate: depth > 0 || self.epilogue.accumulate,
+                    bias: if depth > 0 || self.epilogue.bias.is_null() {
+                        std::ptr::null()
+                    } else {
+                        self.epilogue.bias.wrapping_add(column + j)
+                    },
+                    rows: (g.m - i).min(S::GEMM_MR),
+                    columns: (columns - j).min(width),
+                    stride: g.n,
+                };
+                // SAFETY: `i` is a multiple of MR, so the packed panel starts at `i * k`; the
+                // slab's micro-panel `j` starts at `j * slab`; the tile of C exists.
+                unsafe {
+                    let a = self.shared.add(i * g.k + depth * S::GEMM_MR);
+                    let b = self.scratch.add(j * slab);
+                    let c = self.c.add(i * g.n + column + j);
+                    tile::run(s, slab, a, b, c, finish);
+                }
+            }
+        }
+    }
+}

@@ -84,6 +84,28 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// `p` must be valid for writing `LANES` u16.
     unsafe fn store_bf16(self, p: *mut u16, v: Self::F);
 
+    /// Reads `n` rows (1 to `LANES`) of `LANES` f32, `src_stride` apart, and writes the block's
+    /// transpose: `LANES` rows of `n`, `dst_stride` apart.
+    ///
+    /// # Safety
+    /// The rows must be valid for reading and writing, and source and destination disjoint.
+    #[inline(always)]
+    unsafe fn transpose(
+        self,
+        src: *const f32,
+        src_stride: usize,
+        dst: *mut f32,
+        dst_stride: usize,
+        n: usize,
+    ) {
+        for row in 0..n {
+            for col in 0..Self::LANES {
+                // SAFETY: the caller's contract.
+                unsafe { *dst.add(col * dst_stride + row) = *src.add(row * src_stride + col) };
+            }
+        }
+    }
+
     /// `a + b`.
     fn add(self, a: Self::F, b: Self::F) -> Self::F;
     /// `a - b`.

@@ -57,6 +57,28 @@ fn bf16_bits(v: __m256) -> __m256i {
     _mm256_srli_epi32::<16>(_mm256_blendv_epi8(even, quiet, nan))
 }
 
+/// Transposes 8 vectors of 8 lanes: pairs of rows, then fours, then the halves of vectors.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn transpose_8(rows: &[__m256; 8]) -> [__m256; 8] {
+    let mut fours = *rows;
+    for g in (0..8).step_by(4) {
+        let low = |a, b| _mm256_castps_pd(_mm256_unpacklo_ps(rows[g + a], rows[g + b]));
+        let high = |a, b| _mm256_castps_pd(_mm256_unpackhi_ps(rows[g + a], rows[g + b]));
+        let (a, b, c, d) = (low(0, 1), low(2, 3), high(0, 1), high(2, 3));
+        fours[g] = _mm256_castpd_ps(_mm256_unpacklo_pd(a, b));
+        fours[g + 1] = _mm256_castpd_ps(_mm256_unpackhi_pd(a, b));
+        fours[g + 2] = _mm256_castpd_ps(_mm256_unpacklo_pd(c, d));
+        fours[g + 3] = _mm256_castpd_ps(_mm256_unpackhi_pd(c, d));
+    }
+    let mut out = *rows;
+    for c in 0..4 {
+        out[c] = _mm256_permute2f128_ps::<0x20>(fours[c], fours[c + 4]);
+        out[c + 4] = _mm256_permute2f128_ps::<0x31>(fours[c], fours[c + 4]);
+    }
+    out
+}
+
 impl Simd for Avx2 {
     type F = __m256;
     type M = __m256;
@@ -104,6 +126,19 @@ impl Simd for Avx2 {
             let low = _mm256_castsi256_si128(bits);
             let high = _mm256_extracti128_si256::<1>(bits);
             _mm_storeu_si128(p.cast(), _mm_packus_epi32(low, high));
+        }
+
+        unsafe fn transpose(
+            self, src: *const f32, src_stride: usize, dst: *mut f32, dst_stride: usize, n: usize
+        ) {
+            let mut rows = [_mm256_setzero_ps(); 8];
+            for (i, row) in rows.iter_mut().enumerate() {
+                *row = _mm256_loadu_ps(src.add(i.min(n - 1) * src_stride));
+            }
+            let lanes = first_lanes(n);
+            for (i, column) in transpose_8(&rows).into_iter().enumerate() {
+                _mm256_maskstore_ps(dst.add(i * dst_stride), lanes, column);
+            }
         }
 
         fn add(self, a: __m256, b: __m256) -> __m256 { _mm256_add_ps(a, b) }

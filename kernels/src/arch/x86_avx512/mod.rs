@@ -47,6 +47,34 @@ fn bf16_bits(v: __m512) -> __m512i {
     _mm512_srli_epi32::<16>(bits)
 }
 
+/// Transposes 16 vectors of 16 lanes: pairs of rows, then fours, then the quarters of vectors.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn transpose_16(rows: &[__m512; 16]) -> [__m512; 16] {
+    let mut fours = *rows;
+    for g in (0..16).step_by(4) {
+        let low = |a, b| _mm512_castps_pd(_mm512_unpacklo_ps(rows[g + a], rows[g + b]));
+        let high = |a, b| _mm512_castps_pd(_mm512_unpackhi_ps(rows[g + a], rows[g + b]));
+        let (a, b, c, d) = (low(0, 1), low(2, 3), high(0, 1), high(2, 3));
+        fours[g] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
+        fours[g + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
+        fours[g + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(c, d));
+        fours[g + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(c, d));
+    }
+    let mut out = *rows;
+    for c in 0..4 {
+        let (a, b) = (fours[c], fours[c + 4]);
+        let (d, e) = (fours[c + 8], fours[c + 12]);
+        let even = (_mm512_shuffle_f32x4::<0x88>(a, b), _mm512_shuffle_f32x4::<0x88>(d, e));
+        let odd = (_mm512_shuffle_f32x4::<0xdd>(a, b), _mm512_shuffle_f32x4::<0xdd>(d, e));
+        out[c] = _mm512_shuffle_f32x4::<0x88>(even.0, even.1);
+        out[c + 4] = _mm512_shuffle_f32x4::<0x88>(odd.0, odd.1);
+        out[c + 8] = _mm512_shuffle_f32x4::<0xdd>(even.0, even.1);
+        out[c + 12] = _mm512_shuffle_f32x4::<0xdd>(odd.0, odd.1);
+    }
+    out
+}
+
 impl<T: Avx512Family> Simd for T {
     type F = __m512;
     type M = __mmask16;
@@ -91,6 +119,19 @@ impl<T: Avx512Family> Simd for T {
         }
         unsafe fn store_bf16(self, p: *mut u16, v: __m512) {
             _mm256_storeu_si256(p.cast(), _mm512_cvtepi32_epi16(bf16_bits(v)));
+        }
+
+        unsafe fn transpose(
+            self, src: *const f32, src_stride: usize, dst: *mut f32, dst_stride: usize, n: usize
+        ) {
+            let mut rows = [_mm512_setzero_ps(); 16];
+            for (i, row) in rows.iter_mut().enumerate() {
+                *row = _mm512_loadu_ps(src.add(i.min(n - 1) * src_stride));
+            }
+            let lanes = first_lanes(n);
+            for (i, column) in transpose_16(&rows).into_iter().enumerate() {
+                _mm512_mask_storeu_ps(dst.add(i * dst_stride), lanes, column);
+            }
         }
 
         fn add(self, a: __m512, b: __m512) -> __m512 { _mm512_add_ps(a, b) }

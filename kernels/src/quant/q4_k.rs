@@ -1,0 +1,113 @@
+//! Q4_K: 8 groups of 32, in group j `x[i] = d * scale[j] * q[i] - dmin * min[j]`.
+//!
+//! ```text
+//! byte  0 1 | 2 3  | 4 .. 15           | 16 .. 143
+//!       d   | dmin | scales, minimums  | 4 runs of 32 bytes: codes of two groups,
+//!       f16 | f16  | 6 bits each       | the first in the low nibbles
+//!
+//! scales and minimums, groups a b c d e f g h, bits 7..0 of each byte:
+//!   4 ..  7  EEaaaaaa FFbbbbbb GGcccccc HHdddddd   scales of a-d; bits 5, 4 of the scales of e-h
+//!   8 .. 11  EEaaaaaa FFbbbbbb GGcccccc HHdddddd   the same for minimums
+//!  12 .. 15  mmmmssss each for e, f, g, h          bits 3..0 of minimum and scale
+//! ```
+
+use super::BlockFormat;
+use super::bits::{half, reciprocal, splat_half, to_half};
+use super::fit;
+use crate::simd::Simd;
+
+/// 256 unsigned 4-bit codes in 8 groups with 6-bit scales and minimums.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Q4K {
+    d: [u8; 2],
+    dmin: [u8; 2],
+    scales: [u8; 12],
+    q: [u8; 128],
+}
+
+const GROUP: usize = 32;
+
+impl Q4K {
+    /// Scale and minimum of group `j`.
+    #[inline(always)]
+    fn scale_and_min(&self, j: usize) -> (u8, u8) {
+        let packed = &self.scales;
+        if j < 4 {
+            (packed[j] & 63, packed[j + 4] & 63)
+        } else {
+            let low = packed[j + 4];
+            (low & 15 | packed[j - 4] >> 6 << 4, low >> 4 | packed[j] >> 6 << 4)
+        }
+    }
+
+    /// Packs scales and minimums so that [`Q4K::scale_and_min`] finds them.
+    fn pack_scales(scale: &[u8; 8], min: &[u8; 8]) -> [u8; 12] {
+        std::array::from_fn(|i| match i / 4 {
+            0 => scale[i] | scale[i + 4] >> 4 << 6,
+            1 => min[i - 4] | min[i] >> 4 << 6,
+            _ => scale[i - 4] & 15 | min[i - 4] << 4,
+        })
+    }
+}
+
+// SAFETY: bytes only.
+unsafe impl BlockFormat for Q4K {
+    const ELEMS: usize = 256;
+    /// Measured over normal, uniform, one-sided and heavy-tailed blocks, since the fit trades the
+    /// largest error for the mean: 0.13. On normal blocks the root mean square error is 0.073 of
+    /// the standard deviation.
+    const ERROR: f32 = 0.16;
+
+    fn encode(x: &[f32]) -> Self {
+        let groups: [(f32, f32); 8] =
+            std::array::from_fn(|j| fit::affine(&x[j * GROUP..][..GROUP], 15.0));
+        let largest = |of: fn(&(f32, f32)) -> f32| groups.iter().map(of).fold(0.0, f32::max);
+        let (d, scale_step) = to_half(largest(|g| g.0) / 63.0);
+        let (dmin, min_step) = to_half(largest(|g| g.1) / 63.0);
+        let six_bits = |x: f32, step: f32| (x * reciprocal(step)).round().min(63.0) as u8;
+        let scale = groups.map(|g| six_bits(g.0, scale_step));
+        let min = groups.map(|g| six_bits(g.1, min_step));
+        let code = |i: usize| {
+            let step = scale_step * f32::from(scale[i / GROUP]);
+            let shifted = x[i] + min_step * f32::from(min[i / GROUP]);
+            (shifted * reciprocal(step)).round().min(15.0) as u8
+        };
+        let q = std::array::from_fn(|byte| {
+            let low = byte / GROUP * 2 * GROUP + byte % GROUP;
+            code(low) | code(low + GROUP) << 4
+        });
+        Self { d, dmin, scales: Self::pack_scales(&scale, &min), q }
+    }
+
+    #[inline(always)]
+    fn element(&self, i: usize) -> f32 {
+        let (scale, min) = self.scale_and_min(i / GROUP);
+        let byte = self.q[i / (2 * GROUP) * GROUP + i % GROUP];
+        let code = if i / GROUP % 2 == 0 { byte & 15 } else { byte >> 4 };
+        half(self.d) * f32::from(scale) * f32::from(code) - half(self.dmin) * f32::from(min)
+    }
+
+    #[inline(always)]
+    unsafe fn decode_block<S: Simd>(&self, s: S, dst: *mut f32) {
+        let (d, dmin) = (splat_half(s, self.d), s.neg(splat_half(s, self.dmin)));
+        let affine = |j: usize| {
+            let (scale, min) = self.scale_and_min(j);
+            (s.mul(d, s.splat(f32::from(scale))), s.mul(dmin, s.splat(f32::from(min))))
+        };
+        for pair in 0..4 {
+            let (scale_low, min_low) = affine(2 * pair);
+            let (scale_high, min_high) = affine(2 * pair + 1);
+            for i in (0..GROUP).step_by(S::LANES) {
+                // SAFETY: `LANES` divides 32; the caller's contract.
+                unsafe {
+                    let packed = self.q.as_ptr().add(pair * GROUP + i);
+                    let dst = dst.add(pair * 2 * GROUP + i);
+                    s.store(dst, s.fma(s.load_low_nibbles(packed), scale_low, min_low));
+                    let high = s.fma(s.load_high_nibbles(packed), scale_high, min_high);
+                    s.store(dst.add(GROUP), high);
+                }
+            }
+        }
+    }
+}

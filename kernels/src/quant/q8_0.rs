@@ -1,0 +1,52 @@
+//! Q8_0: `x[i] = d * q[i]`.
+//!
+//! ```text
+//! byte  0 1 | 2 .. 33
+//!       d   | q[0] .. q[31]
+//!       f16 | i8
+//! ```
+
+use super::BlockFormat;
+use super::bits::{extreme, half, reciprocal, scale_bytes, splat_half, to_half};
+use crate::simd::Simd;
+
+/// 32 signed bytes with a scale.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Q8_0 {
+    d: [u8; 2],
+    q: [i8; 32],
+}
+
+/// The nearest integer, halves away from zero; |x| below 2^23.
+#[inline(always)]
+fn round_half_away(x: f32) -> f32 {
+    // `f32::round` is a library call on the baseline of x86-64.
+    let whole = x as i32 as f32;
+    whole + ((x - whole) * 2.0) as i32 as f32
+}
+
+// SAFETY: bytes only.
+unsafe impl BlockFormat for Q8_0 {
+    const ELEMS: usize = 32;
+    /// Half a step of `max / 127`, and half precision's rounding of the scale.
+    const ERROR: f32 = 0.5 / 127.0 + 1.0 / 2048.0;
+
+    #[inline(always)]
+    fn encode(x: &[f32]) -> Self {
+        let d = extreme(x).abs() / 127.0;
+        let inverse = reciprocal(d);
+        Self { d: to_half(d).0, q: std::array::from_fn(|i| round_half_away(x[i] * inverse) as i8) }
+    }
+
+    #[inline(always)]
+    fn element(&self, i: usize) -> f32 {
+        half(self.d) * f32::from(self.q[i])
+    }
+
+    #[inline(always)]
+    unsafe fn decode_block<S: Simd>(&self, s: S, dst: *mut f32) {
+        // SAFETY: the caller's contract.
+        unsafe { scale_bytes(s, &self.q, splat_half(s, self.d), dst) };
+    }
+}
