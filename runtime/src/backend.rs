@@ -6,7 +6,9 @@
 
 use std::sync::Arc;
 
+use tenon_kernels::attention::Attention;
 use tenon_kernels::binary::Binary;
+use tenon_kernels::conv::Conv;
 use tenon_kernels::reduce::Reduce;
 use tenon_kernels::unary::Unary;
 
@@ -33,6 +35,12 @@ pub enum Launch {
     },
     /// Input 0 repeated to output 0's shape.
     Broadcast,
+    /// Attention of `q, k, v` and perhaps an additive mask; gives `out, lse`.
+    Attention(Attention),
+    /// Its gradients `dq, dk, dv` from `q, k, v, out, dout, lse` and perhaps the mask.
+    AttentionGrad(Attention),
+    /// Convolution, pooling or batch statistics.
+    Conv(Conv),
 }
 
 impl Launch {

@@ -40,6 +40,9 @@ pub struct Backward {
     pub dv: *mut f32,
 }
 
+// SAFETY: addresses only; using them is the contract of the functions that take them.
+unsafe impl Sync for Backward {}
+
 /// Runs one of [`Attention::query_tasks`] tasks: `dq` and `delta` of a block of queries.
 ///
 /// # Safety

@@ -25,6 +25,9 @@ pub struct Forward {
     pub lse: *mut f32,
 }
 
+// SAFETY: addresses only; using them is the contract of the functions that take them.
+unsafe impl Sync for Forward {}
+
 /// Runs one of [`Attention::query_tasks`] tasks of the forward pass.
 ///
 /// # Safety

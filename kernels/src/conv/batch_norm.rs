@@ -45,6 +45,9 @@ pub struct Normalize {
     pub rstd: *mut f32,
 }
 
+// SAFETY: addresses only; using them is the contract of the functions that take them.
+unsafe impl Sync for Normalize {}
+
 /// What [`normalize_grad`] reads and writes.
 #[derive(Clone, Copy, Debug)]
 pub struct NormalizeGrad {
@@ -69,6 +72,9 @@ pub struct NormalizeGrad {
     /// Gradient of the shift.
     pub dbias: *mut f32,
 }
+
+// SAFETY: addresses only; using them is the contract of the functions that take them.
+unsafe impl Sync for NormalizeGrad {}
 
 impl BatchNorm {
     /// Tasks of [`normalize`] and [`normalize_grad`].

@@ -44,6 +44,9 @@ pub struct Direct {
     pub dst: *mut f32,
 }
 
+// SAFETY: addresses only; using them is the contract of the functions that take them.
+unsafe impl Sync for Direct {}
+
 impl Conv2d {
     /// Tasks of [`convolve`].
     #[must_use]

@@ -25,7 +25,9 @@ mod tests;
 mod weight;
 
 pub use axis::Axis;
+use batch_norm::BatchNorm;
 pub use direct::{Direct, Direction, convolve};
+use pool::{Divisor, Pool2d};
 pub use weight::{WeightGrad, grad_weight, sum_parts};
 
 /// The shape of a convolution: `x` is `[batch, in_channels, rows.input, cols.input]`, `y` is
@@ -45,6 +47,46 @@ pub struct Conv2d {
     pub rows: Axis,
     /// The horizontal axis.
     pub cols: Axis,
+}
+
+/// What a launch of this family computes, with the operands it reads and gives.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Conv {
+    /// A convolution in either direction: source, weight and perhaps bias; gives the destination.
+    Convolve(Conv2d, Direction),
+    /// The weight gradient: `x, dy`; gives `dw`.
+    GradWeight(Conv2d),
+    /// Max pooling: `x`; gives `y` and its indices.
+    MaxPool(Pool2d),
+    /// Its gradient: `dy, indices`; gives `dx`.
+    MaxPoolGrad(Pool2d),
+    /// Average pooling: `x`; gives `y`.
+    AvgPool(Pool2d, Divisor),
+    /// Its gradient: `dy`; gives `dx`.
+    AvgPoolGrad(Pool2d, Divisor),
+    /// Batch normalisation: `x`, running mean and variance if `running`, scale and shift if
+    /// `affine`; gives `y`, mean and reciprocal standard deviation.
+    Normalize {
+        /// The shape.
+        shape: BatchNorm,
+        /// Share of the batch in the running statistics if training; `None` evaluates with them.
+        momentum: Option<f32>,
+        /// Added to the variance.
+        eps: f32,
+        /// Whether running statistics are operands.
+        running: bool,
+        /// Whether scale and shift are operands.
+        affine: bool,
+    },
+    /// Its gradient: `x, mean, rstd, dy` and the scale if `affine`; gives `dx, dweight, dbias`.
+    NormalizeGrad {
+        /// The shape.
+        shape: BatchNorm,
+        /// Whether the statistics came from the batch.
+        training: bool,
+        /// Whether the scale is an operand.
+        affine: bool,
+    },
 }
 
 impl Conv2d {

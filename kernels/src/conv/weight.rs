@@ -42,6 +42,9 @@ pub struct WeightGrad {
     pub parts: *mut f32,
 }
 
+// SAFETY: addresses only; using them is the contract of the functions that take them.
+unsafe impl Sync for WeightGrad {}
+
 impl Conv2d {
     /// Partial gradients that [`grad_weight`] writes, for [`sum_parts`] to add.
     #[must_use]

@@ -11,6 +11,7 @@ mod attr;
 mod case;
 pub mod common;
 mod vjp;
+mod window;
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 pub use attr::{Attr, AttrReader, Attrs};
 pub use case::{Case, Fill, Operand};
 pub use vjp::Vjp;
+pub use window::Window;
 
 use crate::backend::Launch;
 use crate::error::{Error, Result};
@@ -203,7 +205,18 @@ macro_rules! ops {
 
 ops! {
     add::Add,
+    attention::Attention,
+    attention_grad::AttentionGrad,
+    avg_pool2d::AvgPool2d,
+    avg_pool2d_grad::AvgPool2dGrad,
+    batch_norm::BatchNorm,
+    batch_norm_grad::BatchNormGrad,
     broadcast_to::BroadcastTo,
+    conv2d::Conv2d,
+    conv2d_grad_weight::Conv2dGradWeight,
+    conv_transpose2d::ConvTranspose2d,
+    max_pool2d::MaxPool2d,
+    max_pool2d_grad::MaxPool2dGrad,
     neg::Neg,
     reduce_sum::ReduceSum,
     reshape::Reshape,
