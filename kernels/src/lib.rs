@@ -27,6 +27,7 @@ pub mod arch;
 pub mod attention;
 pub mod binary;
 pub mod broadcast;
+pub mod cast;
 pub mod conv;
 pub mod gemm;
 pub mod index;

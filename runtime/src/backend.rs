@@ -26,6 +26,10 @@ pub enum Launch {
     Unary(Unary),
     /// `z[i] = f(x[i], y[i])` with broadcasting.
     Binary(Binary),
+    /// One of inputs 1 and 2 by whether input 0 is not zero, with broadcasting.
+    Select,
+    /// The input's values in the output's element type.
+    Cast,
     /// Reduction along sorted axes.
     Reduce {
         /// Which reduction.
@@ -51,6 +55,7 @@ impl Launch {
         match self {
             Self::Unary(_) => &[0],
             Self::Binary(_) => &[0, 1],
+            Self::Select => &[0, 1, 2],
             _ => &[],
         }
     }

@@ -4,7 +4,11 @@
 //! the same at any thread count.
 
 mod args;
+mod binary;
+mod cast;
 mod pool;
+mod select;
+mod unary;
 
 use std::num::NonZero;
 use std::sync::Arc;
@@ -111,9 +115,14 @@ impl Program for Steps {
 impl Context {
     /// One arm a launch class; `unary::launch` and its like live in the class's file.
     fn launch(&self, launch: &Launch, args: Args<'_>) -> Result<()> {
-        match launch {
-            _ => Err(Error::Unsupported { op: args.op(), operands: format!("{launch:?}") }),
+        match *launch {
+            Launch::Unary(op) => unary::launch(self, op, args),
+            Launch::Binary(op) => return binary::launch(self, op, args),
+            Launch::Select => return select::launch(self, args),
+            Launch::Cast => return cast::launch(self, args),
+            _ => return Err(args.unsupported(&format_args!("{launch:?}"))),
         }
+        Ok(())
     }
 
     /// The CPU takes everything: it is what other backends fall back to.

@@ -188,7 +188,8 @@ impl Gemm {
     /// Columns of C in a task: few enough that there are some 16 tasks to share, whole tiles and
     /// whole blocks.
     fn columns(&self) -> usize {
-        let unit = self.tile.columns.max(if self.trans_b { 1 } else { self.b_format.block_elems() });
+        let unit =
+            self.tile.columns.max(if self.trans_b { 1 } else { self.b_format.block_elems() });
         (self.n / 16).next_multiple_of(unit).clamp(unit, COLUMNS.max(unit))
     }
 

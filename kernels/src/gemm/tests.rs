@@ -49,9 +49,8 @@ fn check(gemm: &Gemm, accumulate: bool, with_bias: bool) {
         }
     }
     // SAFETY: just encoded.
-    let (b, (exact, size)) = unsafe {
-        (std::slice::from_raw_parts(b, rows * row_bytes), reference(gemm, &a, b))
-    };
+    let (b, (exact, size)) =
+        unsafe { (std::slice::from_raw_parts(b, rows * row_bytes), reference(gemm, &a, b)) };
     let bias = noise(n, 3);
     let before = noise(m * n, 4);
     let mut c = before.clone();

@@ -46,9 +46,7 @@ pub(super) fn pack_nibbles(codes: &[u8; 32]) -> [u8; 16] {
 /// Bit 4 of each of 32 codes, code `i`'s in bit `i`.
 #[inline(always)]
 pub(super) fn pack_fifth_bits(codes: &[u8; 32]) -> [u8; 4] {
-    std::array::from_fn(|byte| {
-        (0..8).fold(0, |bits, i| bits | (codes[byte * 8 + i] >> 4 & 1) << i)
-    })
+    std::array::from_fn(|byte| (0..8).fold(0, |bits, i| bits | (codes[byte * 8 + i] >> 4 & 1) << i))
 }
 
 /// Code `i` of 32 five-bit codes.

@@ -8,8 +8,8 @@
 
 use super::BlockFormat;
 use super::bits::{
-    codes, extreme, five_bits, half, pack_fifth_bits, pack_nibbles, reciprocal,
-    scale_bytes, splat_half, to_half, unpack_five_bits,
+    codes, extreme, five_bits, half, pack_fifth_bits, pack_nibbles, reciprocal, scale_bytes,
+    splat_half, to_half, unpack_five_bits,
 };
 use crate::simd::Simd;
 

@@ -34,12 +34,7 @@ unsafe impl BlockFormat for Q5_1 {
         let (lo, hi) = range(x);
         let d = (hi - lo) / 31.0;
         let q = codes(x, lo, reciprocal(d), 0.5, 31);
-        Self {
-            d: to_half(d).0,
-            m: to_half(lo).0,
-            fifth: pack_fifth_bits(&q),
-            q: pack_nibbles(&q),
-        }
+        Self { d: to_half(d).0, m: to_half(lo).0, fifth: pack_fifth_bits(&q), q: pack_nibbles(&q) }
     }
 
     #[inline(always)]

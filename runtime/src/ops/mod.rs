@@ -10,6 +10,7 @@
 mod attr;
 mod case;
 pub mod common;
+mod elementwise;
 mod vjp;
 mod window;
 
@@ -204,7 +205,9 @@ macro_rules! ops {
 }
 
 ops! {
+    abs::Abs,
     add::Add,
+    affine::Affine,
     attention::Attention,
     attention_grad::AttentionGrad,
     avg_pool2d::AvgPool2d,
@@ -212,14 +215,57 @@ ops! {
     batch_norm::BatchNorm,
     batch_norm_grad::BatchNormGrad,
     broadcast_to::BroadcastTo,
+    cast::Cast,
+    clamp::Clamp,
     conv2d::Conv2d,
     conv2d_grad_weight::Conv2dGradWeight,
     conv_transpose2d::ConvTranspose2d,
+    cos::Cos,
+    div::Div,
+    eq::Eq,
+    erf::Erf,
+    exp::Exp,
+    floor::Floor,
+    ge::Ge,
+    gelu::Gelu,
+    gelu_grad::GeluGrad,
+    gelu_tanh::GeluTanh,
+    gelu_tanh_grad::GeluTanhGrad,
+    gt::Gt,
+    le::Le,
+    log::Log,
+    lt::Lt,
     max_pool2d::MaxPool2d,
     max_pool2d_grad::MaxPool2dGrad,
+    maximum::Maximum,
+    minimum::Minimum,
+    mul::Mul,
+    ne::Ne,
     neg::Neg,
+    pow::Pow,
+    pow_scalar::PowScalar,
+    recip::Recip,
     reduce_sum::ReduceSum,
+    relu::Relu,
+    relu_grad::ReluGrad,
     reshape::Reshape,
+    round::Round,
+    rsqrt::Rsqrt,
+    select::Select,
+    sigmoid::Sigmoid,
+    sigmoid_grad::SigmoidGrad,
+    sign::Sign,
+    silu::Silu,
+    silu_grad::SiluGrad,
+    silu_mul::SiluMul,
+    sin::Sin,
+    softplus::Softplus,
+    sqrt::Sqrt,
+    square::Square,
+    sub::Sub,
+    tanh::Tanh,
+    tanh_grad::TanhGrad,
+    trunc::Trunc,
 }
 
 /// Every op, in the order of `ops!`.
