@@ -4,9 +4,12 @@
 //! the same at any thread count.
 
 mod args;
+mod attention;
 mod binary;
 mod cast;
+mod conv;
 mod pool;
+mod scratch;
 mod select;
 mod unary;
 
@@ -120,6 +123,9 @@ impl Context {
             Launch::Binary(op) => return binary::launch(self, op, args),
             Launch::Select => return select::launch(self, args),
             Launch::Cast => return cast::launch(self, args),
+            Launch::Attention(ref shape) => attention::launch(self, shape, args),
+            Launch::AttentionGrad(ref shape) => attention::launch_grad(self, shape, args),
+            Launch::Conv(ref conv) => conv::launch(self, conv, args),
             _ => return Err(args.unsupported(&format_args!("{launch:?}"))),
         }
         Ok(())
@@ -133,6 +139,9 @@ impl Context {
     /// Scratch bytes a launch needs; one arm a class that needs any.
     fn workspace(&self, signature: Signature<'_>) -> usize {
         match signature.launch {
+            Launch::Attention(shape) => attention::workspace(self, shape),
+            Launch::AttentionGrad(shape) => attention::workspace_grad(self, shape),
+            Launch::Conv(conv) => conv::workspace(self, conv),
             _ => 0,
         }
     }

@@ -71,7 +71,7 @@ fn run_weight(isa: Isa, shape: Conv2d, x: &[f32], dy: &[f32], reverse: bool) -> 
     let mut dw = vec![f32::NAN; shape.weight_len()];
     for task in order(shape.sum_tasks(), reverse) {
         // SAFETY: as above, and every weight task has ended.
-        unsafe { sum_parts(isa, &shape, parts.as_ptr(), dw.as_mut_ptr(), task) };
+        unsafe { sum_parts(isa, &args, dw.as_mut_ptr(), task) };
     }
     dw
 }

@@ -86,10 +86,9 @@ pub unsafe fn grad_weight(isa: Isa, args: &WeightGrad, task: usize, scratch: &mu
 /// Runs one of [`Conv2d::sum_tasks`] tasks: adds the parts of some elements, first to last.
 ///
 /// # Safety
-/// `parts` must hold [`Conv2d::weight_parts`] gradients and `dw` one; all of [`grad_weight`]'s
-/// tasks must have ended.
-pub unsafe fn sum_parts(isa: Isa, shape: &Conv2d, parts: *const f32, dw: *mut f32, task: usize) {
-    isa.run(Sum { shape, parts, dw, task });
+/// As for [`grad_weight`], all of whose tasks must have ended; `dw` must be valid for a weight.
+pub unsafe fn sum_parts(isa: Isa, args: &WeightGrad, dw: *mut f32, task: usize) {
+    isa.run(Sum { shape: &args.shape, parts: args.parts, dw, task });
 }
 
 struct Sum<'a> {
