@@ -92,6 +92,15 @@ impl<const N: usize> Broadcast<N> {
         Ok(plan)
     }
 
+    /// The plan for a single row of `len` elements, in which some operands step and the others stay.
+    #[must_use]
+    pub fn row(steps: [bool; N], len: usize) -> Self {
+        let mut plan = Self { dims: 1, shape: [1; MAX_DIMS], strides: [[0; N]; MAX_DIMS], len };
+        plan.shape[0] = len;
+        plan.strides[0] = steps.map(usize::from);
+        plan
+    }
+
     /// Adds the next dimension outwards, merging it into the last one where every operand allows.
     fn push(&mut self, extent: usize, strides: [usize; N]) -> Result<(), BroadcastError> {
         self.len = self.len.checked_mul(extent).ok_or(BroadcastError::TooLarge)?;
@@ -292,6 +301,12 @@ mod tests {
     fn a_bias_makes_a_row_for_each_vector() {
         let plan = Broadcast::new([&[4, 5, 6][..], &[6][..]]).unwrap();
         assert_eq!(plan.rows(0..120).count(), 20);
+    }
+
+    #[test]
+    fn a_row_is_the_plan_of_its_shapes() {
+        let plan = Broadcast::new([&[9][..], &[1][..]]).unwrap();
+        assert_eq!(Broadcast::row([true, false], 9), plan);
     }
 
     #[test]

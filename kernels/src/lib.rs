@@ -9,11 +9,13 @@
 //! |---|---|
 //! | [`unary`] | `y[i] = f(x[i])` |
 //! | [`binary`] | `z[i] = f(x[i], y[i])` with broadcasting, select |
+//! | [`fused`] | a chain of unary, binary and select in one pass over memory |
 //! | [`reduce`] | sums, means and maxima along axes, norms |
 //! | [`row`] | softmax, normalisation, rope, cross-entropy, forward and backward |
 //! | [`gemm`] | the three matrix products of training, from any weight format |
 //! | [`index`] | gather rows and its scatter-add |
-//! | [`movement`] | strided copy: transpose, slice, concat, pad, broadcast; casts |
+//! | [`cast`] | f32 from and to the types of storage |
+//! | [`movement`] | strided copy: transpose, slice, concat, pad, broadcast |
 //! | [`conv`] | convolution and pooling, forward and backward |
 //! | [`attention`] | tiled attention, forward and backward |
 //! | [`update`] | optimizer steps in one pass over memory |
@@ -29,6 +31,7 @@ pub mod binary;
 pub mod broadcast;
 pub mod cast;
 pub mod conv;
+pub mod fused;
 pub mod gemm;
 pub mod index;
 pub mod isa;

@@ -260,4 +260,14 @@ mod tests {
         names.dedup();
         assert_eq!(names.len(), Unary::SAMPLES.len());
     }
+
+    #[test]
+    fn names_and_parameters_lead_back() {
+        for &op in Unary::SAMPLES {
+            let parameters: Vec<f32> = op.parameters().collect();
+            assert_eq!(Unary::from_name(op.name(), &parameters), Some(op));
+            assert_eq!(Unary::from_name(op.name(), &[0.0; 3]), None);
+        }
+        assert_eq!(Unary::from_name("nothing", &[]), None);
+    }
 }
