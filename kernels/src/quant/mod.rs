@@ -19,6 +19,8 @@ mod q5_0;
 mod q5_1;
 mod q6_k;
 mod q8_0;
+#[cfg(test)]
+mod tests;
 
 pub use float::{BF16, F16, F32};
 pub use q4_0::Q4_0;

@@ -55,9 +55,9 @@ impl Q4K {
 unsafe impl BlockFormat for Q4K {
     const ELEMS: usize = 256;
     /// Measured over normal, uniform, one-sided and heavy-tailed blocks, since the fit trades the
-    /// largest error for the mean: 0.13. On normal blocks the root mean square error is 0.073 of
+    /// largest error for the mean: 0.119. On normal blocks the root mean square error is 0.072 of
     /// the standard deviation.
-    const ERROR: f32 = 0.16;
+    const ERROR: f32 = 0.14;
 
     fn encode(x: &[f32]) -> Self {
         let groups: [(f32, f32); 8] =
@@ -84,7 +84,7 @@ unsafe impl BlockFormat for Q4K {
     fn element(&self, i: usize) -> f32 {
         let (scale, min) = self.scale_and_min(i / GROUP);
         let byte = self.q[i / (2 * GROUP) * GROUP + i % GROUP];
-        let code = if i / GROUP % 2 == 0 { byte & 15 } else { byte >> 4 };
+        let code = byte >> (i / GROUP % 2 * 4) & 15;
         half(self.d) * f32::from(scale) * f32::from(code) - half(self.dmin) * f32::from(min)
     }
 
