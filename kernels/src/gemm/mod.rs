@@ -27,6 +27,7 @@ use crate::isa::{Isa, Kernel};
 use crate::quant::Format;
 use crate::simd::Simd;
 use pack::Source;
+use tile::{Single, Tile};
 
 /// Depth of a slab of B. A micro-panel of 32 columns is then 32 KiB and stays in L1 while A
 /// streams past it; the largest block of a format (256) divides it.
@@ -64,17 +65,17 @@ pub struct Gemm {
     pub trans_b: bool,
     /// See [`Precision`].
     pub precision: Precision,
-    tile: Tile,
+    tile: TileSize,
 }
 
 /// The register tile of a level.
 #[derive(Clone, Copy, Debug)]
-struct Tile {
+struct TileSize {
     rows: usize,
     columns: usize,
 }
 
-impl Kernel for Tile {
+impl Kernel for TileSize {
     type Out = Self;
 
     fn run<S: Simd>(self, _: S) -> Self {
@@ -111,7 +112,7 @@ impl Gemm {
         b_format: Format,
         trans_b: bool,
     ) -> Self {
-        let tile = isa.run(Tile { rows: 0, columns: 0 });
+        let tile = isa.run(TileSize { rows: 0, columns: 0 });
         Self { isa, m, n, k, trans_a, b_format, trans_b, precision: Precision::F32, tile }
     }
 
@@ -302,25 +303,26 @@ impl Run<'_> {
         let width = S::GEMM_NV * S::LANES;
         for j in (0..columns).step_by(width) {
             for i in (row..row + rows).step_by(S::GEMM_MR) {
-                let finish = tile::Finish {
-                    accumulate: depth > 0 || self.epilogue.accumulate,
-                    bias: if depth > 0 || self.epilogue.bias.is_null() {
-                        std::ptr::null()
-                    } else {
-                        self.epilogue.bias.wrapping_add(column + j)
-                    },
+                let bias = self.epilogue.bias;
+                let tile = Tile {
+                    depth: slab,
+                    // A packed panel starts at `i * k`, the slab's micro-panel `j` at `j * slab`.
+                    a: self.shared.wrapping_add(i * g.k + depth * S::GEMM_MR),
+                    b: self.scratch.wrapping_add(j * slab),
+                    b_step: width,
+                    c: self.c.wrapping_add(i * g.n + column + j),
+                    c_step: g.n,
                     rows: (g.m - i).min(S::GEMM_MR),
                     columns: (columns - j).min(width),
-                    stride: g.n,
+                    accumulate: depth > 0 || self.epilogue.accumulate,
+                    bias: if depth > 0 || bias.is_null() {
+                        std::ptr::null()
+                    } else {
+                        bias.wrapping_add(column + j)
+                    },
                 };
-                // SAFETY: `i` is a multiple of MR, so the packed panel starts at `i * k`; the
-                // slab's micro-panel `j` starts at `j * slab`; the tile of C exists.
-                unsafe {
-                    let a = self.shared.add(i * g.k + depth * S::GEMM_MR);
-                    let b = self.scratch.add(j * slab);
-                    let c = self.c.add(i * g.n + column + j);
-                    tile::run(s, slab, a, b, c, finish);
-                }
+                // SAFETY: the panels are packed and the tile of C is this task's own.
+                unsafe { tile.run::<S, Single>(s) };
             }
         }
     }

@@ -1,110 +1,193 @@
-//! The register tile: `MR x (NV * LANES)` sums held in registers over one slab.
+//! The register tile: rows by vectors of sums, held in registers over one slab.
+
+use std::mem::MaybeUninit;
 
 use crate::simd::Simd;
 
-/// Room for the largest tile of any level.
-const MAX_MR: usize = 14;
-/// See [`MAX_MR`].
-const MAX_NV: usize = 3;
+/// Lanes of the widest level.
+const MAX_LANES: usize = 16;
 
-/// How a tile leaves its registers.
+/// Two packed panels and the place of their product.
 #[derive(Clone, Copy)]
-pub(super) struct Finish {
+pub(super) struct Tile {
+    /// Steps of depth.
+    pub depth: usize,
+    /// A panel of A, `depth x MR`.
+    pub a: *const f32,
+    /// A panel of B: `depth` rows, `b_step` apart, of whole vectors.
+    pub b: *const f32,
+    /// f32 from row to row of the panel of B.
+    pub b_step: usize,
+    /// Where the tile of C begins.
+    pub c: *mut f32,
+    /// f32 from row to row of C.
+    pub c_step: usize,
+    /// Rows of C that exist, at least 1.
+    pub rows: usize,
+    /// Columns of C that exist, at least 1.
+    pub columns: usize,
     /// Whether C is added to.
     pub accumulate: bool,
     /// Values for the tile's columns, added to each row, or null.
     pub bias: *const f32,
-    /// Rows of C that exist.
-    pub rows: usize,
-    /// Columns of C that exist.
-    pub columns: usize,
-    /// f32 from row to row of C.
-    pub stride: usize,
 }
 
-/// Multiplies a packed panel of A (`depth x MR`) with one of B (`depth x NV * LANES`) into C.
-///
-/// On AVX-512 the 14 x 32 tile is 28 fused multiply-adds for 2 loads and 14 embedded broadcasts a
-/// step of depth; read from the assembly, no sum leaves its register.
-///
-/// # Safety
-/// The panels must hold `depth` steps, and `c` be valid for the rows and columns that exist.
-#[inline(always)]
-pub(super) unsafe fn run<S: Simd>(
-    s: S,
-    depth: usize,
-    a: *const f32,
-    b: *const f32,
-    c: *mut f32,
-    finish: Finish,
-) {
-    let mut sums = [[s.zero(); MAX_NV]; MAX_MR];
-    for p in 0..depth {
-        // SAFETY: inside the panels.
+/// A multiply-add of the tile.
+pub(super) trait Step {
+    /// `sum` with the product of `a` and `b` added.
+    fn step<S: Simd>(s: S, a: S::F, b: S::F, sum: S::F) -> S::F;
+}
+
+/// f32 operands.
+pub(super) struct Single;
+
+impl Step for Single {
+    #[inline(always)]
+    fn step<S: Simd>(s: S, a: S::F, b: S::F, sum: S::F) -> S::F {
+        s.fma(a, b, sum)
+    }
+}
+
+/// Pairs of bfloat16 along the depth: one step is two.
+pub(super) struct Pair;
+
+impl Step for Pair {
+    #[inline(always)]
+    fn step<S: Simd>(s: S, a: S::F, b: S::F, sum: S::F) -> S::F {
+        s.dot_bf16(a, b, sum)
+    }
+}
+
+impl Tile {
+    /// Multiplies the panels into C.
+    ///
+    /// Register tiles have constant sizes, so that their sums stay in registers: with a size
+    /// known only at run time LLVM keeps them on the stack, at a third of the speed. At the
+    /// edges of C a smaller one computes fewer sums that nobody stores.
+    ///
+    /// # Safety
+    /// The panels must hold `depth` steps, and `c` and the bias be valid for the rows and columns
+    /// that exist.
+    #[inline(always)]
+    pub(super) unsafe fn run<S: Simd, D: Step>(&self, s: S) {
+        const { assert!(matches!((S::GEMM_MR, S::GEMM_NV), (14, 2) | (8, 3) | (6, 2) | (4, 1))) }
+        let narrow = self.columns <= S::LANES;
+        // SAFETY: the caller's contract; each tile covers the rows and columns that exist. Only
+        // the arms of this level's own tile are compiled.
         unsafe {
-            let mut columns = [s.zero(); MAX_NV];
-            for v in 0..S::GEMM_NV {
-                columns[v] = s.load(b.add((p * S::GEMM_NV + v) * S::LANES));
-            }
-            for r in 0..S::GEMM_MR {
-                let x = s.splat(*a.add(p * S::GEMM_MR + r));
-                for v in 0..S::GEMM_NV {
-                    sums[r][v] = s.fma(x, columns[v], sums[r][v]);
-                }
-            }
-        }
-    }
-    let whole = finish.rows == S::GEMM_MR && finish.columns == S::GEMM_NV * S::LANES;
-    // A tile at the edge, or one with a bias, goes through memory: only plain loops over constant
-    // bounds keep the sums above in registers (with the general code here inlined once more, they
-    // lived on the stack: 75 instead of 250 GFLOP/s).
-    let mut spill = [0f32; MAX_MR * MAX_NV * 16];
-    let (to, stride) = if whole && finish.bias.is_null() {
-        (c, finish.stride)
-    } else {
-        (spill.as_mut_ptr(), S::GEMM_NV * S::LANES)
-    };
-    let add = finish.accumulate && to == c;
-    for r in 0..S::GEMM_MR {
-        for v in 0..S::GEMM_NV {
-            // SAFETY: the whole tile exists, in C or on the stack.
-            unsafe {
-                let at = to.add(r * stride + v * S::LANES);
-                s.store(at, if add { s.add(s.load(at), sums[r][v]) } else { sums[r][v] });
+            match (S::GEMM_MR, S::GEMM_NV) {
+                (14, 2) => match (self.rows, narrow) {
+                    (..=4, false) => self.sized::<S, D, 4, 2>(s),
+                    (..=4, true) => self.sized::<S, D, 4, 1>(s),
+                    (..=8, false) => self.sized::<S, D, 8, 2>(s),
+                    (..=8, true) => self.sized::<S, D, 8, 1>(s),
+                    (_, false) => self.sized::<S, D, 14, 2>(s),
+                    (_, true) => self.sized::<S, D, 14, 1>(s),
+                },
+                (8, 3) => match self.rows {
+                    ..=4 => self.sized::<S, D, 4, 3>(s),
+                    _ => self.sized::<S, D, 8, 3>(s),
+                },
+                (6, 2) => match self.rows {
+                    ..=2 => self.sized::<S, D, 2, 2>(s),
+                    _ => self.sized::<S, D, 6, 2>(s),
+                },
+                (4, 1) => self.sized::<S, D, 4, 1>(s),
+                _ => unreachable!("no register tile of this size"),
             }
         }
     }
-    if to != c {
-        // SAFETY: the caller's contract.
-        unsafe { copy(s, to, stride, c, finish) };
-    }
-}
 
-/// Writes the part of a tile that lies inside C.
-#[inline(always)]
-unsafe fn copy<S: Simd>(s: S, from: *const f32, from_stride: usize, c: *mut f32, finish: Finish) {
-    for r in 0..finish.rows {
-        for v in (0..finish.columns).step_by(S::LANES) {
-            let n = (finish.columns - v).min(S::LANES);
-            // SAFETY: row `r` and `n` columns from `v` exist.
-            unsafe {
-                let at = c.add(r * finish.stride + v);
-                let mut sum = s.load(from.add(r * from_stride + v));
-                if !finish.bias.is_null() {
-                    sum = s.add(sum, part_load(s, finish.bias.add(v), n));
+    /// One register tile of `R` rows and `NV` vectors.
+    ///
+    /// # Safety
+    /// As for [`Tile::run`], with at most `R` rows and `NV` vectors of columns.
+    #[inline(always)]
+    unsafe fn sized<S: Simd, D: Step, const R: usize, const NV: usize>(&self, s: S) {
+        let mut sums = [[s.zero(); NV]; R];
+        let (mut a, mut b) = (self.a, self.b);
+        for _ in 0..self.depth {
+            let mut columns = [s.zero(); NV];
+            for v in 0..NV {
+                // SAFETY: inside the panel.
+                columns[v] = unsafe { s.load(b.add(v * S::LANES)) };
+            }
+            for r in 0..R {
+                // SAFETY: inside the panel.
+                let x = s.splat(unsafe { *a.add(r) });
+                for v in 0..NV {
+                    sums[r][v] = D::step(s, x, columns[v], sums[r][v]);
                 }
-                if finish.accumulate {
-                    sum = s.add(part_load(s, at, n), sum);
+            }
+            a = a.wrapping_add(S::GEMM_MR);
+            b = b.wrapping_add(self.b_step);
+        }
+        // Only plain loops over constant bounds keep the sums in registers; with the general code
+        // of `finish` in their place they are stored in every step of depth (75 instead of 220
+        // GFLOP/s). So a tile at an edge, or one with a bias, goes through memory.
+        let mut spill = [[[MaybeUninit::<f32>::uninit(); MAX_LANES]; NV]; R];
+        let whole = self.rows >= R && self.columns >= NV * S::LANES && self.bias.is_null();
+        let (to, step) =
+            if whole { (self.c, self.c_step) } else { (spill.as_mut_ptr().cast(), NV * S::LANES) };
+        let add = whole && self.accumulate;
+        for r in 0..R {
+            for v in 0..NV {
+                // SAFETY: the whole tile exists, in C or on the stack.
+                unsafe {
+                    let at = to.add(r * step + v * S::LANES);
+                    s.store(at, if add { s.add(s.load(at), sums[r][v]) } else { sums[r][v] });
                 }
-                if n == S::LANES { s.store(at, sum) } else { s.store_n(at, sum, n) }
+            }
+        }
+        if !whole {
+            // SAFETY: the caller's contract; all sums were just written.
+            unsafe { self.finish(s, to, step) };
+        }
+    }
+
+    /// Moves the rows and columns that exist from `from` to C.
+    ///
+    /// # Safety
+    /// As for [`Tile::run`]; `from` must hold the rows, `step` apart, in whole vectors.
+    #[inline(always)]
+    unsafe fn finish<S: Simd>(&self, s: S, from: *const f32, step: usize) {
+        for first in (0..self.columns).step_by(S::LANES) {
+            let n = (self.columns - first).min(S::LANES);
+            let mut bias = s.zero();
+            if !self.bias.is_null() {
+                // SAFETY: `n` values from the vector's first.
+                bias = unsafe { load(s, self.bias.add(first), n) };
+            }
+            for r in 0..self.rows {
+                // SAFETY: `n` columns of an existing row.
+                unsafe {
+                    let sum = s.add(s.load(from.add(r * step + first)), bias);
+                    put(s, self.c.add(r * self.c_step + first), sum, n, self.accumulate);
+                }
             }
         }
     }
 }
 
 /// The first `n <= LANES` lanes.
+///
+/// # Safety
+/// `p` must be valid for reading `n` f32.
 #[inline(always)]
-unsafe fn part_load<S: Simd>(s: S, p: *const f32, n: usize) -> S::F {
+unsafe fn load<S: Simd>(s: S, p: *const f32, n: usize) -> S::F {
     // SAFETY: the caller vouches for `n` f32.
     unsafe { if n == S::LANES { s.load(p) } else { s.load_n(p, n) } }
+}
+
+/// Writes the first `n <= LANES` lanes of `v`, added to what is there where `accumulate`.
+///
+/// # Safety
+/// `p` must be valid for reading and writing `n` f32.
+#[inline(always)]
+unsafe fn put<S: Simd>(s: S, p: *mut f32, v: S::F, n: usize, accumulate: bool) {
+    // SAFETY: `n` lanes are read and written, as the caller guarantees.
+    unsafe {
+        let v = if accumulate { s.add(load(s, p, n), v) } else { v };
+        if n == S::LANES { s.store(p, v) } else { s.store_n(p, v, n) }
+    }
 }

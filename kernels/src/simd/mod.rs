@@ -106,6 +106,27 @@ pub trait Simd: Copy + Send + Sync + 'static {
         }
     }
 
+    /// Whether [`Simd::dot_bf16`] is one instruction.
+    const HAS_DOT_BF16: bool = false;
+
+    /// `sum` with the products of the two bfloat16 in each lane of `a` and `b` added.
+    ///
+    /// Levels without such an instruction compute in f32.
+    #[inline(always)]
+    fn dot_bf16(self, a: Self::F, b: Self::F, sum: Self::F) -> Self::F {
+        let halves = |v| {
+            let mut lower = [0f32; 16];
+            // SAFETY: no level has more lanes.
+            unsafe { self.store(lower.as_mut_ptr(), v) };
+            lower = lower.map(|x| f32::from_bits(x.to_bits() << 16));
+            // SAFETY: as above.
+            let lower = unsafe { self.load(lower.as_ptr()) };
+            (lower, self.and(v, self.splat(f32::from_bits(0xffff_0000))))
+        };
+        let ((a0, a1), (b0, b1)) = (halves(a), halves(b));
+        self.fma(a1, b1, self.fma(a0, b0, sum))
+    }
+
     /// `a + b`.
     fn add(self, a: Self::F, b: Self::F) -> Self::F;
     /// `a - b`.
