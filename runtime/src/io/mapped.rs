@@ -1,0 +1,73 @@
+//! Tensors that lie in memory-mapped files.
+
+use std::fs::File;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use memmap2::Mmap;
+
+use crate::error::{Error, Result};
+use crate::tensor::{Storage, SystemAllocator, Tensor, TensorDesc};
+
+/// A tensor of a file, described and not yet read.
+#[derive(Clone, Debug)]
+pub struct MappedTensor {
+    /// The name in the file.
+    pub name: String,
+    /// Type and shape, outermost dimension first.
+    pub desc: TensorDesc,
+    map: Arc<Mmap>,
+    range: Range<usize>,
+}
+
+impl MappedTensor {
+    /// `range` must lie in `map` and hold exactly the described bytes.
+    pub(super) fn new(name: String, desc: TensorDesc, map: Arc<Mmap>, range: Range<usize>) -> Self {
+        debug_assert!(range.end <= map.len() && range.len() == desc.bytes());
+        Self { name, desc, map, range }
+    }
+
+    /// The bytes, in place.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.map[self.range.clone()]
+    }
+
+    /// Where the bytes lie in the file.
+    #[must_use]
+    pub fn range(&self) -> Range<usize> {
+        self.range.clone()
+    }
+
+    /// The tensor. It shares the mapping, unless its elements lie unaligned in the file (which
+    /// safetensors allows): then it is a copy.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] for that copy.
+    pub fn tensor(&self) -> Result<Tensor> {
+        let align = self.desc.dtype().format().map_or(4, |f| f.align());
+        let storage = if self.bytes().as_ptr().addr().is_multiple_of(align) {
+            Storage::mapped(self.map.clone(), self.range.clone())?
+        } else {
+            Storage::copied(self.bytes(), &SystemAllocator)?
+        };
+        Tensor::new(self.desc.clone(), storage)
+    }
+}
+
+/// Maps a whole file for reading.
+///
+/// Pages are read when first touched and belong to the system's cache, not to this process. A file
+/// that another process shortens while it is mapped ends this one by a signal, as with any mapping;
+/// replace such files by renaming.
+///
+/// # Errors
+/// [`Error::Io`].
+pub(super) fn map(path: &Path) -> Result<Arc<Mmap>> {
+    let file = File::open(path).map_err(|e| Error::io(path, e))?;
+    // SAFETY: the map is read-only and private to us; that nobody rewrites a model file in use is
+    // the documented condition of mapping it.
+    let map = unsafe { Mmap::map(&file) }.map_err(|e| Error::io(path, e))?;
+    Ok(Arc::new(map))
+}
