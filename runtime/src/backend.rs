@@ -9,6 +9,7 @@ use std::sync::Arc;
 use tenon_kernels::attention::Attention;
 use tenon_kernels::binary::Binary;
 use tenon_kernels::conv::Conv;
+use tenon_kernels::gemm::Precision;
 use tenon_kernels::reduce::Reduce;
 use tenon_kernels::unary::Unary;
 
@@ -45,6 +46,40 @@ pub enum Launch {
     AttentionGrad(Attention),
     /// Convolution, pooling or batch statistics.
     Conv(Conv),
+    /// Matrix product of inputs 0 and 1, input 2 being a bias.
+    Gemm(GemmLaunch),
+    /// Head and loss of a language model, forward or backward.
+    LinearLoss(LinearLoss),
+}
+
+/// Parameters of [`Launch::Gemm`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct GemmLaunch {
+    /// Whether A is stored [..., k, m].
+    pub trans_a: bool,
+    /// Whether B is stored [..., n, k].
+    pub trans_b: bool,
+    /// What operands are rounded to.
+    pub precision: Precision,
+    /// Whether the leading axes of A are just more rows of one matrix.
+    pub fold: bool,
+}
+
+/// Parameters of [`Launch::LinearLoss`]; operands as in the ops `linear_cross_entropy` and
+/// `linear_cross_entropy_grad`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LinearLoss {
+    /// Targets that do not count.
+    pub ignore_index: i32,
+    /// What operands are rounded to.
+    pub precision: Precision,
+    /// Whether it is the gradient.
+    pub backward: bool,
+}
+
+impl LinearLoss {
+    /// Columns of the logits that exist at a time.
+    pub const STRIP: usize = 2048;
 }
 
 impl Launch {

@@ -132,6 +132,22 @@ impl<T> Pieces<T> {
         self.len
     }
 
+    /// The first element's address.
+    pub(super) fn start(&self) -> *mut T {
+        self.start
+    }
+
+    /// The rest from element `at` on.
+    pub(super) fn offset(self, at: usize) -> Self {
+        self.part(at..self.len)
+    }
+
+    /// A sub-span.
+    pub(super) fn part(self, range: Range<usize>) -> Self {
+        assert!(range.start <= range.end && range.end <= self.len);
+        Self { start: self.start.wrapping_add(range.start), len: range.len() }
+    }
+
     /// The elements of `range`.
     ///
     /// # Safety

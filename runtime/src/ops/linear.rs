@@ -1,0 +1,115 @@
+//! `linear`: a layer's product with its weight, and bias.
+
+use tenon_kernels::gemm::Precision;
+
+use super::common::{arity, dtype_is, shape_error};
+use super::matmul::{PRECISIONS, as_rows, check_weight, precision_name};
+use super::{
+    AttrReader, Attrs, Case, Cost, Fill, MatMul, Op, OpKind, ReduceSum, Reshape, Tolerance, Vjp,
+};
+use crate::backend::{GemmLaunch, Launch};
+use crate::error::{Error, Result};
+use crate::tensor::{DType, TensorDesc};
+
+/// `y[..., n] = x[..., k] W[n, k]^T + b[n]`; the bias is optional. `W` is f32, f16, bf16 or
+/// block-quantized, and only an f32 one has a gradient. The gradient toward `x` reads the same
+/// stored blocks.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Linear {
+    /// What operands are rounded to.
+    pub precision: Precision,
+}
+
+impl Op for Linear {
+    fn name(&self) -> &'static str {
+        Self::NAME
+    }
+
+    fn attrs(&self) -> Attrs {
+        vec![("precision", precision_name(self.precision).into())]
+    }
+
+    fn infer(&self, inputs: &[&TensorDesc]) -> Result<Vec<TensorDesc>> {
+        let (x, w) = match inputs {
+            [x, w] | [x, w, _] => (*x, *w),
+            _ => {
+                let found = inputs.len();
+                return Err(Error::Arity { op: Self::NAME, expected: "2 or 3", found });
+            }
+        };
+        dtype_is(Self::NAME, 0, x, DType::F32, "f32 (insert a cast)")?;
+        check_weight(Self::NAME, 1, w)?;
+        let fail = |why| shape_error(Self::NAME, inputs, why);
+        let &[n, k] = &w.shape()[..] else {
+            return Err(fail("takes a weight of shape [n, k]"));
+        };
+        if x.shape().is_empty() || x.cols() != k {
+            return Err(fail("the last axis of x is not the weight's"));
+        }
+        if let Some(bias) = inputs.get(2) {
+            dtype_is(Self::NAME, 2, bias, DType::F32, "f32 (insert a cast)")?;
+            if bias.shape()[..] != [n] {
+                return Err(fail("the bias is not [n]"));
+            }
+        }
+        let mut dims = x.shape().to_vec();
+        *dims.last_mut().unwrap_or(&mut 0) = n;
+        Ok(vec![TensorDesc::f32(&dims)?])
+    }
+
+    fn vjp(&self, cx: &mut Vjp<'_>) -> Result<()> {
+        let product = MatMul { trans_a: false, trans_b: false, precision: self.precision };
+        let dy = as_rows(cx, cx.cotangent())?;
+        if cx.wants(0) {
+            let shape = *cx.desc(cx.input(0)).shape();
+            let dx = cx.add(product, &[dy, cx.input(1)])?;
+            let dx = cx.add(Reshape::to(&shape), &[dx])?;
+            cx.set(0, dx);
+        }
+        if cx.wants(1) {
+            let x = as_rows(cx, cx.input(0))?;
+            let dw = cx.add(MatMul { trans_a: true, ..product }, &[dy, x])?;
+            cx.set(1, dw);
+        }
+        if cx.input_count() == 3 && cx.wants(2) {
+            let db = cx.add(ReduceSum { axes: vec![0], keepdims: false }, &[dy])?;
+            cx.set(2, db);
+        }
+        Ok(())
+    }
+
+    fn launch(&self, _: &[&TensorDesc], _: &[&TensorDesc]) -> Launch {
+        Launch::Gemm(GemmLaunch {
+            trans_a: false,
+            trans_b: true,
+            precision: self.precision,
+            fold: true,
+        })
+    }
+
+    fn cost(&self, inputs: &[&TensorDesc], outputs: &[&TensorDesc]) -> Cost {
+        let bytes = inputs.iter().chain(outputs).map(|d| d.bytes() as f64).sum();
+        Cost { flops: 2.0 * outputs[0].numel() as f64 * inputs[1].cols() as f64, bytes }
+    }
+}
+
+impl OpKind for Linear {
+    const NAME: &'static str = "linear";
+    const TOLERANCE: Tolerance = Tolerance::scaled(1e-5);
+
+    fn parse(attrs: &mut AttrReader<'_>) -> Result<Self> {
+        Ok(Self { precision: attrs.choice("precision", PRECISIONS)? })
+    }
+
+    fn cases() -> Vec<Case> {
+        let q4 = DType::from_name("q4_1").unwrap_or(DType::F32);
+        let new = || Case::new(Self::default());
+        vec![
+            new().f32(&[3, 5]).f32(&[4, 5]),
+            new().f32(&[2, 3, 5]).f32(&[4, 5]).f32(&[4]),
+            new().f32(&[5]).f32(&[4, 5]),
+            new().f32(&[3, 64]).typed(q4, &[6, 64], Fill::Normal).f32(&[6]),
+            new().f32(&[256, 576]).typed(q4, &[1536, 576], Fill::Normal).bench(),
+        ]
+    }
+}
