@@ -1,0 +1,114 @@
+//! Cross-entropy with integer targets, whole or strip by strip.
+
+use super::softmax::{check, sum_of_exp};
+use super::{each, get, greatest, put};
+use crate::isa::{Isa, Kernel};
+use crate::simd::{Simd, math};
+
+/// The log of the sum of exponentials so far: `max + ln(sum)` over the columns seen.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Running {
+    /// Greatest logit seen.
+    pub max: f32,
+    /// `sum exp(logit - max)`.
+    pub sum: f32,
+}
+
+impl Running {
+    /// Nothing seen.
+    pub const START: Self = Self { max: f32::NEG_INFINITY, sum: 0.0 };
+
+    /// `ln sum exp`.
+    #[must_use]
+    pub fn lse(self) -> f32 {
+        self.max + self.sum.ln()
+    }
+}
+
+/// Adds a strip of logits to each row's running sum (Milakov and Gimelshein 2018).
+///
+/// # Panics
+/// Where `logits` are not `running.len()` rows of `cols`.
+pub fn accumulate(isa: Isa, cols: usize, logits: &[f32], running: &mut [Running]) {
+    assert_eq!(logits.len(), cols * running.len());
+    isa.run(Accumulate { cols, logits, running });
+}
+
+/// Turns a strip of logits, columns `first..first + cols` of all, into the gradient of the loss
+/// toward them, in place: `scale * (exp(logit - lse) - [column == target])`, and 0 in rows whose
+/// target is `ignore`.
+///
+/// # Panics
+/// Where lengths do not match.
+pub fn gradient(isa: Isa, strip: Strip<'_>) {
+    check(strip.cols, &[strip.logits.len()]);
+    let rows = strip.logits.len() / strip.cols;
+    assert!(strip.lse.len() == rows && strip.targets.len() == rows && strip.scale.len() == rows);
+    isa.run(strip);
+}
+
+/// Operands of [`gradient`].
+pub struct Strip<'a> {
+    /// First column of the strip.
+    pub first: usize,
+    /// Columns of the strip.
+    pub cols: usize,
+    /// Logits, then gradients.
+    pub logits: &'a mut [f32],
+    /// Each row's `ln sum exp` over all columns.
+    pub lse: &'a [f32],
+    /// Each row's target column.
+    pub targets: &'a [i32],
+    /// Target of rows that do not count.
+    pub ignore: i32,
+    /// Each row's factor.
+    pub scale: &'a [f32],
+}
+
+struct Accumulate<'a> {
+    cols: usize,
+    logits: &'a [f32],
+    running: &'a mut [Running],
+}
+
+impl Kernel for Accumulate<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        for (x, running) in self.logits.chunks_exact(self.cols).zip(self.running) {
+            let max = greatest(s, x).max(running.max);
+            // exp(-inf - -inf) would be NaN: a row of nothing but -inf adds nothing.
+            if max == f32::NEG_INFINITY {
+                continue;
+            }
+            running.sum = running.sum * (running.max - max).exp() + sum_of_exp(s, x, max);
+            running.max = max;
+        }
+    }
+}
+
+impl Kernel for Strip<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let rows = self.logits.chunks_exact_mut(self.cols).zip(self.lse).zip(self.targets);
+        for (((x, &lse), &target), &scale) in rows.zip(self.scale) {
+            if target == self.ignore {
+                x.fill(0.0);
+                continue;
+            }
+            let (top, factor) = (s.splat(lse), s.splat(scale));
+            each::<S>(self.cols, |at, n| {
+                let p = math::exp(s, s.sub(get(s, x, at, n), top));
+                put(s, x, at, n, s.mul(p, factor));
+            });
+            let column = usize::try_from(target).ok().and_then(|t| t.checked_sub(self.first));
+            if let Some(hit) = column.and_then(|c| x.get_mut(c)) {
+                *hit -= scale;
+            }
+        }
+    }
+}
