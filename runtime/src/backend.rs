@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use tenon_kernels::attention::Attention;
 use tenon_kernels::binary::Binary;
+use tenon_kernels::fused::Instruction;
 use tenon_kernels::conv::Conv;
 use tenon_kernels::gemm::Precision;
 use tenon_kernels::reduce::Reduce;
@@ -31,6 +32,8 @@ pub enum Launch {
     Select,
     /// The input's values in the output's element type.
     Cast,
+    /// A chain of the three above in one pass; operands have the output's shape or one element.
+    Fused(Arc<[Instruction]>),
     /// Reduction along sorted axes.
     Reduce {
         /// Which reduction.
@@ -83,14 +86,15 @@ impl LinearLoss {
 }
 
 impl Launch {
-    /// Inputs whose memory output 0 may overwrite, if it has the same size and nothing else still
-    /// needs it.
+    /// Inputs, among those there are, whose memory output 0 may overwrite, if it has the same size and
+    /// nothing else still needs it.
     #[must_use]
     pub fn in_place(&self) -> &'static [usize] {
         match self {
             Self::Unary(_) => &[0],
             Self::Binary(_) => &[0, 1],
             Self::Select => &[0, 1, 2],
+            Self::Fused(_) => &[0, 1, 2, 3, 4, 5, 6, 7],
             _ => &[],
         }
     }

@@ -8,6 +8,7 @@ mod attention;
 mod binary;
 mod cast;
 mod conv;
+mod fused;
 mod pool;
 mod scratch;
 mod select;
@@ -123,6 +124,7 @@ impl Context {
             Launch::Binary(op) => return binary::launch(self, op, args),
             Launch::Select => return select::launch(self, args),
             Launch::Cast => return cast::launch(self, args),
+            Launch::Fused(ref program) => fused::launch(self, program, args),
             Launch::Attention(ref shape) => attention::launch(self, shape, args),
             Launch::AttentionGrad(ref shape) => attention::launch_grad(self, shape, args),
             Launch::Conv(ref conv) => conv::launch(self, conv, args),
@@ -142,6 +144,7 @@ impl Context {
             Launch::Attention(shape) => attention::workspace(self, shape),
             Launch::AttentionGrad(shape) => attention::workspace_grad(self, shape),
             Launch::Conv(conv) => conv::workspace(self, conv),
+            Launch::Fused(program) => fused::workspace(self, program),
             _ => 0,
         }
     }

@@ -11,6 +11,8 @@ use crate::unary::{self, Unary};
 /// Elements of a chunk: 8 KiB, so that a program's registers and the chunks of some operands
 /// share a first-level cache of 32 KiB.
 pub const CHUNK: usize = 2048;
+/// Operands that a program may have.
+pub const MAX_INPUTS: usize = 8;
 /// Registers that a program may use.
 pub const MAX_REGISTERS: usize = 4;
 
@@ -65,21 +67,19 @@ pub struct Input {
     pub steps: bool,
 }
 
-/// Memory for the registers of one run.
-#[derive(Clone, Debug)]
-pub struct Registers([[f32; CHUNK]; MAX_REGISTERS]);
-
-impl Default for Registers {
-    fn default() -> Self {
-        Self([[0.0; CHUNK]; MAX_REGISTERS])
-    }
+/// Registers that a program uses: its scratch is so many times [`CHUNK`] f32.
+#[must_use]
+pub fn registers(program: &[Instruction]) -> usize {
+    let before = program.len().saturating_sub(1);
+    program[..before].iter().map(|i| i.to + 1).max().unwrap_or(0)
 }
 
 /// Runs `program` for `n` elements: `y[i]` from element `i` of each input that steps and the only
 /// element of each that does not. Bit for bit what its operations give one by one.
 ///
 /// # Panics
-/// Where an instruction names an input or register that is not there.
+/// Where an instruction names an input that is not there, or a register beyond `scratch`, which holds
+/// [`CHUNK`] f32 for each.
 ///
 /// # Safety
 /// `y` must be valid for writing `n` f32, and each input for reading as many as it has. `y` must be
@@ -88,17 +88,21 @@ pub unsafe fn run(
     isa: Isa,
     program: &[Instruction],
     inputs: &[Input],
-    registers: &mut Registers,
+    scratch: &mut [f32],
     y: *mut f32,
     n: usize,
 ) {
     let Some((last, before)) = program.split_last() else { return };
-    let registers = registers.0.each_mut().map(|r| r.as_mut_ptr());
+    let mut registers = [std::ptr::null_mut(); MAX_REGISTERS];
+    for (register, memory) in registers.iter_mut().zip(scratch.chunks_exact_mut(CHUNK)) {
+        *register = memory.as_mut_ptr();
+    }
+    let count = (scratch.len() / CHUNK).min(MAX_REGISTERS);
+    let registers = &registers[..count];
     for start in (0..n).step_by(CHUNK) {
         let chunk = Chunk { isa, inputs, registers, start, len: CHUNK.min(n - start) };
         for instruction in before {
-            // SAFETY: registers hold a chunk; inputs as the caller says. A register read is one
-            // written, or initial zeros.
+            // SAFETY: registers hold a chunk; inputs as the caller says.
             unsafe { chunk.execute(&instruction.operation, registers[instruction.to]) };
         }
         // SAFETY: as above; `start` lies below `n`.
@@ -110,7 +114,7 @@ pub unsafe fn run(
 struct Chunk<'a> {
     isa: Isa,
     inputs: &'a [Input],
-    registers: [*mut f32; MAX_REGISTERS],
+    registers: &'a [*mut f32],
     start: usize,
     len: usize,
 }
@@ -206,9 +210,9 @@ mod tests {
                     Input { start: c.as_ptr(), steps: true },
                     Input { start: &raw const s, steps: false },
                 ];
-                let mut registers = Registers::default();
+                let mut scratch = vec![f32::NAN; registers(PROGRAM) * CHUNK];
                 // SAFETY: vectors of `n` elements; the result replaces the first.
-                unsafe { run(isa, PROGRAM, &inputs, &mut registers, p, n) };
+                unsafe { run(isa, PROGRAM, &inputs, &mut scratch, p, n) };
                 assert_eq!(a, want);
             }
         }
@@ -220,9 +224,8 @@ mod tests {
         let program = [Instruction { operation: Operation::Unary(Unary::Sqrt, [In(0)]), to: 0 }];
         let inputs = [Input { start: &raw const s, steps: false }];
         for isa in Isa::available() {
-            let mut registers = Registers::default();
             // SAFETY: a single number and a vector of that length.
-            unsafe { run(isa, &program, &inputs, &mut registers, y.as_mut_ptr(), y.len()) };
+            unsafe { run(isa, &program, &inputs, &mut [], y.as_mut_ptr(), y.len()) };
             assert!(y.iter().all(|&y| y == 2.0));
         }
     }

@@ -274,7 +274,7 @@ fn overwritable(
     step: usize,
 ) -> Option<ValueId> {
     let output = *node.outputs.first()?;
-    launch.in_place().iter().map(|&i| node.inputs[i]).find_map(|input| {
+    launch.in_place().iter().filter_map(|&i| node.inputs.get(i).copied()).find_map(|input| {
         let root = roots[input.index()];
         let made_here = matches!(graph.get(root).source, Source::Node { .. });
         let dies = last[root.index()] == step;

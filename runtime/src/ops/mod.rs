@@ -226,6 +226,7 @@ ops! {
     erf::Erf,
     exp::Exp,
     floor::Floor,
+    fused::Fused,
     ge::Ge,
     gelu::Gelu,
     gelu_grad::GeluGrad,
