@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use tenon_kernels::attention::Attention;
 use tenon_kernels::binary::Binary;
-use tenon_kernels::fused::Instruction;
 use tenon_kernels::conv::Conv;
+use tenon_kernels::fused::Instruction;
 use tenon_kernels::gemm::Precision;
 use tenon_kernels::reduce::Reduce;
 use tenon_kernels::unary::Unary;

@@ -2,6 +2,8 @@
 //!
 //! To add a pass: `passes/<pass>.rs`, one row in `PIPELINE`, one snapshot test.
 
+mod fuse_elementwise;
+
 use crate::error::Result;
 use crate::graph::Graph;
 
@@ -14,7 +16,7 @@ pub struct Pass {
 }
 
 /// All passes in the order they run.
-pub const PIPELINE: &[Pass] = &[];
+pub const PIPELINE: &[Pass] = &[Pass { name: "fuse_elementwise", run: fuse_elementwise::run }];
 
 /// Runs the pipeline, verifying the graph after each pass.
 ///
