@@ -31,7 +31,7 @@ pub enum Divisor {
     /// The cells of the window that lie in the input.
     Inside,
     /// This number.
-    Fixed(usize),
+    Fixed(i64),
 }
 
 impl Axis {
@@ -126,11 +126,11 @@ impl Pool2d {
     #[inline(always)]
     fn divisor(&self, divisor: Divisor, y: usize, x: usize) -> f32 {
         let cells = |padded| self.rows.cells(y, padded) * self.cols.cells(x, padded);
-        (match divisor {
-            Divisor::Padded => cells(true),
-            Divisor::Inside => cells(false),
-            Divisor::Fixed(n) => n,
-        }) as f32
+        match divisor {
+            Divisor::Padded => cells(true) as f32,
+            Divisor::Inside => cells(false) as f32,
+            Divisor::Fixed(n) => n as f32,
+        }
     }
 }
 

@@ -124,11 +124,11 @@ fn divisor(shape: &Pool2d, divisor: Divisor, o: usize, inside: usize) -> f64 {
         last - o * axis.stride
     };
     let (y, x) = (o / shape.cols.output, o % shape.cols.output);
-    (match divisor {
-        Divisor::Padded => extent(&shape.rows, y) * extent(&shape.cols, x),
-        Divisor::Inside => inside,
-        Divisor::Fixed(n) => n,
-    }) as f64
+    match divisor {
+        Divisor::Padded => (extent(&shape.rows, y) * extent(&shape.cols, x)) as f64,
+        Divisor::Inside => inside as f64,
+        Divisor::Fixed(n) => n as f64,
+    }
 }
 
 /// Average pooling.

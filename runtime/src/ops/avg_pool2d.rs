@@ -41,7 +41,7 @@ impl AvgPool2d {
             return Err(attrs.error("dilation", "must be 1 for an average"));
         }
         let padded = attrs.bool_or("count_include_pad", true)?;
-        let divisor = match attrs.usize_or("divisor_override", 0)? {
+        let divisor = match attrs.int_or("divisor_override", 0)? {
             0 if padded => Divisor::Padded,
             0 => Divisor::Inside,
             n => Divisor::Fixed(n),

@@ -62,9 +62,11 @@ impl Op for Conv2d {
         let (x_desc, w_desc, dy_desc) = (cx.desc(x), cx.desc(w), cx.desc(dy));
         let kernel = [w_desc.shape()[2], w_desc.shape()[3]];
         if cx.wants(0) {
+            // What the last window leaves over becomes output padding.
             let rest = |axis: usize| {
-                let reached = self.window.spread(axis, dy_desc.shape()[axis + 2], kernel[axis]);
-                x_desc.shape()[axis + 2] - reached.unwrap_or(0)
+                let (x, dy) = (x_desc.shape()[axis + 2], dy_desc.shape()[axis + 2]);
+                let reach = self.window.reach(axis, dy, kernel[axis]);
+                reach.map_or(0, |reach| x + self.window.padded(axis) - reach)
             };
             let back = ConvTranspose2d { window: self.window, output_padding: [rest(0), rest(1)] };
             let dx = cx.add(back, &[dy, w])?;
@@ -123,6 +125,8 @@ impl OpKind for Conv2d {
                 [2, 2, 3, 3],
             ),
             case(Window { stride: [2; 2], ..plain }, [1, 1, 6, 6], [1, 1, 1, 1]),
+            // The last window leaves more over than the input has.
+            case(Window { stride: [5; 2], padding: [0, 0, 2, 2], ..plain }, [1, 1, 1, 4], [1; 4]),
             case(same, [64, 16, 28, 28], [32, 16, 3, 3]).bench(),
             case(Window { groups: 64, ..same }, [64, 64, 28, 28], [64, 1, 3, 3]).bench(),
         ]

@@ -40,7 +40,8 @@ impl ConvTranspose2d {
         }
         let axis = |axis: usize| {
             let (output, kernel) = (x[axis + 2], w[axis + 2]);
-            let input = self.window.spread(axis, output, kernel)? + self.output_padding[axis];
+            let reach = self.window.reach(axis, output, kernel)?;
+            let input = (reach + self.output_padding[axis]).checked_sub(self.window.padded(axis))?;
             let axis = self.window.axis(axis, input, kernel)?;
             (axis.output == output && axis.input > 0).then_some(axis)
         };

@@ -232,6 +232,7 @@ ops! {
     gelu_grad::GeluGrad,
     gelu_tanh::GeluTanh,
     gelu_tanh_grad::GeluTanhGrad,
+    group_norm::GroupNorm,
     gt::Gt,
     le::Le,
     log::Log,

@@ -100,12 +100,16 @@ impl Window {
         Axis::new(input, kernel, self.stride[axis], self.dilation[axis], padding)
     }
 
-    /// Positions that a transposed convolution makes of `output`, before output padding.
-    pub(super) fn spread(&self, axis: usize, output: usize, kernel: usize) -> Option<usize> {
-        let reach = output.checked_sub(1)?.checked_mul(self.stride[axis])?;
+    /// Positions of the padded input that `output` windows of `kernel` taps reach.
+    pub(super) fn reach(&self, axis: usize, output: usize, kernel: usize) -> Option<usize> {
+        let last = output.checked_sub(1)?.checked_mul(self.stride[axis])?;
         let extent = kernel.checked_sub(1)?.checked_mul(self.dilation[axis])?;
-        let whole = reach.checked_add(extent)?.checked_add(1)?;
-        whole.checked_sub(self.padding[axis] + self.padding[axis + 2])
+        last.checked_add(extent)?.checked_add(1)
+    }
+
+    /// Padding before and after an axis together.
+    pub(super) fn padded(&self, axis: usize) -> usize {
+        self.padding[axis] + self.padding[axis + 2]
     }
 
     /// The convolution of `x [batch, channels, ..]` by `w [out, channels / groups, ..]`.
