@@ -126,7 +126,7 @@ unsafe impl<T: Send> Send for Pieces<T> {}
 // SAFETY: as above.
 unsafe impl<T: Send> Sync for Pieces<T> {}
 
-impl<T> Pieces<T> {
+impl<T: Copy> Pieces<T> {
     /// Length of the whole.
     pub(super) fn len(&self) -> usize {
         self.len
