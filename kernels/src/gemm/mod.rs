@@ -27,7 +27,7 @@ use crate::isa::{Isa, Kernel};
 use crate::quant::Format;
 use crate::simd::Simd;
 use pack::Source;
-use tile::{Single, Tile};
+use tile::{Pair, Single, Tile};
 
 /// Depth of a slab of B. A micro-panel of 32 columns is then 32 KiB and stays in L1 while A
 /// streams past it; the largest block of a format (256) divides it.
@@ -236,7 +236,7 @@ impl Kernel for PackA<'_> {
                     pack::transposed(s, self.a.add(at * g.k), g.k, rows, S::GEMM_MR, g.k, panel);
                 }
                 if g.precision == Precision::Bf16 {
-                    pack::round_bf16(s, panel, S::GEMM_MR * g.k);
+                    pack::bf16(s, panel, S::GEMM_MR, g.k);
                 }
             }
             at += S::GEMM_MR;
@@ -274,8 +274,10 @@ impl Kernel for Run<'_> {
                 let rows_of_b = self.scratch.add(decoded);
                 source.pack(s, depth, slab, column, columns, self.scratch, rows_of_b);
                 if g.precision == Precision::Bf16 {
-                    let len = columns.next_multiple_of(g.tile.columns) * slab;
-                    pack::round_bf16(s, self.scratch, len);
+                    let width = S::GEMM_NV * S::LANES;
+                    for j in (0..columns).step_by(width) {
+                        pack::bf16(s, self.scratch.add(j * slab), width, slab);
+                    }
                 }
             }
             for first in (row..row + rows).step_by(ROWS / S::GEMM_MR * S::GEMM_MR) {
@@ -301,13 +303,15 @@ impl Run<'_> {
     ) {
         let g = self.gemm;
         let width = S::GEMM_NV * S::LANES;
+        let paired = S::HAS_DOT_BF16 && g.precision == Precision::Bf16;
+        let rows_a_step = if paired { 2 } else { 1 };
         for j in (0..columns).step_by(width) {
             for i in (row..row + rows).step_by(S::GEMM_MR) {
                 let bias = self.epilogue.bias;
                 let tile = Tile {
-                    depth: slab,
+                    depth: slab.div_ceil(rows_a_step),
                     // A packed panel starts at `i * k`, the slab's micro-panel `j` at `j * slab`.
-                    a: self.shared.wrapping_add(i * g.k + depth * S::GEMM_MR),
+                    a: self.shared.wrapping_add(i * g.k + depth / rows_a_step * S::GEMM_MR),
                     b: self.scratch.wrapping_add(j * slab),
                     b_step: width,
                     c: self.c.wrapping_add(i * g.n + column + j),
@@ -322,7 +326,13 @@ impl Run<'_> {
                     },
                 };
                 // SAFETY: the panels are packed and the tile of C is this task's own.
-                unsafe { tile.run::<S, Single>(s) };
+                unsafe {
+                    if paired {
+                        tile.run::<S, Pair>(s);
+                    } else {
+                        tile.run::<S, Single>(s);
+                    }
+                }
             }
         }
     }

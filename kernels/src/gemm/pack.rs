@@ -94,7 +94,7 @@ unsafe fn copy_row<S: Simd>(s: S, src: *const f32, columns: usize, width: usize,
 /// # Safety
 /// `data` must be valid for `len` f32.
 #[inline(always)]
-pub(super) unsafe fn round_bf16<S: Simd>(s: S, data: *mut f32, len: usize) {
+unsafe fn round_bf16<S: Simd>(s: S, data: *mut f32, len: usize) {
     let mut bits = [0u16; 16];
     let vectors = len / S::LANES * S::LANES;
     // SAFETY: inside the data; `bits` holds the lanes of any level.
@@ -105,6 +105,50 @@ pub(super) unsafe fn round_bf16<S: Simd>(s: S, data: *mut f32, len: usize) {
         }
         for at in vectors..len {
             *data.add(at) = half::bf16::from_f32(*data.add(at)).to_f32();
+        }
+    }
+}
+
+/// Pairs the rows of a packed panel `[depth][width]` as bfloat16, in place: row `p` becomes rows
+/// `2p` and `2p + 1` for [`Simd::dot_bf16`], a missing last one zero.
+///
+/// # Safety
+/// The panel must be valid for `depth * width` f32.
+#[inline(always)]
+unsafe fn pair_bf16<S: Simd>(s: S, panel: *mut f32, width: usize, depth: usize) {
+    for p in (0..depth).step_by(2) {
+        for first in (0..width).step_by(S::LANES) {
+            let n = (width - first).min(S::LANES);
+            let load = |row| {
+                // SAFETY: `n` f32 of a row; what is overwritten below was read before.
+                unsafe {
+                    let from = panel.add(row * width + first);
+                    if n == S::LANES { s.load(from) } else { s.load_n(from, n) }
+                }
+            };
+            let odd = if p + 1 < depth { load(p + 1) } else { s.zero() };
+            let pair = s.pair_bf16(load(p), odd);
+            // SAFETY: `n` f32 of row `p / 2`.
+            unsafe {
+                let to = panel.add(p / 2 * width + first);
+                if n == S::LANES { s.store(to, pair) } else { s.store_n(to, pair, n) }
+            }
+        }
+    }
+}
+
+/// Rounds a packed panel `[depth][width]` to bfloat16: pairs where the level multiplies them.
+///
+/// # Safety
+/// The panel must be valid for `depth * width` f32.
+#[inline(always)]
+pub(super) unsafe fn bf16<S: Simd>(s: S, panel: *mut f32, width: usize, depth: usize) {
+    // SAFETY: the caller's contract.
+    unsafe {
+        if S::HAS_DOT_BF16 {
+            pair_bf16(s, panel, width, depth);
+        } else {
+            round_bf16(s, panel, depth * width);
         }
     }
 }

@@ -2,10 +2,7 @@
 
 use std::mem::MaybeUninit;
 
-use crate::simd::Simd;
-
-/// Lanes of the widest level.
-const MAX_LANES: usize = 16;
+use crate::simd::{MAX_LANES, Simd};
 
 /// Two packed panels and the place of their product.
 #[derive(Clone, Copy)]

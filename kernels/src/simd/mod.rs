@@ -4,6 +4,9 @@ pub mod math;
 #[cfg(test)]
 mod tests;
 
+/// Lanes of the widest level.
+pub const MAX_LANES: usize = 16;
+
 /// A token that proves an instruction set is present, with the vector operations it offers.
 ///
 /// `F` is a vector of [`Simd::LANES`] f32. Every method is `#[inline(always)]` and compiles to one or
@@ -106,16 +109,30 @@ pub trait Simd: Copy + Send + Sync + 'static {
         }
     }
 
-    /// Whether [`Simd::dot_bf16`] is one instruction.
+    /// Whether [`Simd::dot_bf16`] is one instruction, so that pairing operands pays.
     const HAS_DOT_BF16: bool = false;
 
-    /// `sum` with the products of the two bfloat16 in each lane of `a` and `b` added.
-    ///
-    /// Levels without such an instruction compute in f32.
+    /// Rounds to bfloat16 (to nearest even; subnormals may become zero) and pairs: each lane holds
+    /// `even` in its lower half and `odd` in its upper.
+    #[inline(always)]
+    fn pair_bf16(self, even: Self::F, odd: Self::F) -> Self::F {
+        let (mut low, mut high) = ([0u16; MAX_LANES], [0u16; MAX_LANES]);
+        // SAFETY: no level has more lanes.
+        unsafe {
+            self.store_bf16(low.as_mut_ptr(), even);
+            self.store_bf16(high.as_mut_ptr(), odd);
+        }
+        let pair = |i| f32::from_bits(u32::from(high[i]) << 16 | u32::from(low[i]));
+        // SAFETY: as above.
+        unsafe { self.load(std::array::from_fn::<f32, MAX_LANES, _>(pair).as_ptr()) }
+    }
+
+    /// `sum` with the products of the two bfloat16 in each lane of `a` and `b` added, the lower
+    /// first.
     #[inline(always)]
     fn dot_bf16(self, a: Self::F, b: Self::F, sum: Self::F) -> Self::F {
         let halves = |v| {
-            let mut lower = [0f32; 16];
+            let mut lower = [0f32; MAX_LANES];
             // SAFETY: no level has more lanes.
             unsafe { self.store(lower.as_mut_ptr(), v) };
             lower = lower.map(|x| f32::from_bits(x.to_bits() << 16));

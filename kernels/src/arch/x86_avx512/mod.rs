@@ -24,7 +24,32 @@ impl Avx512 {
 ///
 /// # Safety
 /// A value of the type must prove that everything [`Avx512`] proves is present.
-pub unsafe trait Avx512Family: Copy + Send + Sync + 'static {}
+pub unsafe trait Avx512Family: Copy + Send + Sync + 'static {
+    /// [`Simd::HAS_DOT_BF16`].
+    const HAS_DOT_BF16: bool = false;
+
+    /// [`Simd::pair_bf16`].
+    #[inline(always)]
+    fn pair_bf16(self, even: __m512, odd: __m512) -> __m512 {
+        // SAFETY: the token exists only where its instructions do.
+        unsafe {
+            let high = _mm512_slli_epi32::<16>(bf16_bits(odd));
+            _mm512_castsi512_ps(_mm512_or_si512(bf16_bits(even), high))
+        }
+    }
+
+    /// [`Simd::dot_bf16`].
+    #[inline(always)]
+    fn dot_bf16(self, a: __m512, b: __m512, sum: __m512) -> __m512 {
+        // SAFETY: the token exists only where its instructions do.
+        unsafe {
+            let low = |v| _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_castps_si512(v)));
+            let upper = _mm512_castsi512_ps(_mm512_set1_epi32(0xffff_0000_u32 as i32));
+            let high = |v| _mm512_and_ps(v, upper);
+            _mm512_fmadd_ps(high(a), high(b), _mm512_fmadd_ps(low(a), low(b), sum))
+        }
+    }
+}
 
 // SAFETY: its own proof.
 unsafe impl Avx512Family for Avx512 {}
@@ -82,8 +107,15 @@ impl<T: Avx512Family> Simd for T {
     // 28 accumulators, 2 columns and 1 broadcast of the 32 registers.
     const GEMM_MR: usize = 14;
     const GEMM_NV: usize = 2;
+    const HAS_DOT_BF16: bool = T::HAS_DOT_BF16;
 
     token_methods! {
+        fn pair_bf16(self, even: __m512, odd: __m512) -> __m512 {
+            Avx512Family::pair_bf16(self, even, odd)
+        }
+        fn dot_bf16(self, a: __m512, b: __m512, sum: __m512) -> __m512 {
+            Avx512Family::dot_bf16(self, a, b, sum)
+        }
         fn splat(self, x: f32) -> __m512 { _mm512_set1_ps(x) }
         unsafe fn load(self, p: *const f32) -> __m512 { _mm512_loadu_ps(p) }
         unsafe fn load_n(self, p: *const f32, n: usize) -> __m512 {

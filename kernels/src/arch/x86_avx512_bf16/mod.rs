@@ -1,6 +1,9 @@
 //! AVX-512 with VNNI and BF16: the f32 operations of [`x86_avx512`](super::x86_avx512) and, beyond
 //! them, the dot products of int8 and bfloat16.
 
+use std::arch::x86_64::*;
+use std::mem::transmute;
+
 use super::x86_avx512::Avx512Family;
 
 /// Proof that AVX-512 VNNI and BF16 are present, with everything of
@@ -20,4 +23,34 @@ impl Avx512Bf16 {
 }
 
 // SAFETY: the contract of `new_unchecked` names every feature of `Avx512`.
-unsafe impl Avx512Family for Avx512Bf16 {}
+unsafe impl Avx512Family for Avx512Bf16 {
+    const HAS_DOT_BF16: bool = true;
+
+    #[inline(always)]
+    fn pair_bf16(self, even: __m512, odd: __m512) -> __m512 {
+        // SAFETY: the token exists only where its instructions do; vectors of one size.
+        unsafe {
+            // The conversion leaves `even` in the lower half of the vector, `odd` in the upper.
+            let halves: __m512i = transmute(_mm512_cvtne2ps_pbh(odd, even));
+            let lanes = transmute::<[u16; 32], __m512i>(INTERLEAVED);
+            _mm512_castsi512_ps(_mm512_permutexvar_epi16(lanes, halves))
+        }
+    }
+
+    #[inline(always)]
+    fn dot_bf16(self, a: __m512, b: __m512, sum: __m512) -> __m512 {
+        // SAFETY: the token exists only where its instructions do; vectors of one size.
+        unsafe { _mm512_dpbf16_ps(sum, transmute(a), transmute(b)) }
+    }
+}
+
+/// 0, 16, 1, 17, …: the halves of a vector of 16-bit lanes interleaved.
+const INTERLEAVED: [u16; 32] = {
+    let mut lanes = [0; 32];
+    let mut i = 0;
+    while i < 32 {
+        lanes[i] = (i as u16 >> 1) + (i as u16 & 1) * 16;
+        i += 1;
+    }
+    lanes
+};
