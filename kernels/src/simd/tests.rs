@@ -65,7 +65,7 @@ macro_rules! on_every_level {
 
 on_every_level! {
     arithmetic minimum_and_maximum compare bitwise rounding scaling across_lanes tails
-    half_floats bytes narrowing
+    half_floats bytes narrowing transposing bfloat16_pairs
 }
 
 mod checks {
@@ -224,6 +224,43 @@ mod checks {
             assert_lanes(s, &lanes(s, unsigned), |i| f32::from(x[i]), "load_u8");
             assert_lanes(s, &lanes(s, low), |i| f32::from(x[i] & 15), "load_low_nibbles");
             assert_lanes(s, &lanes(s, high), |i| f32::from(x[i] >> 4), "load_high_nibbles");
+        }
+    }
+
+    pub(super) fn transposing<S: Simd>(s: S) {
+        let (from, to) = (S::LANES + 3, S::LANES + 1);
+        let src: Vec<f32> = (0..S::LANES * from).map(|i| i as f32).collect();
+        for n in 1..=S::LANES {
+            let mut dst = vec![-1.0; S::LANES * to];
+            // SAFETY: `LANES` rows of `from` and of `to`, both at least `LANES`.
+            unsafe { s.transpose(src.as_ptr(), from, dst.as_mut_ptr(), to, n) };
+            for (i, &got) in dst.iter().enumerate() {
+                let (row, col) = (i / to, i % to);
+                let want = if col < n { src[col * from + row] } else { -1.0 };
+                assert_eq!(got, want, "{n} rows, element {row}, {col}");
+            }
+        }
+    }
+
+    pub(super) fn bfloat16_pairs<S: Simd>(s: S) {
+        let pairs = map2(s, &A, &B, |a, b| s.pair_bf16(a, b));
+        let round = |x: f32| bf16::from_f32(x);
+        for i in 0..S::LANES {
+            let bits = pairs[i].to_bits();
+            for (half, want) in [(bits as u16, A[i]), ((bits >> 16) as u16, B[i])] {
+                let flushed = half & 0x7fff == 0 && want.abs() < f32::MIN_POSITIVE;
+                let got = bf16::from_bits(half);
+                assert!(flushed || same(got.to_f32(), round(want).to_f32()), "pair of {want}");
+            }
+        }
+        let x: Lanes = std::array::from_fn(|i| 1.0 + i as f32 / 7.0);
+        let y: Lanes = std::array::from_fn(|i| 3.0 - i as f32 / 5.0);
+        let dot =
+            map2(s, &x, &y, |x, y| s.dot_bf16(s.pair_bf16(x, y), s.pair_bf16(y, y), s.splat(0.25)));
+        for i in 0..S::LANES {
+            let (x, y) = (round(x[i]).to_f64(), round(y[i]).to_f64());
+            let want = x * y + y * y + 0.25;
+            assert!((f64::from(dot[i]) - want).abs() <= 1e-6 * want, "dot, lane {i}: {}", dot[i]);
         }
     }
 }
