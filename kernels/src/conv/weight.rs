@@ -324,21 +324,19 @@ impl Block<'_> {
         self.args.dy.wrapping_add((image * shape.out_channels + channel) * plane)
     }
 
-    /// Transposes a band of the gradient to `[rows][cols][LANE_BLOCK]`.
+    /// Transposes a band of the gradient to `[rows][cols][LANE_BLOCK]`; lanes past the outputs keep
+    /// what they had, since no sum of theirs is written.
     ///
     /// # Safety
     /// As for [`grad_weight`].
     #[inline(always)]
     unsafe fn transpose(&self, image: usize, first: usize, rows: usize) {
         let cols = self.args.shape.cols.output;
-        for lane in 0..LANE_BLOCK {
+        for lane in 0..self.outputs.1 {
             let from = self.grad_at(image, lane).wrapping_add(first * cols);
             for i in 0..rows * cols {
-                // SAFETY: lanes past the outputs read nothing; the rest lie inside the gradient.
-                unsafe {
-                    let value = if lane < self.outputs.1 { *from.add(i) } else { 0.0 };
-                    *self.grad.add(i * LANE_BLOCK + lane) = value;
-                }
+                // SAFETY: the outputs' rows lie inside the gradient, and the band in the scratch.
+                unsafe { *self.grad.add(i * LANE_BLOCK + lane) = *from.add(i) };
             }
         }
     }

@@ -305,7 +305,10 @@ mod tests {
                         let want = reference(&r, kind, &x, i);
                         let n = if kind == Reduce::Mean { 1 } else { r.terms() };
                         let bound = f64::from(tolerance(r.terms())) * 51.0 * n as f64;
-                        assert!((f64::from(y) - want).abs() <= bound, "{shape:?} {axes:?} {kind:?}");
+                        assert!(
+                            (f64::from(y) - want).abs() <= bound,
+                            "{shape:?} {axes:?} {kind:?}"
+                        );
                     }
                 }
             }

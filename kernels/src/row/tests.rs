@@ -138,16 +138,19 @@ fn layer_norm_and_gradient() {
                 let affine = weights.iter().zip(&biases);
                 x.iter().zip(affine).map(|(v, (w, b))| (v - mean) * rstd * w + b).collect()
             };
-            layer_norm(isa, LayerNorm {
-                eps: 1e-2,
-                cols,
-                x: &x,
-                weight: Some(&w),
-                bias: Some(&b),
-                y: &mut y,
-                mean: &mut mean,
-                rstd: &mut rstd,
-            });
+            layer_norm(
+                isa,
+                LayerNorm {
+                    eps: 1e-2,
+                    cols,
+                    x: &x,
+                    weight: Some(&w),
+                    bias: Some(&b),
+                    y: &mut y,
+                    mean: &mut mean,
+                    rstd: &mut rstd,
+                },
+            );
             close(&y, &each_row(&x, cols, f), cols, "layer_norm");
             let (x, dy, mean, rstd) = (&x[..], &dy[..], &mean[..], &rstd[..]);
             let weight = Some(&w[..]);
@@ -221,15 +224,18 @@ fn cross_entropy_in_strips() {
         for w in cuts.windows(2) {
             let mut got = strip(w[0], w[1]);
             let cols_here = w[1] - w[0];
-            cross_entropy::gradient(isa, Strip {
-                first: w[0],
-                cols: cols_here,
-                logits: &mut got,
-                lse: &lse,
-                targets: &targets,
-                ignore: -100,
-                scale: &[0.5; 4],
-            });
+            cross_entropy::gradient(
+                isa,
+                Strip {
+                    first: w[0],
+                    cols: cols_here,
+                    logits: &mut got,
+                    lse: &lse,
+                    targets: &targets,
+                    ignore: -100,
+                    scale: &[0.5; 4],
+                },
+            );
             for r in 0..rows {
                 let p = reference_softmax(&wide(&logits[r * cols..][..cols]));
                 for c in 0..cols_here {
