@@ -12,11 +12,13 @@ use tenon_kernels::conv::Conv;
 use tenon_kernels::fused::Instruction;
 use tenon_kernels::gemm::Precision;
 use tenon_kernels::reduce::Reduce;
+use tenon_kernels::row::rope::Layout;
 use tenon_kernels::unary::Unary;
 
 use crate::error::Result;
 use crate::ops::Op;
 use crate::tensor::{Allocator, TensorDesc};
+use crate::train::Moments;
 
 /// What a node asks of a backend.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,10 +51,65 @@ pub enum Launch {
     AttentionGrad(Attention),
     /// Convolution, pooling or batch statistics.
     Conv(Conv),
+    /// A kernel over rows of the last axis.
+    Row(Row),
+    /// An optimizer's step, or an accumulation.
+    Update(Update),
+    /// The L2 norm of all inputs together.
+    Norm,
+    /// The factor that clips to a norm, from the norm and the factor so far.
+    ClipScale {
+        /// The largest norm.
+        max_norm: f32,
+    },
+    /// Dropout of input 0 with seed input 1.
+    Dropout {
+        /// Probability that an element stays.
+        keep: f32,
+        /// Number of this dropout in its graph.
+        stream: u32,
+    },
     /// Matrix product of inputs 0 and 1, input 2 being a bias.
     Gemm(GemmLaunch),
     /// Head and loss of a language model, forward or backward.
     LinearLoss(LinearLoss),
+}
+
+/// Kernels over rows; operands as in the ops of the same names.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[allow(missing_docs, reason = "the ops document themselves")]
+pub enum Row {
+    Softmax,
+    SoftmaxGrad,
+    LogSoftmax,
+    LogSoftmaxGrad,
+    LayerNorm { eps: f32 },
+    LayerNormGrad,
+    RmsNorm { eps: f32 },
+    RmsNormGrad,
+    Rope { layout: Layout, inverse: bool },
+    CrossEntropy { ignore: i32, reduction: Reduction },
+    CrossEntropyGrad { ignore: i32, reduction: Reduction },
+}
+
+/// How the losses of rows become one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reduction {
+    /// The mean over the rows that count.
+    Mean,
+    /// The sum.
+    Sum,
+    /// They stay apart.
+    None,
+}
+
+/// Optimizer steps; operands as in the ops of the same names.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[allow(missing_docs, reason = "the ops document themselves")]
+pub enum Update {
+    Accumulate,
+    Sgd { momentum: f32, nesterov: bool, weight_decay: f32 },
+    Adam { moments: Moments, decoupled: bool },
 }
 
 /// Parameters of [`Launch::Gemm`].

@@ -174,7 +174,8 @@ impl Trainer {
         let number = self.updates + 1;
         let lr = self.options.schedule.at(number);
         let first = self.micro == 0;
-        set(&mut self.step, "train.seed", &[self.micro_number()])?;
+        let seed = self.micro_number();
+        set(&mut self.step, "train.seed", &[seed])?;
         set(&mut self.step, "train.keep", &[f32::from(u8::from(!first))])?;
         let share = 1.0 / self.options.accumulation as f32;
         for executor in std::iter::once(&mut self.step).chain(&mut self.apply) {

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::graph::{Graph, ValueId};
-use crate::ops::Attr;
+use crate::ops::{Attr, AttrReader};
 
 /// An update rule with its hyperparameters, as PyTorch defines them.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -127,7 +127,19 @@ impl Optimizer {
 }
 
 impl Moments {
-    fn attrs(self) -> Vec<(&'static str, Attr)> {
+    /// Reads the attributes of the ops `adam` and `adamw`.
+    pub(crate) fn parse(attrs: &mut AttrReader<'_>) -> Result<Self> {
+        let default = Self::default();
+        Ok(Self {
+            beta1: attrs.float_or("beta1", default.beta1.into())? as f32,
+            beta2: attrs.float_or("beta2", default.beta2.into())? as f32,
+            eps: attrs.float_or("eps", default.eps.into())? as f32,
+            weight_decay: attrs.float_or("weight_decay", default.weight_decay.into())? as f32,
+        })
+    }
+
+    /// As attributes of the ops.
+    pub(crate) fn attrs(self) -> Vec<(&'static str, Attr)> {
         vec![
             ("beta1", self.beta1.into()),
             ("beta2", self.beta2.into()),
