@@ -108,7 +108,7 @@ impl<'a> Args<'a> {
     }
 
     /// The scratch that `workspace` asked for.
-    pub(super) fn scratch<T: Element>(&self) -> Pieces<T> {
+    pub(super) fn scratch<T: Copy>(&self) -> Pieces<T> {
         let (offset, bytes) = self.step.workspace;
         Pieces { start: self.memory.at(0, offset).cast(), len: bytes / size_of::<T>() }
     }
@@ -127,6 +127,11 @@ unsafe impl<T: Send> Send for Pieces<T> {}
 unsafe impl<T: Send> Sync for Pieces<T> {}
 
 impl<T: Copy> Pieces<T> {
+    /// All of a slice.
+    pub(super) fn new(slice: &mut [T]) -> Self {
+        Self { start: slice.as_mut_ptr(), len: slice.len() }
+    }
+
     /// Length of the whole.
     pub(super) fn len(&self) -> usize {
         self.len

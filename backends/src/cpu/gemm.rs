@@ -3,8 +3,8 @@
 use tenon_kernels::Isa;
 use tenon_kernels::gemm::{Epilogue, Gemm};
 use tenon_kernels::quant::Format;
+use tenon_runtime::TensorDesc;
 use tenon_runtime::backend::{GemmLaunch, Signature};
-use tenon_runtime::{Result, TensorDesc};
 
 use super::Context;
 use super::args::{Args, Pieces};
@@ -66,11 +66,8 @@ pub(super) fn workspace(cx: &Context, spec: &GemmLaunch, signature: Signature<'_
     let batch = Batch::new(cx.isa, spec, inputs[0], inputs[1], outputs[0]);
     let (shared, scratch) = (line(batch.gemm.shared_len()), line(batch.gemm.scratch_len()));
     let threads = cx.pool.threads();
-    let len = if batch.count >= MANY {
-        threads * (shared + scratch)
-    } else {
-        shared + threads * scratch
-    };
+    let len =
+        if batch.count >= MANY { threads * (shared + scratch) } else { shared + threads * scratch };
     len * size_of::<f32>()
 }
 
@@ -79,7 +76,7 @@ pub(super) fn line(len: usize) -> usize {
     len.next_multiple_of(16)
 }
 
-pub(super) fn launch(cx: &Context, spec: &GemmLaunch, args: Args<'_>) -> Result<()> {
+pub(super) fn launch(cx: &Context, spec: &GemmLaunch, args: Args<'_>) {
     let (a, b, y) = (args.input_desc(0), args.input_desc(1), args.output_desc(0));
     let batch = Batch::new(cx.isa, spec, a, b, y);
     let gemm = &batch.gemm;
@@ -99,7 +96,9 @@ pub(super) fn launch(cx: &Context, spec: &GemmLaunch, args: Args<'_>) -> Result<
     if batch.count >= MANY {
         cx.pool.run(batch.count, &|index, thread| {
             // SAFETY: each thread has a part of the scratch of its own.
-            let own = unsafe { space.piece(thread * (shared + scratch)..(thread + 1) * (shared + scratch)) };
+            let own = unsafe {
+                space.piece(thread * (shared + scratch)..(thread + 1) * (shared + scratch))
+            };
             let (packed, own) = own.split_at_mut(shared);
             product(index).run_alone(packed, own);
         });
@@ -108,7 +107,6 @@ pub(super) fn launch(cx: &Context, spec: &GemmLaunch, args: Args<'_>) -> Result<
             product(index).run(cx, space.part(0..shared), space.part(shared..space.len()));
         }
     }
-    Ok(())
 }
 
 /// One product with its operands.

@@ -8,11 +8,17 @@ mod attention;
 mod binary;
 mod cast;
 mod conv;
+mod dropout;
 mod fused;
+mod gemm;
+mod linear_loss;
 mod pool;
+mod reduce;
+mod row;
 mod scratch;
 mod select;
 mod unary;
+mod update;
 
 use std::num::NonZero;
 use std::sync::Arc;
@@ -128,6 +134,14 @@ impl Context {
             Launch::Attention(ref shape) => attention::launch(self, shape, args),
             Launch::AttentionGrad(ref shape) => attention::launch_grad(self, shape, args),
             Launch::Conv(ref conv) => conv::launch(self, conv, args),
+            Launch::Row(ref kind) => return row::launch(self, kind, args),
+            Launch::Reduce { kind, ref axes } => reduce::launch(self, kind, axes, args),
+            Launch::Norm => reduce::norm(self, args),
+            Launch::ClipScale { max_norm } => reduce::clip_scale(max_norm, args),
+            Launch::Update(ref kind) => update::launch(self, kind, args),
+            Launch::Dropout { keep, stream } => dropout::launch(self, keep, stream, args),
+            Launch::Gemm(ref spec) => gemm::launch(self, spec, args),
+            Launch::LinearLoss(ref spec) => return linear_loss::launch(self, spec, args),
             _ => return Err(args.unsupported(&format_args!("{launch:?}"))),
         }
         Ok(())
@@ -145,6 +159,10 @@ impl Context {
             Launch::AttentionGrad(shape) => attention::workspace_grad(self, shape),
             Launch::Conv(conv) => conv::workspace(self, conv),
             Launch::Fused(program) => fused::workspace(self, program),
+            Launch::Row(kind) => row::workspace(kind, signature),
+            Launch::Norm => reduce::norm_workspace(signature),
+            Launch::Gemm(spec) => gemm::workspace(self, spec, signature),
+            Launch::LinearLoss(spec) => linear_loss::workspace(self, spec, signature),
             _ => 0,
         }
     }

@@ -86,9 +86,7 @@ impl ModelConfig {
             layers,
             heads,
             kv_heads: gguf.usize(&key("attention.head_count_kv")).unwrap_or(heads),
-            head_dim: gguf
-                .usize(&key("attention.key_length"))
-                .unwrap_or(hidden / heads.max(1)),
+            head_dim: gguf.usize(&key("attention.key_length")).unwrap_or(hidden / heads.max(1)),
             rms_eps: gguf.f64(&key("attention.layer_norm_rms_epsilon")).unwrap_or(1e-5) as f32,
             rope_theta: gguf.f64(&key("rope.freq_base")).unwrap_or(10_000.0),
             rope_layout: if architecture.starts_with("qwen") {

@@ -144,8 +144,7 @@ impl Builder<'_> {
             attrs.push(("window", Attr::from(window)));
         }
         let h = self.call("attention", &attrs, &[q, k, v])?;
-        let h =
-            self.reshape(h, &[self.options.batch, self.options.seq, c.heads * c.head_dim])?;
+        let h = self.reshape(h, &[self.options.batch, self.options.seq, c.heads * c.head_dim])?;
         self.project(&stem, "o_proj", h)
     }
 

@@ -2,7 +2,7 @@
 
 use tenon_kernels::gemm::Precision;
 
-use super::common::{arity, dtype_is, shape_error};
+use super::common::{dtype_is, shape_error};
 use super::matmul::{PRECISIONS, as_rows, check_weight, precision_name};
 use super::{
     AttrReader, Attrs, Case, Cost, Fill, MatMul, Op, OpKind, ReduceSum, Reshape, Tolerance, Vjp,

@@ -384,11 +384,7 @@ fn build(mut graph: Graph, loss: ValueId, options: &Options) -> Result<(Graph, G
 }
 
 /// Adds clipping and the update of each parameter.
-fn add_updates(
-    graph: &mut Graph,
-    pairs: &[(ValueId, ValueId)],
-    options: &Options,
-) -> Result<()> {
+fn add_updates(graph: &mut Graph, pairs: &[(ValueId, ValueId)], options: &Options) -> Result<()> {
     let scalar = TensorDesc::f32(&[])?;
     let lr = graph.input("train.lr", scalar.clone())?;
     let step = graph.input("train.step", scalar.clone())?;
@@ -407,11 +403,7 @@ fn add_updates(
 }
 
 /// Adds gradients to accumulators in `graph`, and gives the graph that updates from them.
-fn accumulate(
-    graph: &mut Graph,
-    pairs: &[(ValueId, ValueId)],
-    options: &Options,
-) -> Result<Graph> {
+fn accumulate(graph: &mut Graph, pairs: &[(ValueId, ValueId)], options: &Options) -> Result<Graph> {
     let keep = graph.input("train.keep", TensorDesc::f32(&[])?)?;
     let mut apply = Graph::new();
     let mut totals = Vec::with_capacity(pairs.len());

@@ -1,0 +1,266 @@
+//! Models from files, or from nothing.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
+
+use tenon_kernels::Isa;
+use tenon_kernels::random::Philox;
+
+use super::config::ModelConfig;
+use super::llama::{self, GraphOptions, ModelGraph};
+use crate::error::{Error, Result};
+use crate::graph::{Graph, Source};
+use crate::io::gguf::Gguf;
+use crate::io::safetensors::SafeTensors;
+use crate::tensor::{Allocator, DType, Storage, Tensor, TensorDesc};
+
+/// A model: its configuration, and its weights by Hugging Face's names.
+///
+/// Weights of a file are mapped, not read: they cost memory only as they are touched, and the
+/// system may take them back. The q and k rows of llama-architecture GGUF files are permuted; they
+/// stay as they are, and the rotary layout follows.
+#[derive(Clone, Debug)]
+pub struct Model {
+    /// Its configuration.
+    pub config: ModelConfig,
+    weights: HashMap<String, Tensor>,
+}
+
+impl Model {
+    /// Loads a `.gguf` file, or a Hugging Face folder with `config.json` and safetensors.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Format`]; [`Error::NotFound`] for a weight the file lacks.
+    pub fn load(path: &Path) -> Result<Self> {
+        let model = if path.is_dir() { Self::from_hf(path)? } else { Self::from_gguf(path)? };
+        model.check(path)?;
+        Ok(model)
+    }
+
+    fn from_gguf(path: &Path) -> Result<Self> {
+        let gguf = Gguf::open(path)?;
+        let config = ModelConfig::from_gguf(&gguf)?;
+        let mut weights = HashMap::new();
+        for tensor in gguf.tensors() {
+            if let Some(name) = hf_name(&tensor.name) {
+                weights.insert(name, tensor.tensor()?);
+            }
+        }
+        Ok(Self { config, weights })
+    }
+
+    fn from_hf(folder: &Path) -> Result<Self> {
+        let path = folder.join("config.json");
+        let json = fs::read_to_string(&path).map_err(|e| Error::io(&path, e))?;
+        let config = ModelConfig::from_hf(&json, &path)?;
+
+        let file = SafeTensors::open(folder)?;
+        let weights = file
+            .tensors()
+            .iter()
+            .map(|t| Ok((t.name.clone(), t.tensor()?)))
+            .collect::<Result<_>>()?;
+        Ok(Self { config, weights })
+    }
+
+    /// A model of given weights.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] for a weight that is missing; [`Error::Tensor`] for a wrong shape.
+    pub fn from_weights(config: ModelConfig, weights: HashMap<String, Tensor>) -> Result<Self> {
+        let model = Self { config, weights };
+        model.check(Path::new("model"))?;
+        Ok(model)
+    }
+
+    /// A model with tied embeddings and fresh f32 weights: normal with deviation 0.02, norms 1.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`], [`Error::Tensor`] for sizes that cannot be.
+    pub fn random(config: ModelConfig, seed: u64, allocator: &dyn Allocator) -> Result<Self> {
+        let mut weights = HashMap::new();
+        for (stream, (name, dims)) in expected(&config).into_iter().enumerate() {
+            let desc = TensorDesc::f32(&dims)?;
+            let mut values = vec![1f32; desc.numel()];
+            if dims.len() > 1 {
+                Philox::new(seed, stream as u64).normals(0, &mut values);
+                values.iter_mut().for_each(|v| *v *= 0.02);
+            }
+            weights.insert(name, f32_tensor(desc, &values, allocator)?);
+        }
+        Ok(Self { config, weights })
+    }
+
+    /// Whether there is a weight called `name`.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.weights.contains_key(name)
+    }
+
+    /// A weight.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub fn weight(&self, name: &str) -> Result<&Tensor> {
+        self.weights.get(name).ok_or_else(|| Error::NotFound {
+            kind: "weight in the model",
+            name: name.to_owned(),
+            known: Vec::new(),
+        })
+    }
+
+    /// All weights by name.
+    #[must_use]
+    pub fn weights(&self) -> &HashMap<String, Tensor> {
+        &self.weights
+    }
+
+    /// Builds the graph of a step.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for options the model cannot take.
+    pub fn graph(&self, options: &GraphOptions) -> Result<ModelGraph> {
+        llama::build(self, options)
+    }
+
+    /// The parameters that `graph`, built from this model, starts with: the model's weights as the
+    /// file has them, or as f32 where they train; adapters' A random in `seed`, B zero, so that
+    /// training starts from the model itself.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] for a parameter that is neither; [`Error::OutOfMemory`].
+    pub fn parameters(
+        &self,
+        graph: &Graph,
+        seed: u64,
+        allocator: &dyn Allocator,
+    ) -> Result<HashMap<String, Tensor>> {
+        let mut parameters = HashMap::new();
+        let mut stream = 1 << 32;
+        for value in graph.values() {
+            let (Source::Parameter { trainable }, Some(name)) = (&value.source, &value.name) else {
+                continue;
+            };
+            let tensor = if name.ends_with(".lora_A.weight") {
+                stream += 1;
+                adapter(&value.desc, Philox::new(seed, stream), allocator)?
+            } else if name.ends_with(".lora_B.weight") {
+                Tensor::zeros(value.desc.clone(), allocator)?
+            } else if *trainable {
+                decoded(self.weight(name)?, allocator)?
+            } else {
+                self.weight(name)?.clone()
+            };
+            parameters.insert(name.clone(), tensor);
+        }
+        Ok(parameters)
+    }
+
+    /// Refuses weights that are missing or not of the configuration's shape.
+    fn check(&self, path: &Path) -> Result<()> {
+        for (name, dims) in expected(&self.config) {
+            let weight = self
+                .weights
+                .get(&name)
+                .ok_or_else(|| Error::format(path, format!("has no weight `{name}`")))?;
+            if weight.desc().shape()[..] != dims {
+                let why = format!("`{name}` is {}, expected {dims:?}", weight.desc());
+                return Err(Error::format(path, why));
+            }
+            if weight.desc().dtype().format().is_none() {
+                return Err(Error::format(path, format!("`{name}` is {}", weight.desc())));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Weights every model has, with their shapes. Biases, head norms and an untied head come on top.
+fn expected(c: &ModelConfig) -> Vec<(String, Vec<usize>)> {
+    let mut all = vec![("model.embed_tokens.weight".to_owned(), vec![c.vocab, c.hidden])];
+    let (queries, keys) = (c.heads * c.head_dim, c.kv_heads * c.head_dim);
+    for layer in 0..c.layers {
+        let parts: [(&str, &[usize]); 9] = [
+            ("input_layernorm", &[c.hidden]),
+            ("self_attn.q_proj", &[queries, c.hidden]),
+            ("self_attn.k_proj", &[keys, c.hidden]),
+            ("self_attn.v_proj", &[keys, c.hidden]),
+            ("self_attn.o_proj", &[c.hidden, queries]),
+            ("post_attention_layernorm", &[c.hidden]),
+            ("mlp.gate_proj", &[c.intermediate, c.hidden]),
+            ("mlp.up_proj", &[c.intermediate, c.hidden]),
+            ("mlp.down_proj", &[c.hidden, c.intermediate]),
+        ];
+        all.extend(
+            parts
+                .map(|(part, dims)| (format!("model.layers.{layer}.{part}.weight"), dims.to_vec())),
+        );
+    }
+    all.push(("model.norm.weight".to_owned(), vec![c.hidden]));
+    all
+}
+
+/// The name of a GGUF tensor as Hugging Face has it; `None` for those a llama does not use.
+fn hf_name(gguf: &str) -> Option<String> {
+    let (stem, kind) = gguf.rsplit_once('.')?;
+    let part = match stem {
+        "token_embd" => "model.embed_tokens",
+        "output_norm" => "model.norm",
+        "output" => "lm_head",
+        _ => {
+            let (layer, part) = stem.strip_prefix("blk.")?.split_once('.')?;
+            let part = match part {
+                "attn_norm" => "input_layernorm",
+                "attn_q" => "self_attn.q_proj",
+                "attn_k" => "self_attn.k_proj",
+                "attn_v" => "self_attn.v_proj",
+                "attn_output" => "self_attn.o_proj",
+                "attn_q_norm" => "self_attn.q_norm",
+                "attn_k_norm" => "self_attn.k_norm",
+                "ffn_norm" => "post_attention_layernorm",
+                "ffn_gate" => "mlp.gate_proj",
+                "ffn_up" => "mlp.up_proj",
+                "ffn_down" => "mlp.down_proj",
+                _ => return None,
+            };
+            return Some(format!("model.layers.{layer}.{part}.{kind}"));
+        }
+    };
+    Some(format!("{part}.{kind}"))
+}
+
+/// An adapter's A: uniform in +-1/sqrt(inputs) (He et al. 2015 with slope sqrt(5), as PEFT has it).
+fn adapter(desc: &TensorDesc, random: Philox, allocator: &dyn Allocator) -> Result<Tensor> {
+    let bound = 1.0 / (desc.cols() as f32).sqrt();
+    let values: Vec<f32> =
+        (0..desc.numel()).map(|i| (2.0 * random.uniform(i as u64) - 1.0) * bound).collect();
+    f32_tensor(desc.clone(), &values, allocator)
+}
+
+/// A weight as f32 in memory of its own.
+fn decoded(weight: &Tensor, allocator: &dyn Allocator) -> Result<Tensor> {
+    let desc = TensorDesc::f32(weight.desc().shape())?;
+    let storage = Storage::zeroed(desc.bytes(), allocator)?;
+    let format = weight.desc().dtype().format().ok_or(Error::DType {
+        op: "decode",
+        operand: 0,
+        expected: "a weight format",
+        found: weight.desc().dtype(),
+    })?;
+    if weight.desc().dtype() == DType::F32 {
+        // SAFETY: a model's own weights are never written.
+        storage.write(0, unsafe { weight.storage().bytes() })?;
+    } else {
+        let (from, to) = (weight.storage().as_ptr(), storage.as_ptr().cast());
+        // SAFETY: whole rows of blocks of the tensor's size; files keep float tensors aligned,
+        // which the readers check.
+        unsafe { format.decode(Isa::best(), from, desc.numel(), to) };
+    }
+    Tensor::new(desc, storage)
+}
+
+fn f32_tensor(desc: TensorDesc, values: &[f32], allocator: &dyn Allocator) -> Result<Tensor> {
+    let bytes = <f32 as crate::tensor::Element>::bytes_of(values);
+    Tensor::new(desc, Storage::copied(bytes, allocator)?)
+}
