@@ -123,7 +123,7 @@ impl Kernel for QueryTask<'_> {
                 }
                 k.weigh(s, keys, dscores, dq);
             }
-            unpack(dq, &[shape.scale; BLOCK], count, args.dq.add(q_at), q_stride, dim);
+            unpack(s, dq, &[shape.scale; BLOCK], count, args.dq.add(q_at), q_stride, dim);
         }
     }
 }
@@ -167,8 +167,8 @@ impl Kernel for KeyTask<'_> {
                     tile.absorb(s, args, (batch, head), (query, queries), (first, count));
                 }
             }
-            unpack(tile.dk, &[shape.scale; BLOCK], count, args.dk.add(kv_at), kv_stride, dim);
-            unpack(tile.dv, &[1.0; BLOCK], count, args.dv.add(kv_at), kv_stride, dim);
+            unpack(s, tile.dk, &[shape.scale; BLOCK], count, args.dk.add(kv_at), kv_stride, dim);
+            unpack(s, tile.dv, &[1.0; BLOCK], count, args.dv.add(kv_at), kv_stride, dim);
         }
     }
 }

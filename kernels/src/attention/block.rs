@@ -23,18 +23,25 @@ impl Rows {
     /// `n <= BLOCK` rows must be readable and `to` valid for writing `dim * BLOCK` f32.
     #[inline(always)]
     pub(super) unsafe fn pack<S: Simd>(self, s: S, n: usize, scale: f32, to: *mut f32) {
+        let whole = self.dim / S::LANES * S::LANES;
         // SAFETY: indices stay inside what the caller vouches for.
         unsafe {
-            for d in 0..self.dim {
-                for v in (0..BLOCK).step_by(S::LANES) {
-                    s.store(to.add(d * BLOCK + v), s.zero());
+            if n < BLOCK {
+                clear(s, self.dim, to);
+            }
+            for i in (0..n).step_by(S::LANES) {
+                let row = self.data.add(i * self.stride);
+                let rows = S::LANES.min(n - i);
+                for d in (0..whole).step_by(S::LANES) {
+                    s.transpose(row.add(d), self.stride, to.add(d * BLOCK + i), BLOCK, rows);
+                }
+                for (r, d) in (0..rows).flat_map(|r| (whole..self.dim).map(move |d| (r, d))) {
+                    *to.add(d * BLOCK + i + r) = *row.add(r * self.stride + d);
                 }
             }
-            for i in 0..n {
-                let row = self.data.add(i * self.stride);
-                for d in 0..self.dim {
-                    *to.add(d * BLOCK + i) = *row.add(d) * scale;
-                }
+            let scale = s.splat(scale);
+            for at in (0..self.dim * BLOCK).step_by(S::LANES) {
+                s.store(to.add(at), s.mul(s.load(to.add(at)), scale));
             }
         }
     }
@@ -82,23 +89,38 @@ impl Rows {
     }
 }
 
-/// Transposes `from[dim][BLOCK]` back into `n` rows of `to`, each lane times its `factor`.
+/// Transposes `from[dim][BLOCK]` back into `n` rows of `to`, each lane times its `factor`; `from`
+/// is left scaled.
 ///
 /// # Safety
-/// `from` must hold `dim * BLOCK` f32, `factor` `BLOCK`, and `to` be valid for `n` rows.
+/// `from` must hold `dim * BLOCK` f32, and `to` be valid for `n` rows.
 #[inline(always)]
-pub(super) unsafe fn unpack(
-    from: *const f32,
+pub(super) unsafe fn unpack<S: Simd>(
+    s: S,
+    from: *mut f32,
     factor: &[f32; BLOCK],
     n: usize,
     to: *mut f32,
     stride: usize,
     dim: usize,
 ) {
-    for i in 0..n {
-        for d in 0..dim {
-            // SAFETY: indices stay inside what the caller vouches for.
-            unsafe { *to.add(i * stride + d) = *from.add(d * BLOCK + i) * factor[i] };
+    // SAFETY: indices stay inside what the caller vouches for.
+    unsafe {
+        for i in (0..BLOCK).step_by(S::LANES) {
+            let factor = s.load(factor.as_ptr().add(i));
+            for at in (0..dim).map(|d| from.add(d * BLOCK + i)) {
+                s.store(at, s.mul(s.load(at), factor));
+            }
+        }
+        let whole = n / S::LANES * S::LANES;
+        for i in (0..whole).step_by(S::LANES) {
+            for d in (0..dim).step_by(S::LANES) {
+                let (rows, at) = (S::LANES.min(dim - d), from.add(d * BLOCK + i));
+                s.transpose(at, BLOCK, to.add(i * stride + d), stride, rows);
+            }
+        }
+        for (i, d) in (whole..n).flat_map(|i| (0..dim).map(move |d| (i, d))) {
+            *to.add(i * stride + d) = *from.add(d * BLOCK + i);
         }
     }
 }

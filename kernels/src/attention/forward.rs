@@ -80,7 +80,7 @@ impl Kernel for Task<'_> {
                 v.weigh(s, keys, scores, acc);
             }
             let (factor, lse) = stats.finish();
-            unpack(acc, &factor, count, args.out.add(q_at), q_stride, dim);
+            unpack(s, acc, &factor, count, args.out.add(q_at), q_stride, dim);
             let row = (batch * shape.heads + head) * shape.queries + first;
             args.lse.add(row).copy_from_nonoverlapping(lse.as_ptr(), count);
         }

@@ -276,7 +276,7 @@ impl Block<'_> {
         let few = shape.group_outputs() < FEW_OUTPUTS;
         if !few {
             // SAFETY: the caller's contract.
-            unsafe { self.transpose(image, first, rows) };
+            unsafe { self.transpose(s, image, first, rows) };
         }
         for phase_y in 0..shape.rows.stride {
             for phase_x in 0..shape.cols.stride {
@@ -330,13 +330,22 @@ impl Block<'_> {
     /// # Safety
     /// As for [`grad_weight`].
     #[inline(always)]
-    unsafe fn transpose(&self, image: usize, first: usize, rows: usize) {
-        let cols = self.args.shape.cols.output;
-        for lane in 0..self.outputs.1 {
-            let from = self.grad_at(image, lane).wrapping_add(first * cols);
-            for i in 0..rows * cols {
-                // SAFETY: the outputs' rows lie inside the gradient, and the band in the scratch.
-                unsafe { *self.grad.add(i * LANE_BLOCK + lane) = *from.add(i) };
+    unsafe fn transpose<S: Simd>(&self, s: S, image: usize, first: usize, rows: usize) {
+        let shape = &self.args.shape;
+        let (n, plane) = (rows * shape.cols.output, shape.rows.output * shape.cols.output);
+        let whole = n / S::LANES * S::LANES;
+        for lane in (0..self.outputs.1).step_by(S::LANES) {
+            let from = self.grad_at(image, lane).wrapping_add(first * shape.cols.output);
+            let to = self.grad.wrapping_add(lane);
+            let lanes = S::LANES.min(self.outputs.1 - lane);
+            // SAFETY: the outputs' rows lie inside the gradient, and the band in the scratch.
+            unsafe {
+                for i in (0..whole).step_by(S::LANES) {
+                    s.transpose(from.add(i), plane, to.add(i * LANE_BLOCK), LANE_BLOCK, lanes);
+                }
+                for (i, l) in (whole..n).flat_map(|i| (0..lanes).map(move |l| (i, l))) {
+                    *to.add(i * LANE_BLOCK + l) = *from.add(l * plane + i);
+                }
             }
         }
     }
