@@ -1,0 +1,62 @@
+//! `tenon plan`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::json;
+use tenon_runtime::train::Trainer;
+use tenon_runtime::{Error, Result};
+
+use crate::measure::human;
+use crate::options::Options;
+use crate::say;
+
+/// Plan a step.
+#[derive(Args, Debug)]
+pub(crate) struct Plan {
+    #[command(flatten)]
+    options: Options,
+    /// Write a picture of memory over the step.
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Plan {
+    pub(crate) fn run(&self) -> Result<()> {
+        let model = self.options.load()?;
+        let machine = self.options.machine()?;
+        let built = model.graph(&self.options.graph()?)?;
+        let training = self.options.training(1)?;
+        let plan = Trainer::plan_only(built.graph, built.loss, &machine.backends, &training)?;
+        plan.check_budget(training.memory_budget)?;
+        let milliseconds = plan.duration().as_secs_f64() * 1e3;
+        if let Some(path) = &self.svg {
+            let title = self.options.model.as_ref().map_or("a small model".into(), |m| {
+                m.file_name().unwrap_or_default().to_string_lossy().into_owned()
+            });
+            let svg = plan.svg(&format!("Memory of a training step of {title}"));
+            std::fs::write(path, svg).map_err(|e| Error::io(path, e))?;
+        }
+        if self.json {
+            say(&json!({
+                "nodes": plan.nodes().len(),
+                "planned_peak_bytes": plan.peak_bytes(),
+                "lower_bound_bytes": plan.lower_bound_bytes(),
+                "arena_bytes": plan.arena_bytes(),
+                "owned_bytes": plan.owned_bytes(),
+                "plan_ms": milliseconds,
+            })
+            .to_string());
+        } else {
+            say(&format!("nodes               {}", plan.nodes().len()));
+            say(&format!("planned_peak_bytes  {} ({})", plan.peak_bytes(), human(plan.peak_bytes())));
+            let bound = plan.lower_bound_bytes();
+            say(&format!("lower_bound_bytes   {bound} ({})", human(bound)));
+            say(&format!("plan_ms             {milliseconds:.1}"));
+        }
+        Ok(())
+    }
+}
