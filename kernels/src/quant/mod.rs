@@ -228,6 +228,15 @@ impl Format {
         isa.run(Encode { format: self, src, n, dst });
     }
 
+    /// Writes what [`Format::decode`] gives of what [`Format::encode`] makes of `src`.
+    ///
+    /// # Safety
+    /// `n` must be a multiple of [`Format::block_elems`]; `src` must be valid for reading and `dst`
+    /// for writing `n` f32; the two must be equal or disjoint.
+    pub unsafe fn round_trip(self, isa: Isa, src: *const f32, n: usize, dst: *mut f32) {
+        isa.run(RoundTrip { format: self, src, n, dst });
+    }
+
     /// [`BlockFormat::element`] of element `i` of the row at `src`: the reference of
     /// [`Format::decode`].
     ///
@@ -294,6 +303,38 @@ impl Kernel for Encode {
                 let Self(s, src, n, dst) = self;
                 // SAFETY: `Format::encode`'s contract.
                 unsafe { B::encode_blocks(s, src, n / B::ELEMS, dst.cast()) };
+            }
+        }
+        self.format.visit(Of(s, self.src, self.n, self.dst));
+    }
+}
+
+/// The arguments of [`Format::round_trip`].
+struct RoundTrip {
+    format: Format,
+    src: *const f32,
+    n: usize,
+    dst: *mut f32,
+}
+
+impl Kernel for RoundTrip {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        struct Of<S>(S, *const f32, usize, *mut f32);
+        impl<S: Simd> FormatVisitor for Of<S> {
+            type Out = ();
+            #[inline(always)]
+            fn visit<B: BlockFormat>(self) {
+                let Self(s, src, n, dst) = self;
+                for i in (0..n).step_by(B::ELEMS) {
+                    // SAFETY: `Format::round_trip`'s contract; a block is read before it is written.
+                    unsafe {
+                        let x = std::slice::from_raw_parts(src.add(i), B::ELEMS);
+                        let block = B::encode(x);
+                        block.decode_block(s, dst.add(i));
+                    }
+                }
             }
         }
         self.format.visit(Of(s, self.src, self.n, self.dst));

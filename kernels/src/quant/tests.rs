@@ -147,6 +147,20 @@ fn encoding_what_was_decoded_is_stable() {
 }
 
 #[test]
+fn a_round_trip_is_encode_then_decode_even_in_place() {
+    for &format in Format::ALL {
+        for isa in Isa::available() {
+            let mut x = floats(&read("input.f32"));
+            let want = decode(format, isa, &encode(format, isa, &x), x.len());
+            let p = x.as_mut_ptr();
+            // SAFETY: the vector's elements, in place.
+            unsafe { format.round_trip(isa, p, x.len(), p) };
+            assert_bits(&x, &want, &(format, isa.name()));
+        }
+    }
+}
+
+#[test]
 fn zeros_and_what_is_not_finite_are_no_trouble() {
     for &format in Format::ALL {
         let zeros = encode(format, Isa::best(), &[0.0; 256]);
