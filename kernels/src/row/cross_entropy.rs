@@ -1,7 +1,7 @@
 //! Cross-entropy with integer targets, whole or strip by strip.
 
 use super::softmax::{check, sum_of_exp};
-use super::{each, get, greatest, put};
+use super::{get, greatest, put};
 use crate::isa::{Isa, Kernel};
 use crate::simd::{Simd, math};
 
@@ -101,7 +101,7 @@ impl Kernel for Strip<'_> {
                 continue;
             }
             let (top, factor) = (s.splat(lse), s.splat(scale));
-            each::<S>(self.cols, |at, n| {
+            each!(S, self.cols, |at, n| {
                 let p = math::exp(s, s.sub(get(s, x, at, n), top));
                 put(s, x, at, n, s.mul(p, factor));
             });

@@ -1,7 +1,7 @@
 //! Layer normalisation (Ba, Kiros and Hinton 2016) and its gradient.
 
 use super::softmax::check;
-use super::{each, get, put, sum};
+use super::{get, put};
 use crate::isa::{Isa, Kernel};
 use crate::simd::Simd;
 
@@ -76,6 +76,12 @@ fn or<S: Simd>(s: S, row: Option<&[f32]>, at: usize, n: usize, default: f32) -> 
     }
 }
 
+/// `dy * weight`.
+#[inline(always)]
+fn weighted<S: Simd>(s: S, dy: &[f32], weight: Option<&[f32]>, at: usize, n: usize) -> S::F {
+    s.mul(get(s, dy, at, n), or(s, weight, at, n, 1.0))
+}
+
 impl Kernel for LayerNorm<'_> {
     type Out = ();
 
@@ -84,17 +90,17 @@ impl Kernel for LayerNorm<'_> {
         let Self { eps, cols, x, weight, bias, y, mean, rstd } = self;
         let rows = x.chunks_exact(cols).zip(y.chunks_exact_mut(cols));
         for ((x, y), (mean, rstd)) in rows.zip(mean.iter_mut().zip(rstd)) {
-            *mean = sum(s, cols, |at, n| get(s, x, at, n)) / cols as f32;
+            *mean = sum!(s: S, cols, |at, n| get(s, x, at, n)) / cols as f32;
             let m = s.splat(*mean);
             // Deviations go to `y` first, so that lanes beyond a short end count as zero below.
-            each::<S>(cols, |at, n| put(s, y, at, n, s.sub(get(s, x, at, n), m)));
-            let squares = sum(s, cols, |at, n| {
+            each!(S, cols, |at, n| put(s, y, at, n, s.sub(get(s, x, at, n), m)));
+            let squares = sum!(s: S, cols, |at, n| {
                 let d = get(s, y, at, n);
                 s.mul(d, d)
             });
             *rstd = 1.0 / (squares / cols as f32 + eps).sqrt();
             let scale = s.splat(*rstd);
-            each::<S>(cols, |at, n| {
+            each!(S, cols, |at, n| {
                 let hat = s.mul(get(s, y, at, n), scale);
                 let v = s.fma(hat, or(s, weight, at, n, 1.0), or(s, bias, at, n, 0.0));
                 put(s, y, at, n, v);
@@ -112,14 +118,17 @@ impl Kernel for LayerNormGrad<'_> {
         let rows = x.chunks_exact(cols).zip(dy.chunks_exact(cols)).zip(mean.iter().zip(rstd));
         for (((x, dy), (&mean, &rstd)), dx) in rows.zip(dx.chunks_exact_mut(cols)) {
             let (m, scale) = (s.splat(mean), s.splat(rstd));
-            let g = |at, n| s.mul(get(s, dy, at, n), or(s, weight, at, n, 1.0));
-            let hat = |at, n| s.mul(s.sub(get(s, x, at, n), m), scale);
-            let total = sum(s, cols, g);
-            // `g` is zero beyond a short end, so the product is too.
-            let dot = sum(s, cols, |at, n| s.mul(g(at, n), hat(at, n)));
+            let total = sum!(s: S, cols, |at, n| weighted(s, dy, weight, at, n));
+            // The first factor is zero beyond a short end, so the product is too.
+            let dot = sum!(s: S, cols, |at, n| {
+                let hat = s.mul(s.sub(get(s, x, at, n), m), scale);
+                s.mul(weighted(s, dy, weight, at, n), hat)
+            });
             let (total, dot) = (s.splat(total / cols as f32), s.splat(dot / cols as f32));
-            each::<S>(cols, |at, n| {
-                let pulled = s.sub(s.sub(g(at, n), total), s.mul(hat(at, n), dot));
+            each!(S, cols, |at, n| {
+                let hat = s.mul(s.sub(get(s, x, at, n), m), scale);
+                let pulled = s.sub(weighted(s, dy, weight, at, n), total);
+                let pulled = s.sub(pulled, s.mul(hat, dot));
                 put(s, dx, at, n, s.mul(pulled, scale));
             });
         }

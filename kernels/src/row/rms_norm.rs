@@ -1,7 +1,7 @@
 //! Root-mean-square normalisation (Zhang and Sennrich 2019) and its gradient.
 
 use super::softmax::check;
-use super::{each, get, put, sum};
+use super::{get, put};
 use crate::isa::{Isa, Kernel};
 use crate::simd::Simd;
 
@@ -48,13 +48,13 @@ impl Kernel for Forward<'_> {
         let Self { eps, x, weight, y, rstd } = self;
         let cols = weight.len();
         for ((x, y), rstd) in x.chunks_exact(cols).zip(y.chunks_exact_mut(cols)).zip(rstd) {
-            let squares = sum(s, cols, |at, n| {
+            let squares = sum!(s: S, cols, |at, n| {
                 let v = get(s, x, at, n);
                 s.mul(v, v)
             });
             *rstd = 1.0 / (squares / cols as f32 + eps).sqrt();
             let scale = s.splat(*rstd);
-            each::<S>(cols, |at, n| {
+            each!(S, cols, |at, n| {
                 let v = s.mul(s.mul(get(s, x, at, n), scale), get(s, weight, at, n));
                 put(s, y, at, n, v);
             });
@@ -79,13 +79,13 @@ impl Kernel for Backward<'_> {
         let cols = weight.len();
         let rows = x.chunks_exact(cols).zip(dy.chunks_exact(cols)).zip(rstd);
         for (((x, dy), &rstd), dx) in rows.zip(dx.chunks_exact_mut(cols)) {
-            let dot = sum(s, cols, |at, n| {
+            let dot = sum!(s: S, cols, |at, n| {
                 let g = s.mul(get(s, dy, at, n), get(s, weight, at, n));
                 s.mul(g, get(s, x, at, n))
             });
             let pull = s.splat(-dot / cols as f32 * rstd * rstd * rstd);
             let scale = s.splat(rstd);
-            each::<S>(cols, |at, n| {
+            each!(S, cols, |at, n| {
                 let g = s.mul(get(s, dy, at, n), get(s, weight, at, n));
                 put(s, dx, at, n, s.fma(get(s, x, at, n), pull, s.mul(g, scale)));
             });

@@ -1,6 +1,6 @@
 //! Rotary position embedding (Su et al. 2021).
 
-use super::{each, get, put};
+use super::{get, put};
 use crate::isa::{Isa, Kernel};
 use crate::simd::Simd;
 
@@ -72,7 +72,7 @@ fn turn_halves<S: Simd>(s: S, flip: f32, x: &[f32], cos: &[f32], sin: &[f32], y:
     let half = cos.len();
     let (a, b) = x[..2 * half].split_at(half);
     let (ya, yb) = y[..2 * half].split_at_mut(half);
-    each::<S>(half, |at, n| {
+    each!(S, half, |at, n| {
         let (c, t) = (get(s, cos, at, n), s.mul(get(s, sin, at, n), s.splat(flip)));
         let (a, b) = (get(s, a, at, n), get(s, b, at, n));
         put(s, ya, at, n, s.sub(s.mul(a, c), s.mul(b, t)));

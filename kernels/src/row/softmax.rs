@@ -1,6 +1,6 @@
 //! Softmax and log-softmax along rows, and their gradients.
 
-use super::{each, get, greatest, put, sum};
+use super::{get, greatest, put};
 use crate::isa::{Isa, Kernel};
 use crate::simd::{Simd, math};
 
@@ -58,11 +58,11 @@ impl Kernel for Softmax<'_> {
     fn run<S: Simd>(self, s: S) {
         for (x, y) in self.x.chunks_exact(self.cols).zip(self.y.chunks_exact_mut(self.cols)) {
             let max = s.splat(greatest(s, x));
-            each::<S>(self.cols, |at, n| {
+            each!(S, self.cols, |at, n| {
                 put(s, y, at, n, math::exp(s, s.sub(get(s, x, at, n), max)));
             });
-            let scale = s.splat(1.0 / sum(s, self.cols, |at, n| get(s, y, at, n)));
-            each::<S>(self.cols, |at, n| {
+            let scale = s.splat(1.0 / sum!(s: S, self.cols, |at, n| get(s, y, at, n)));
+            each!(S, self.cols, |at, n| {
                 let v = s.mul(get(s, y, at, n), scale);
                 put(s, y, at, n, v);
             });
@@ -85,7 +85,7 @@ impl Kernel for LogSoftmax<'_> {
             let max = greatest(s, x);
             // Subtracted in two steps: max and ln(sum) may differ by orders of magnitude.
             let log = sum_of_exp(s, x, max).ln();
-            each::<S>(self.cols, |at, n| {
+            each!(S, self.cols, |at, n| {
                 let v = s.sub(s.sub(get(s, x, at, n), s.splat(max)), s.splat(log));
                 put(s, y, at, n, v);
             });
@@ -98,7 +98,7 @@ impl Kernel for LogSoftmax<'_> {
 pub(super) fn sum_of_exp<S: Simd>(s: S, x: &[f32], max: f32) -> f32 {
     let top = s.splat(max);
     let whole = x.len() / S::LANES * S::LANES;
-    let body = sum(s, whole, |at, n| math::exp(s, s.sub(get(s, x, at, n), top)));
+    let body = sum!(s: S, whole, |at, n| math::exp(s, s.sub(get(s, x, at, n), top)));
     if whole == x.len() {
         return body;
     }
@@ -122,9 +122,9 @@ impl Kernel for SoftmaxGrad<'_> {
     fn run<S: Simd>(self, s: S) {
         let rows = self.y.chunks_exact(self.cols).zip(self.dy.chunks_exact(self.cols));
         for ((y, dy), dx) in rows.zip(self.dx.chunks_exact_mut(self.cols)) {
-            let dot = sum(s, self.cols, |at, n| s.mul(get(s, y, at, n), get(s, dy, at, n)));
+            let dot = sum!(s: S, self.cols, |at, n| s.mul(get(s, y, at, n), get(s, dy, at, n)));
             let dot = s.splat(dot);
-            each::<S>(self.cols, |at, n| {
+            each!(S, self.cols, |at, n| {
                 let v = s.mul(get(s, y, at, n), s.sub(get(s, dy, at, n), dot));
                 put(s, dx, at, n, v);
             });
@@ -146,8 +146,8 @@ impl Kernel for LogSoftmaxGrad<'_> {
     fn run<S: Simd>(self, s: S) {
         let rows = self.y.chunks_exact(self.cols).zip(self.dy.chunks_exact(self.cols));
         for ((y, dy), dx) in rows.zip(self.dx.chunks_exact_mut(self.cols)) {
-            let total = s.splat(sum(s, self.cols, |at, n| get(s, dy, at, n)));
-            each::<S>(self.cols, |at, n| {
+            let total = s.splat(sum!(s: S, self.cols, |at, n| get(s, dy, at, n)));
+            each!(S, self.cols, |at, n| {
                 let p = math::exp(s, get(s, y, at, n));
                 put(s, dx, at, n, s.sub(get(s, dy, at, n), s.mul(p, total)));
             });
