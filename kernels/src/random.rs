@@ -2,9 +2,10 @@
 //! numbers: as easy as 1, 2, 3", 2011).
 //!
 //! A number is a pure function of a seed and a position, so any part of a sequence can be made by
-//! anyone, in any order, on any device. Words and uniform numbers are the same bits everywhere;
-//! normal numbers use the platform's logarithm and cosine, so their last bit may differ between
-//! platforms.
+//! anyone, in any order, on any device. Words, uniform numbers and dropout are of exact operations,
+//! so every machine gives the same bits. Normal numbers take `ln` and `cos` in f64 from the
+//! platform's mathematical library: the same bits on every level of one machine, while libraries
+//! that differ in the last f64 bit may now and then round to a neighbouring f32.
 
 /// A sequence of random numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
