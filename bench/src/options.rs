@@ -91,8 +91,7 @@ impl Options {
     pub(crate) fn machine(&self) -> Result<Machine> {
         let memory = Counting::default();
         let allocator: Arc<dyn tenon_runtime::tensor::Allocator> = Arc::new(memory.clone());
-        let options =
-            cpu::Options { threads: self.threads, isa: None, allocator: Some(allocator) };
+        let options = cpu::Options { threads: self.threads, isa: None, allocator: Some(allocator) };
         Ok(Machine { backends: vec![Arc::new(Cpu::new(options)?)], memory })
     }
 

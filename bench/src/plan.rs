@@ -52,7 +52,11 @@ impl Plan {
             .to_string());
         } else {
             say(&format!("nodes               {}", plan.nodes().len()));
-            say(&format!("planned_peak_bytes  {} ({})", plan.peak_bytes(), human(plan.peak_bytes())));
+            say(&format!(
+                "planned_peak_bytes  {} ({})",
+                plan.peak_bytes(),
+                human(plan.peak_bytes())
+            ));
             let bound = plan.lower_bound_bytes();
             say(&format!("lower_bound_bytes   {bound} ({})", human(bound)));
             say(&format!("plan_ms             {milliseconds:.1}"));

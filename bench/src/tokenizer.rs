@@ -73,9 +73,11 @@ impl Tokenizer {
             .map_err(|e| fail(format!("its tokenizer: {e}")))?;
         let mut tokenizer = tokenizers::Tokenizer::new(model);
         let words = gguf.str("tokenizer.ggml.pre").unwrap_or("default");
-        tokenizer.with_pre_tokenizer(Some(pre_tokenizer(words).ok_or_else(|| {
-            fail(format!("its word splitting `{words}` is not known to Tenon"))
-        })?));
+        tokenizer.with_pre_tokenizer(Some(
+            pre_tokenizer(words).ok_or_else(|| {
+                fail(format!("its word splitting `{words}` is not known to Tenon"))
+            })?,
+        ));
         let kinds = gguf.numbers("tokenizer.ggml.token_type").unwrap_or_default();
         let control: Vec<AddedToken> = tokens
             .iter()

@@ -167,9 +167,7 @@ impl Train {
             if self.json { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
         let bar = ProgressBar::with_draw_target(Some(steps), target);
         // The template is a literal; a bar without style still counts.
-        if let Ok(style) =
-            ProgressStyle::with_template("{bar:30} {pos}/{len}  {msg}  {eta} left")
-        {
+        if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len}  {msg}  {eta} left") {
             bar.set_style(style);
         }
         bar.set_position(done);

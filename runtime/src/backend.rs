@@ -11,6 +11,8 @@ use tenon_kernels::binary::Binary;
 use tenon_kernels::conv::Conv;
 use tenon_kernels::fused::Instruction;
 use tenon_kernels::gemm::Precision;
+use tenon_kernels::movement::StridedCopy;
+use tenon_kernels::quant::Format;
 use tenon_kernels::reduce::Reduce;
 use tenon_kernels::row::rope::Layout;
 use tenon_kernels::unary::Unary;
@@ -43,8 +45,23 @@ pub enum Launch {
         /// The axes it runs over, sorted.
         axes: Vec<usize>,
     },
-    /// Input 0 repeated to output 0's shape.
-    Broadcast,
+    /// Boxes of inputs, by number, copied into output 0, in which all else is `fill`.
+    Move {
+        /// What output 0, then f32, is filled with first; absent where the copies cover it.
+        fill: Option<f32>,
+        /// Input numbers and what is copied of them where.
+        copies: Vec<(usize, StridedCopy)>,
+    },
+    /// Rows of input 0, decoded, by the numbers in input 1.
+    Gather,
+    /// Zeros with the rows of input 0 added at the numbers in input 1.
+    ScatterAdd,
+    /// Input 0 encoded in a weight format.
+    Quantize(Format),
+    /// Input 0 decoded.
+    Dequantize,
+    /// Input 0 encoded and decoded again.
+    RoundTrip(Format),
     /// Attention of `q, k, v` and perhaps an additive mask; gives `out, lse`.
     Attention(Attention),
     /// Its gradients `dq, dk, dv` from `q, k, v, out, dout, lse` and perhaps the mask.
@@ -148,7 +165,7 @@ impl Launch {
     #[must_use]
     pub fn in_place(&self) -> &'static [usize] {
         match self {
-            Self::Unary(_) => &[0],
+            Self::Unary(_) | Self::RoundTrip(_) => &[0],
             Self::Binary(_) => &[0, 1],
             Self::Select => &[0, 1, 2],
             Self::Fused(_) => &[0, 1, 2, 3, 4, 5, 6, 7],

@@ -69,6 +69,17 @@ impl<'a> Args<'a> {
         Address(self.memory.address(&self.step.inputs[i]).cast())
     }
 
+    /// Input `i`'s address for tasks that see elements of another type: encoded ones, or of any
+    /// type of the size of `T`.
+    pub(super) fn raw_input<T>(&self, i: usize) -> Address<T> {
+        Address(self.memory.address(&self.step.inputs[i]).cast())
+    }
+
+    /// Output `i`'s address, as [`Args::raw_input`].
+    pub(super) fn raw_output<T>(&self, i: usize) -> Address<T> {
+        Address(self.output_ptr(i).cast())
+    }
+
     /// Output `i`'s address for tasks, where the launch may run in place.
     pub(super) fn output_address<T: Element>(&self, i: usize) -> Address<T> {
         assert_eq!(self.output_desc(i).dtype(), T::DTYPE);

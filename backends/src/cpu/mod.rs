@@ -11,8 +11,11 @@ mod conv;
 mod dropout;
 mod fused;
 mod gemm;
+mod index;
 mod linear_loss;
+mod movement;
 mod pool;
+mod quant;
 mod reduce;
 mod row;
 mod scratch;
@@ -142,6 +145,12 @@ impl Context {
             Launch::Dropout { keep, stream } => dropout::launch(self, keep, stream, args),
             Launch::Gemm(ref spec) => gemm::launch(self, spec, args),
             Launch::LinearLoss(ref spec) => return linear_loss::launch(self, spec, args),
+            Launch::Move { fill, ref copies } => movement::launch(self, fill, copies, args),
+            Launch::Gather => return index::gather(self, args),
+            Launch::ScatterAdd => return index::scatter_add(self, args),
+            Launch::Quantize(format) => quant::encode(self, format, args),
+            Launch::Dequantize => return quant::decode(self, args),
+            Launch::RoundTrip(format) => quant::round_trip(self, format, args),
             _ => return Err(args.unsupported(&format_args!("{launch:?}"))),
         }
         Ok(())

@@ -1,10 +1,13 @@
 //! `broadcast_to`: repeats along axes of size 1 and new outer axes.
 
-use super::common::{all_f32, arity, shape_error, unbroadcast};
+use tenon_kernels::movement::Layout;
+
+use super::common::{arity, shape_error, unbroadcast};
+use super::moves::{gather_to, movable};
 use super::{Attr, AttrReader, Attrs, Case, Op, OpKind, Tolerance, Vjp};
 use crate::backend::Launch;
 use crate::error::Result;
-use crate::tensor::{Shape, TensorDesc};
+use crate::tensor::{MAX_RANK, Shape, TensorDesc};
 
 /// Repeats `x` to `shape` by NumPy's broadcasting rule.
 #[derive(Clone, Debug)]
@@ -24,7 +27,7 @@ impl Op for BroadcastTo {
 
     fn infer(&self, inputs: &[&TensorDesc]) -> Result<Vec<TensorDesc>> {
         let [x] = arity(Self::NAME, inputs)?;
-        all_f32(Self::NAME, inputs)?;
+        movable(Self::NAME, inputs)?;
         let shape = Shape::new(&self.shape)?;
         if x.shape().broadcast(&shape) != Some(shape) {
             let why = format!("cannot be broadcast to {shape}");
@@ -40,8 +43,15 @@ impl Op for BroadcastTo {
         Ok(())
     }
 
-    fn launch(&self, _: &[&TensorDesc], _: &[&TensorDesc]) -> Launch {
-        Launch::Broadcast
+    fn launch(&self, inputs: &[&TensorDesc], outputs: &[&TensorDesc]) -> Launch {
+        let shape = inputs[0].shape();
+        let own = shape.strides();
+        let mut strides = [0; MAX_RANK];
+        let outer = self.shape.len() - shape.len();
+        for i in (0..shape.len()).filter(|&i| shape[i] != 1) {
+            strides[outer + i] = own[i];
+        }
+        gather_to(outputs[0], &Layout::new(0, &strides))
     }
 }
 

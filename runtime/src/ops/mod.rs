@@ -11,6 +11,7 @@ mod attr;
 mod case;
 pub mod common;
 mod elementwise;
+mod moves;
 mod vjp;
 mod window;
 
@@ -221,14 +222,18 @@ ops! {
     cast::Cast,
     clamp::Clamp,
     clip_scale::ClipScale,
+    concat::Concat,
     conv2d::Conv2d,
     conv2d_grad_weight::Conv2dGradWeight,
     conv_transpose2d::ConvTranspose2d,
     cos::Cos,
     cross_entropy::CrossEntropy,
     cross_entropy_grad::CrossEntropyGrad,
+    dequantize::Dequantize,
     div::Div,
     dropout::Dropout,
+    embedding::Embedding,
+    embedding_grad::EmbeddingGrad,
     eq::Eq,
     erf::Erf,
     exp::Exp,
@@ -260,8 +265,11 @@ ops! {
     mul::Mul,
     ne::Ne,
     neg::Neg,
+    pad::Pad,
     pow::Pow,
     pow_scalar::PowScalar,
+    quantize::Quantize,
+    quantize_ste::QuantizeSte,
     recip::Recip,
     reduce_max::ReduceMax,
     reduce_mean::ReduceMean,
@@ -283,6 +291,7 @@ ops! {
     silu_grad::SiluGrad,
     silu_mul::SiluMul,
     sin::Sin,
+    slice::Slice,
     softmax::Softmax,
     softmax_grad::SoftmaxGrad,
     softplus::Softplus,
@@ -291,6 +300,7 @@ ops! {
     sub::Sub,
     tanh::Tanh,
     tanh_grad::TanhGrad,
+    transpose::Transpose,
     trunc::Trunc,
 }
 
