@@ -3,8 +3,7 @@
 use crate::quant::{BlockFormat, Format, FormatVisitor};
 use crate::simd::Simd;
 
-/// Packs `width` rows of `depth` f32, `stride` apart, as `dst[depth][width]`. Rows past `rows`
-/// repeat the last one: they make sums that nobody stores.
+/// Packs `rows` rows of `depth` f32, `stride` apart, as `dst[depth][width]`, zero past `rows`.
 ///
 /// # Safety
 /// `rows >= 1` rows must be readable, and `dst` valid for `depth * width` f32.

@@ -81,6 +81,48 @@ fn f32_of_every_layout_and_odd_size() {
 }
 
 #[test]
+fn every_size_from_1_to_70() {
+    for isa in Isa::available() {
+        for n in 1..=70 {
+            // Both multipliers are coprime to 71: each size takes every value once.
+            let size = [n * 7 % 71, n, n * 30 % 71];
+            let layout = n % 4;
+            let gemm = Gemm::new(isa, size, layout & 1 != 0, Format::F32, layout & 2 != 0);
+            check(&gemm, n % 3 == 0, n % 5 == 0);
+            check(&gemm.with_precision(Precision::Bf16), n % 5 == 0, n % 3 == 0);
+        }
+    }
+}
+
+/// A task's bits depend on its operands alone, so any number of threads gives the same.
+#[test]
+fn tasks_give_the_same_bits_in_any_order() {
+    for isa in Isa::available() {
+        let gemm = Gemm::new(isa, [40, 300, 520], false, Format::F32, true);
+        let (a, b) = (noise(40 * 520, 1), noise(300 * 520, 2));
+        // SAFETY: the same memory as bytes.
+        let b = unsafe { std::slice::from_raw_parts(b.as_ptr().cast(), b.len() * 4) };
+        let (mut backwards, mut shuffled) = (vec![0.0; 40 * 300], vec![0.0; 40 * 300]);
+        run(&gemm, &a, b, &mut backwards, Epilogue::NONE);
+        let mut shared = vec![0.0; gemm.shared_len()];
+        // SAFETY: the buffers have the sizes the product asks for.
+        unsafe {
+            for task in (0..gemm.pack_tasks()).rev() {
+                gemm.pack(task, a.as_ptr(), shared.as_mut_ptr());
+            }
+            // Fresh scratch, and an order in which no neighbours follow each other.
+            let tasks = gemm.tasks();
+            for task in (0..tasks).step_by(2).chain((1..tasks).step_by(2)) {
+                let mut scratch = vec![f32::NAN; gemm.scratch_len()];
+                let (c, scratch) = (shuffled.as_mut_ptr(), scratch.as_mut_ptr());
+                gemm.run(task, shared.as_ptr(), b.as_ptr(), c, Epilogue::NONE, scratch);
+            }
+        }
+        assert!(gemm.tasks() > 3 && backwards.iter().eq(&shuffled));
+    }
+}
+
+#[test]
 fn every_format_both_ways() {
     for isa in Isa::available() {
         for &format in Format::ALL {

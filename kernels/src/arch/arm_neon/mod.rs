@@ -50,6 +50,21 @@ fn bf16_bits(v: float32x4_t) -> uint16x4_t {
     vshrn_n_u32::<16>(vbslq_u32(vceqq_f32(v, v), even, quiet))
 }
 
+/// Transposes four vectors: pairs of rows, then the halves of vectors.
+#[inline]
+#[target_feature(enable = "neon")]
+fn transpose_4(a: float32x4_t, b: float32x4_t, c: float32x4_t, d: float32x4_t) -> [float32x4_t; 4] {
+    let pairs = |x, y| vreinterpretq_f64_f32(vtrn1q_f32(x, y));
+    let others = |x, y| vreinterpretq_f64_f32(vtrn2q_f32(x, y));
+    let (even, odd) = ((pairs(a, b), pairs(c, d)), (others(a, b), others(c, d)));
+    [
+        vreinterpretq_f32_f64(vtrn1q_f64(even.0, even.1)),
+        vreinterpretq_f32_f64(vtrn1q_f64(odd.0, odd.1)),
+        vreinterpretq_f32_f64(vtrn2q_f64(even.0, even.1)),
+        vreinterpretq_f32_f64(vtrn2q_f64(odd.0, odd.1)),
+    ]
+}
+
 impl Simd for Neon {
     type F = float32x4_t;
     type M = uint32x4_t;
@@ -93,6 +108,17 @@ impl Simd for Neon {
             vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(v)));
         }
         unsafe fn store_bf16(self, p: *mut u16, v: float32x4_t) { vst1_u16(p, bf16_bits(v)); }
+
+        unsafe fn transpose(
+            self, src: *const f32, src_stride: usize, dst: *mut f32, dst_stride: usize, n: usize
+        ) {
+            let row = |i: usize| vld1q_f32(src.add(i.min(n - 1) * src_stride));
+            let columns = transpose_4(row(0), row(1), row(2), row(3));
+            for (i, column) in columns.into_iter().enumerate() {
+                let to = dst.add(i * dst_stride);
+                if n == LANES { self.store(to, column) } else { self.store_n(to, column, n) }
+            }
+        }
 
         fn add(self, a: float32x4_t, b: float32x4_t) -> float32x4_t { vaddq_f32(a, b) }
         fn sub(self, a: float32x4_t, b: float32x4_t) -> float32x4_t { vsubq_f32(a, b) }
