@@ -1,0 +1,138 @@
+//! Speed of the matrix products on one thread: `cargo bench -p tenon-bench --bench gemm [FILTER]`.
+//!
+//! Criterion's element is a floating-point operation, so its `Gelem/s` are GFLOP/s.
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use tenon_kernels::Isa;
+use tenon_kernels::gemm::{Epilogue, Gemm, Precision};
+use tenon_kernels::quant::Format;
+
+/// A layout: its name, whether A is stored transposed, whether B is.
+type Layout = (&'static str, bool, bool);
+
+const NN: Layout = ("nn", false, false);
+const NT: Layout = ("nt", false, true);
+const TN: Layout = ("tn", true, false);
+
+/// A product with operands.
+struct Bench {
+    name: String,
+    gemm: Gemm,
+    a: Vec<f32>,
+    /// B's bytes, in f32 to keep them aligned.
+    b: Vec<f32>,
+    c: Vec<f32>,
+    packed: Vec<f32>,
+    scratch: Vec<f32>,
+}
+
+impl Bench {
+    fn new(isa: Isa, size: [usize; 3], layout: Layout, format: Format, to: Precision) -> Self {
+        let ((letters, trans_a, trans_b), [m, n, k]) = (layout, size);
+        let gemm = Gemm::new(isa, size, trans_a, format, trans_b).with_precision(to);
+        let (rows, columns) = if trans_b { (n, k) } else { (k, n) };
+        let values: Vec<f32> = (0..rows * columns).map(noise).collect();
+        let row = format.row_bytes(columns).expect("columns are whole blocks");
+        let mut b = vec![0f32; (rows * row).div_ceil(size_of::<f32>())];
+        // SAFETY: `b` has room for all rows, which are whole blocks.
+        unsafe { format.encode(isa, values.as_ptr(), rows * columns, b.as_mut_ptr().cast()) };
+        let how = match to {
+            Precision::F32 => "f32",
+            Precision::Bf16 => "bf16",
+        };
+        Self {
+            name: format!("{letters}/m{m} n{n} k{k}/{} weight/{how}", format.name()),
+            gemm,
+            a: (0..m * k).map(noise).collect(),
+            b,
+            c: vec![0.0; m * n],
+            packed: vec![0.0; gemm.shared_len()],
+            scratch: vec![0.0; gemm.scratch_len()],
+        }
+    }
+
+    fn flops(&self) -> u64 {
+        2 * (self.gemm.m * self.gemm.n * self.gemm.k) as u64
+    }
+
+    fn run(&mut self) {
+        let Self { gemm, a, b, c, packed, scratch, .. } = self;
+        // SAFETY: all buffers have the sizes that the product asks for; one task at a time.
+        unsafe {
+            for task in 0..gemm.pack_tasks() {
+                gemm.pack(task, a.as_ptr(), packed.as_mut_ptr());
+            }
+            for task in 0..gemm.tasks() {
+                let (packed, c, scratch) = (packed.as_ptr(), c.as_mut_ptr(), scratch.as_mut_ptr());
+                gemm.run(task, packed, b.as_ptr().cast(), c, Epilogue::NONE, scratch);
+            }
+        }
+        black_box(c);
+    }
+}
+
+/// Values in -1..1 without a pattern that a quantized block could hold exactly.
+fn noise(i: usize) -> f32 {
+    (i.wrapping_mul(0x9e37_79b1) % 8191) as f32 / 4095.5 - 1.0
+}
+
+fn products(isa: Isa) -> impl Iterator<Item = Bench> {
+    let of = move |size, layout, format, to| Bench::new(isa, size, layout, format, to);
+    let single = move |size, layout| of(size, layout, Format::F32, Precision::F32);
+    let square = [1024; 3];
+    // SmolLM2-135M at 256 tokens: the MLP both ways, the head, and LoRA of rank 8 with its
+    // gradients. One by one, for the operands of the head take 160 MB.
+    let (up, down, head) = ([256, 1536, 576], [256, 576, 1536], [256, 49152, 576]);
+    let float = [NN, NT, TN].into_iter().flat_map(move |layout| {
+        [square, up, down].into_iter().map(move |size| single(size, layout))
+    });
+    let quantized =
+        [Format::Q4_0, Format::Q4_1, Format::Q8_0].into_iter().flat_map(move |format| {
+            [(up, NT), (down, NT), (up, NN), (down, NN)]
+                .into_iter()
+                .map(move |(size, layout)| of(size, layout, format, Precision::F32))
+        });
+    let bf16 = [(square, NN), (square, NT), (square, TN), (up, NT), (down, NN)]
+        .into_iter()
+        .flat_map(move |(size, layout)| {
+            [Format::F32, Format::Q4_1]
+                .into_iter()
+                .map(move |format| of(size, layout, format, Precision::Bf16))
+        });
+    let lora = [
+        ([256, 8, 576], NT),
+        ([256, 576, 8], NT),
+        ([256, 8, 576], NN),
+        ([256, 576, 8], NN),
+        ([8, 576, 256], TN),
+        ([576, 8, 256], TN),
+    ]
+    .into_iter()
+    .map(move |(size, layout)| single(size, layout));
+    let large = [Format::F32, Format::Q8_0]
+        .into_iter()
+        .map(move |format| of(head, NT, format, Precision::F32));
+    let vector = [Format::F32, Format::Q4_1]
+        .into_iter()
+        .map(move |format| of([1, 1536, 576], NT, format, Precision::F32));
+    float.chain(quantized).chain(bf16).chain(lora).chain(large).chain(vector)
+}
+
+fn gemm(c: &mut Criterion) {
+    let isa = Isa::from_env().expect("TENON_ISA names a level of this machine");
+    let mut group = c.benchmark_group(format!("gemm/{}", isa.name()));
+    group.warm_up_time(Duration::from_millis(200)).measurement_time(Duration::from_secs(1));
+    group.sample_size(20);
+    for mut bench in products(isa) {
+        group.throughput(Throughput::Elements(bench.flops()));
+        let name = std::mem::take(&mut bench.name);
+        group.bench_function(name, |b| b.iter(|| bench.run()));
+    }
+    group.finish();
+}
+
+criterion_group!(benches, gemm);
+criterion_main!(benches);
