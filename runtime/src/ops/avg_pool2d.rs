@@ -4,7 +4,7 @@ use tenon_kernels::conv::Conv;
 use tenon_kernels::conv::pool::{Divisor, Pool2d};
 
 use super::common::{all_f32, arity};
-use super::max_pool2d::{PoolWindow, pool_cost};
+use super::window::{PoolWindow, pool_cost};
 use super::{Attr, AttrReader, Attrs, AvgPool2dGrad, Case, Cost, Op, OpKind, Tolerance, Vjp};
 use crate::backend::Launch;
 use crate::error::Result;

@@ -4,9 +4,8 @@ use tenon_kernels::conv::Conv;
 use tenon_kernels::conv::pool::{Divisor, Pool2d};
 
 use super::common::{all_f32, arity};
-use super::max_pool2d::{PoolWindow, pool_cost};
 use super::max_pool2d_grad::pool_of_gradient;
-use super::window::pair;
+use super::window::{PoolWindow, pair, pool_cost};
 use super::{AttrReader, Attrs, AvgPool2d, Case, Cost, Op, OpKind, Tolerance, Vjp};
 use crate::backend::Launch;
 use crate::error::Result;

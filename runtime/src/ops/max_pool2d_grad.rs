@@ -5,8 +5,7 @@ use tenon_kernels::conv::pool::Pool2d;
 
 use super::attention_grad::SECOND;
 use super::common::{arity, dtype_is, shape_error};
-use super::max_pool2d::PoolWindow;
-use super::window::pair;
+use super::window::{PoolWindow, pair};
 use super::{AttrReader, Attrs, Case, Fill, Gradient, Op, OpKind, Tolerance, Vjp};
 use crate::backend::Launch;
 use crate::error::{Error, Result};

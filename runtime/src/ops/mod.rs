@@ -21,7 +21,7 @@ use std::sync::Arc;
 pub use attr::{Attr, AttrReader, Attrs};
 pub use case::{Case, Fill, Operand};
 pub use vjp::Vjp;
-pub use window::Window;
+pub use window::{PoolWindow, Window};
 
 use crate::backend::Launch;
 use crate::error::{Error, Result};

@@ -1,9 +1,10 @@
 //! What convolutions and poolings share: windows that slide over `[batch, channels, rows, cols]`.
 
+use tenon_kernels::conv::pool::Pool2d;
 use tenon_kernels::conv::{Axis, Conv2d};
 
 use super::common::{all_f32, shape_error};
-use super::{AttrReader, Attrs};
+use super::{AttrReader, Attrs, Cost};
 use crate::error::Result;
 use crate::tensor::TensorDesc;
 
@@ -151,5 +152,99 @@ pub(super) fn check_bias(op: &'static str, inputs: &[&TensorDesc], channels: usi
             Err(shape_error(op, inputs, "the bias must have one value for each output channel"))
         }
         _ => Ok(()),
+    }
+}
+
+/// Windows of a pooling over rows and columns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolWindow {
+    /// Taps of the window.
+    pub kernel: [usize; 2],
+    /// Positions from one window to the next; the kernel by default.
+    pub stride: [usize; 2],
+    /// Padding on both sides, at most half the kernel; never a maximum.
+    pub padding: [usize; 2],
+    /// Positions from one tap to the next.
+    pub dilation: [usize; 2],
+    /// Whether a last window may end past the padding.
+    pub ceil_mode: bool,
+}
+
+impl PoolWindow {
+    /// Windows of `size` that do not overlap.
+    #[must_use]
+    pub fn square(size: usize) -> Self {
+        Self {
+            kernel: [size; 2],
+            stride: [size; 2],
+            padding: [0; 2],
+            dilation: [1; 2],
+            ceil_mode: false,
+        }
+    }
+
+    pub(super) fn named(&self) -> Attrs {
+        vec![
+            ("kernel", self.kernel[..].into()),
+            ("stride", self.stride[..].into()),
+            ("padding", self.padding[..].into()),
+            ("dilation", self.dilation[..].into()),
+            ("ceil_mode", self.ceil_mode.into()),
+        ]
+    }
+
+    /// Reads the attributes; only `kernel` must be there.
+    ///
+    /// # Errors
+    /// [`crate::Error::Attr`].
+    pub(super) fn read(attrs: &mut AttrReader<'_>) -> Result<Self> {
+        let kernel = pair(attrs, "kernel", [0, 0], 1)?;
+        Ok(Self {
+            kernel,
+            stride: pair(attrs, "stride", kernel, 1)?,
+            padding: pair(attrs, "padding", [0, 0], 0)?,
+            dilation: pair(attrs, "dilation", [1, 1], 1)?,
+            ceil_mode: attrs.bool_or("ceil_mode", false)?,
+        })
+    }
+
+    /// The pooling of `[batch, channels, rows, cols]`.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] where the windows do not fit.
+    pub(super) fn pool(
+        &self,
+        op: &'static str,
+        inputs: &[&TensorDesc],
+        x: &[usize],
+    ) -> Result<Pool2d> {
+        let fail = |why: &str| shape_error(op, inputs, why);
+        let [batch, channels, height, width] = *x else {
+            return Err(fail("x must be [batch, channels, rows, cols]"));
+        };
+        let axis = |i: usize, input| {
+            let (kernel, stride, dilation) = (self.kernel[i], self.stride[i], self.dilation[i]);
+            Axis::pooled(input, kernel, stride, dilation, self.padding[i], self.ceil_mode)
+        };
+        let (Some(rows), Some(cols)) = (axis(0, height), axis(1, width)) else {
+            return Err(fail("no window fits, or padding exceeds half the kernel"));
+        };
+        if i32::try_from(height * width).is_err() {
+            return Err(fail("a plane must have fewer than 2^31 elements"));
+        }
+        Ok(Pool2d { planes: batch * channels, rows, cols })
+    }
+}
+
+/// One operation for each tap of each window.
+pub(super) fn pool_cost(
+    window: &PoolWindow,
+    windows: usize,
+    inputs: &[&TensorDesc],
+    outputs: &[&TensorDesc],
+) -> Cost {
+    Cost {
+        flops: windows as f64 * (window.kernel[0] * window.kernel[1]) as f64,
+        bytes: inputs.iter().chain(outputs).map(|d| d.bytes() as f64).sum(),
     }
 }
