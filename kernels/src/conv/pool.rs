@@ -1,12 +1,13 @@
 //! Max and average pooling over `[planes, rows, cols]`, both ways.
 //!
-//! A task owns whole planes. Each tap of the window is one pass over a row of results, in plain
-//! loops that the compiler vectorises for the level they are compiled for; strides of one and two
-//! have their own instance, since a known stride turns gathers into shuffles.
+//! A task owns whole planes. Maxima have results in the lanes and keep them in registers over all
+//! taps, since rows of 7 or 14 results leave loops that the compiler vectorises in their scalar
+//! rest. For averages each tap of the window is one pass over a row of results, in plain loops;
+//! strides of one and two have their own instance.
 
 use super::Axis;
 use crate::isa::{Isa, Kernel};
-use crate::simd::Simd;
+use crate::simd::{MAX_LANES, Simd};
 
 /// Results that make a task worth starting.
 const TASK_RESULTS: usize = 8 << 10;
@@ -136,8 +137,7 @@ impl Pool2d {
 
 /// What one pass of a tap does to a row of results.
 trait Pass {
-    /// Tap that reads `input_row[first_input + i * step]` for results `i` of `first..end`, whose
-    /// input index within the plane is `index + i * step`.
+    /// One tap.
     fn tap<const STEP: usize>(&mut self, tap: &Tap);
 }
 
@@ -145,8 +145,6 @@ trait Pass {
 struct Tap {
     /// Element of `x` that the first result reads.
     input: usize,
-    /// Its index within the plane.
-    index: usize,
     /// First element of `y`, and how many.
     output: usize,
     count: usize,
@@ -173,10 +171,8 @@ impl Pool2d {
                     continue;
                 }
                 let x = first * self.cols.stride + kx * self.cols.dilation - self.cols.pad;
-                let index = row * self.cols.input + x;
                 let tap = Tap {
-                    input: plane * self.input_plane() + index,
-                    index,
+                    input: plane * self.input_plane() + row * self.cols.input + x,
                     output: plane * self.output_plane() + y * self.cols.output + first,
                     count: end - first,
                     stride: self.cols.stride,
@@ -220,43 +216,130 @@ impl Kernel for Max<'_> {
     type Out = ();
 
     #[inline(always)]
-    fn run<S: Simd>(mut self, _: S) {
+    fn run<S: Simd>(self, s: S) {
         let shape = self.shape;
         for plane in shape.planes_of(self.task) {
-            for row in 0..shape.rows.output {
-                let at = plane * shape.output_plane() + row * shape.cols.output;
-                for i in at..at + shape.cols.output {
-                    // SAFETY: row `row` of this plane belongs to this task.
-                    unsafe {
-                        *self.y.add(i) = f32::NEG_INFINITY;
-                        *self.indices.add(i) = -1;
-                    }
+            for y in 0..shape.rows.output {
+                for x in (0..shape.cols.output).step_by(S::LANES) {
+                    // SAFETY: these results belong to this task; see `max_pool`.
+                    unsafe { self.lanes(s, plane, y, x) };
                 }
-                shape.taps(plane, row, &mut self);
             }
         }
     }
 }
 
-impl Pass for Max<'_> {
+impl Max<'_> {
+    /// Results `x` on of row `y` of a plane, one for each lane.
+    ///
+    /// Indices travel as the bits of floats: a lane is only ever copied or chosen.
+    ///
+    /// # Safety
+    /// As for [`max_pool`].
     #[inline(always)]
-    fn tap<const STEP: usize>(&mut self, tap: &Tap) {
-        let step = tap.step::<STEP>();
-        // SAFETY: `Pool2d::taps` yields ranges inside both planes.
-        let (x, y, indices) = unsafe {
-            (
-                std::slice::from_raw_parts(self.x.add(tap.input), (tap.count - 1) * step + 1),
-                std::slice::from_raw_parts_mut(self.y.add(tap.output), tap.count),
-                std::slice::from_raw_parts_mut(self.indices.add(tap.output), tap.count),
-            )
-        };
-        for i in 0..tap.count {
-            let (new, old) = (x[i * step], y[i]);
-            let better = (new > old) | new.is_nan() | (indices[i] < 0);
-            y[i] = if better { new } else { old };
-            indices[i] = if better { (tap.index + i * step) as i32 } else { indices[i] };
+    unsafe fn lanes<S: Simd>(&self, s: S, plane: usize, y: usize, x: usize) {
+        let (shape, cols) = (self.shape, &self.shape.cols);
+        let n = S::LANES.min(cols.output - x);
+        let (zero, one) = (s.zero(), s.splat(1.0));
+        let (mut best, mut index, mut fresh) = (s.splat(f32::NEG_INFINITY), zero, one);
+        for ky in 0..shape.rows.kernel {
+            let Some(row) = shape.input_row(y, ky) else { continue };
+            for kx in 0..cols.kernel {
+                let column = (x * cols.stride + kx * cols.dilation) as isize - cols.pad as isize;
+                let last = column + ((n - 1) * cols.stride) as isize;
+                let lanes = if column >= 0 && last < cols.input as isize {
+                    0..n
+                } else {
+                    let (first, end) = cols.reached(kx);
+                    first.max(x) - x..end.clamp(x, x + n) - x
+                };
+                if lanes.is_empty() {
+                    continue;
+                }
+                let at = (row * cols.input) as isize + column;
+                // SAFETY: the lanes' windows reach inside the plane.
+                let v = unsafe { self.gather(s, plane, at, lanes.clone()) };
+                let take = s.select(s.lt(best, v), one, fresh);
+                let take = s.select(s.eq(v, v), take, one);
+                let take = if lanes == (0..n) { take } else { within(s, take, lanes) };
+                let take = s.lt(zero, take);
+                best = s.select(take, v, best);
+                index = s.select(take, places(s, at, cols.stride), index);
+                fresh = s.select(take, zero, fresh);
+            }
+        }
+        let to = plane * shape.output_plane() + y * cols.output + x;
+        // SAFETY: `n` results lie from here on; i32 and f32 have one layout.
+        unsafe {
+            let (y, indices) = (self.y.add(to), self.indices.add(to).cast());
+            if n == S::LANES {
+                s.store(y, best);
+                s.store(indices, index);
+            } else {
+                s.store_n(y, best, n);
+                s.store_n(indices, index, n);
+            }
         }
     }
+
+    /// Every `stride`-th element of a plane from its index `at` on; only `lanes` must be inside it.
+    ///
+    /// # Safety
+    /// As for [`max_pool`].
+    #[inline(always)]
+    unsafe fn gather<S: Simd>(
+        &self,
+        s: S,
+        plane: usize,
+        at: isize,
+        lanes: std::ops::Range<usize>,
+    ) -> S::F {
+        let (shape, stride) = (self.shape, self.shape.cols.stride);
+        let first = (plane * shape.input_plane()) as isize + at;
+        let last = first + ((S::LANES - 1) * stride) as isize;
+        let from = self.x.wrapping_offset(first);
+        let mut values = [0.0; MAX_LANES];
+        // SAFETY: either all lanes read inside the tensor, or only those inside the plane do.
+        unsafe {
+            if first < 0 || last >= (shape.planes * shape.input_plane()) as isize {
+                for lane in lanes {
+                    values[lane] = *from.wrapping_add(lane * stride);
+                }
+            } else if stride == 1 {
+                return s.load(from);
+            } else if stride == 2 {
+                // The commonest stride, known to the compiler.
+                for lane in 0..S::LANES {
+                    values[lane] = *from.add(lane * 2);
+                }
+            } else {
+                for lane in 0..S::LANES {
+                    values[lane] = *from.add(lane * stride);
+                }
+            }
+            s.load(values.as_ptr())
+        }
+    }
+}
+
+/// The bits of the indices `at, at + stride, ...`.
+#[inline(always)]
+fn places<S: Simd>(s: S, at: isize, stride: usize) -> S::F {
+    let mut places = [0; MAX_LANES];
+    for lane in 0..S::LANES {
+        places[lane] = at as i32 + (lane * stride) as i32;
+    }
+    // SAFETY: no level has more lanes; i32 and f32 have one layout.
+    unsafe { s.load(places.as_ptr().cast()) }
+}
+
+/// `v` in `lanes`, zero in the others.
+#[inline(always)]
+fn within<S: Simd>(s: S, v: S::F, lanes: std::ops::Range<usize>) -> S::F {
+    let mut inside = [0.0; MAX_LANES];
+    inside[lanes].fill(1.0);
+    // SAFETY: no level has more lanes.
+    s.mul(v, unsafe { s.load(inside.as_ptr()) })
 }
 
 /// Gradient of max pooling: `dx` receives each `dy` at its index, in order.
