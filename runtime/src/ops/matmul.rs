@@ -4,7 +4,7 @@
 use tenon_kernels::gemm::Precision;
 
 use super::common::{arity, dtype_is, shape_error, unbroadcast};
-use super::{AttrReader, Attrs, Case, Cost, Fill, Op, OpKind, Reshape, Tolerance, Vjp};
+use super::{AttrReader, Attrs, Case, Cost, Fill, Op, OpKind, Reshape, Tolerance, Transpose, Vjp};
 use crate::backend::{GemmLaunch, Launch};
 use crate::error::{Error, Result};
 use crate::graph::ValueId;
@@ -65,8 +65,10 @@ impl MatMul {
         }
         // A quantized matrix can only stand on the right.
         let flipped = cx.add(self.with(false, !self.trans_b), &[dy, b])?;
-        let _ = flipped;
-        Err(Error::NoGradient { op: Self::NAME, reason: "x" })
+        let mut perm: Vec<usize> = (0..cx.desc(flipped).shape().len()).collect();
+        let rank = perm.len();
+        perm.swap(rank - 1, rank - 2);
+        cx.add(Transpose { perm }, &[flipped])
     }
 
     fn vjp_b(self, cx: &mut Vjp<'_>, a: ValueId, dy: ValueId) -> Result<ValueId> {

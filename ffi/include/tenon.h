@@ -1,0 +1,383 @@
+/*
+ * tenon.h - train models on this device, exactly, in little memory.
+ *
+ * A MANUAL IN ONE PAGE
+ *
+ * There are four kinds of handle, each made by a *_create or *_load function and given back by its
+ * *_destroy, which accepts NULL:
+ *
+ *   tn_context   threads, instruction set, allocator, log. Everything else belongs to one.
+ *   tn_graph     a computation: inputs, parameters, states, ops by name with attributes.
+ *   tn_model     a model's weights, mapped from a file.
+ *   tn_session   a graph in training, with its memory planned and taken.
+ *
+ * A session is made from a graph and its loss (tn_session_create), or from a model
+ * (tn_session_from_model). The plan is known before that (tn_plan_graph, tn_plan_model) and kept:
+ * a step allocates nothing. Then, for every step: tn_session_write the inputs, tn_session_step,
+ * and read what you want.
+ *
+ *   tn_context *cx;  tn_graph *g;  tn_session *s;  tn_value x, w, y, loss;
+ *   tn_context_create(NULL, &cx);
+ *   tn_graph_create(cx, &g);
+ *   ... tn_graph_input, tn_graph_parameter, tn_graph_add ...
+ *   tn_session_create(g, loss, NULL, &s);
+ *   while (...) { tn_session_write(s, "x", data, size); tn_session_step(s, NULL, &report); }
+ *
+ * RULES THAT HOLD FOR EVERY FUNCTION
+ *
+ * Errors. Every function returns a tn_status; TN_OK is 0. tn_error_message(cx) tells in words why
+ *   the last call that failed did, and what would mend it. A call that fails changes nothing:
+ *   outputs are not written and handles stay as they were, with one exception that is stated at
+ *   tn_session_step.
+ * Ownership. What you pass in is copied or read during the call, never kept, unless a function
+ *   says otherwise. What you get out through `const char **` belongs to the handle and lives until
+ *   the handle's next call.
+ * NULL. A pointer may be NULL only where its description says so.
+ * Structs. Every argument struct begins with struct_size: set it to sizeof the struct as you know
+ *   it. Fields beyond it take their defaults; a report is never written past it. Zero in a field
+ *   means its default. New fields are only ever appended.
+ * Threads. Different contexts know nothing of each other. Handles of one context may be used from
+ *   different threads, but one handle only from one thread at a time. Everything made from a
+ *   context keeps what it needs of it alive.
+ * Units. Sizes are in bytes, counts in elements, times in seconds unless a name says otherwise.
+ * Strings are UTF-8 and end in NUL.
+ * Tensors are contiguous and row-major.
+ *
+ * This header is C99 and C++. The ABI only grows: a program built against an older version of this
+ * header runs with any newer library of the same major version.
+ */
+#ifndef TENON_H
+#define TENON_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* The version this header belongs to: major * 10000 + minor * 100 + patch. */
+#define TN_VERSION 100
+
+/* Most dimensions of a tensor. */
+#define TN_MAX_RANK 8
+
+/* What a call came to. Codes are never renumbered. */
+typedef int32_t tn_status;
+enum {
+  TN_OK = 0,
+  TN_ERROR_ARGUMENT = 1,    /* NULL, a bad size, a bad string, a struct_size too small */
+  TN_ERROR_SHAPE = 2,       /* shapes or element types that do not fit */
+  TN_ERROR_NOT_FOUND = 3,   /* no op, parameter, input of that name */
+  TN_ERROR_GRAPH = 4,       /* the graph breaks a rule, or has no gradient */
+  TN_ERROR_IO = 5,          /* the system refused a file operation */
+  TN_ERROR_FORMAT = 6,      /* a file is not what it should be */
+  TN_ERROR_MEMORY = 7,      /* out of memory, or a budget that cannot be met */
+  TN_ERROR_UNSUPPORTED = 8, /* no backend can do it */
+  TN_ERROR_CANCELLED = 9,   /* the progress callback said so */
+  TN_ERROR_DEVICE = 10,     /* a device failed */
+  TN_ERROR_INTERNAL = 11    /* a bug in Tenon; destroy the handle, nothing else is safe to do */
+};
+
+/* Element types. */
+typedef int32_t tn_dtype;
+enum {
+  TN_F32 = 0,
+  TN_F16 = 1,
+  TN_BF16 = 2,
+  TN_I8 = 3,
+  TN_I32 = 4,
+  TN_U8 = 5,
+  TN_Q8_0 = 16,
+  TN_Q4_0 = 17,
+  TN_Q4_1 = 18,
+  TN_Q5_0 = 19,
+  TN_Q5_1 = 20,
+  TN_Q4_K = 21,
+  TN_Q6_K = 22
+};
+
+typedef struct tn_context tn_context;
+typedef struct tn_graph tn_graph;
+typedef struct tn_model tn_model;
+typedef struct tn_session tn_session;
+
+/* A value of a graph: meaningful only for the graph that gave it. */
+typedef uint32_t tn_value;
+
+/* The library's version, as TN_VERSION. Never fails. */
+uint32_t tn_version(void);
+
+/* A few words for a status code; never NULL, lives for ever. */
+const char *tn_status_text(tn_status status);
+
+/* ---- context ---------------------------------------------------------------------------- */
+
+/* Memory from the caller; both functions are given. */
+typedef struct tn_allocator {
+  size_t struct_size;
+  void *user; /* passed to both functions; may be NULL */
+  /* `size` bytes (never 0) aligned to `alignment` (a power of two), or NULL. Any content. */
+  void *(*allocate)(void *user, size_t size, size_t alignment);
+  /* Takes back what allocate gave, with the same size. */
+  void (*release)(void *user, void *memory, size_t size);
+} tn_allocator;
+
+/* Told what people may want to know. `message` lives during the call. */
+typedef void (*tn_log)(void *user, const char *message);
+
+typedef struct tn_context_options {
+  size_t struct_size;
+  uint32_t threads;              /* threads that work, the caller's among them; 0: one a core */
+  const char *isa;               /* instruction set, as TENON_ISA takes it; NULL: the best */
+  const tn_allocator *allocator; /* for tensors; copied; NULL: the process's own. Its functions are
+                                    called from threads that call into the context's handles and
+                                    must work until the last of those is destroyed. */
+  tn_log log;                    /* NULL: silence */
+  void *log_user;                /* passed to log; may be NULL */
+} tn_context_options;
+
+/* Makes a context. `options` may be NULL. On failure *context is NULL; the status alone tells why. */
+tn_status tn_context_create(const tn_context_options *options, tn_context **context);
+
+/* Gives a context back. */
+void tn_context_destroy(tn_context *context);
+
+/* Why the last call that failed did, of those with this context or a handle made from it; "" if
+ * none did. Lives until the next call with any of them. `context` may be NULL: then "". */
+const char *tn_error_message(const tn_context *context);
+
+/* ---- graphs ----------------------------------------------------------------------------- */
+
+/* Makes an empty graph. */
+tn_status tn_graph_create(tn_context *context, tn_graph **graph);
+
+/* Gives a graph back. Sessions made from it do not need it. */
+void tn_graph_destroy(tn_graph *graph);
+
+/* A value that is written before each run. `dims` has `rank` entries (may be NULL for rank 0). */
+tn_status tn_graph_input(tn_graph *graph, const char *name, tn_dtype dtype, const int64_t *dims,
+                         size_t rank, tn_value *value);
+
+/* A weight. `data` is its content in `size` bytes, copied; NULL: zeros. Where `trainable` is not 0
+ * it trains, and must be f32. */
+tn_status tn_graph_parameter(tn_graph *graph, const char *name, tn_dtype dtype,
+                             const int64_t *dims, size_t rank, const void *data, size_t size,
+                             int32_t trainable, tn_value *value);
+
+/* A value kept between runs that ops such as batch_norm overwrite; zeros at first. */
+tn_status tn_graph_state(tn_graph *graph, const char *name, tn_dtype dtype, const int64_t *dims,
+                         size_t rank, tn_value *value);
+
+/* Fixed content, `size` bytes, copied. */
+tn_status tn_graph_constant(tn_graph *graph, tn_dtype dtype, const int64_t *dims, size_t rank,
+                            const void *data, size_t size, tn_value *value);
+
+/* The kinds of an attribute's value. */
+typedef int32_t tn_attr_kind;
+enum {
+  TN_ATTR_INT = 0,
+  TN_ATTR_FLOAT = 1,
+  TN_ATTR_BOOL = 2, /* in `integer`: 0 or 1 */
+  TN_ATTR_STRING = 3,
+  TN_ATTR_INTS = 4
+};
+
+/* An attribute of an op. Only the fields that belong to `kind` are read. */
+typedef struct tn_attr {
+  const char *name;
+  tn_attr_kind kind;
+  int64_t integer;
+  double number;
+  const char *string;
+  const int64_t *integers; /* may be NULL where integer_count is 0 */
+  size_t integer_count;
+} tn_attr;
+
+/* Adds the op called `op` (the README lists them, `tenon info` too). `attrs` may be NULL where
+ * `attr_count` is 0. The op's outputs are written to `outputs`, at most `output_capacity` of them;
+ * *output_count, if not NULL, gets how many it has. `outputs` may be NULL where the capacity is 0. */
+tn_status tn_graph_add(tn_graph *graph, const char *op, const tn_attr *attrs, size_t attr_count,
+                       const tn_value *inputs, size_t input_count, tn_value *outputs,
+                       size_t output_capacity, size_t *output_count);
+
+/* Asks for a value under a name after each run. */
+tn_status tn_graph_output(tn_graph *graph, const char *name, tn_value value);
+
+/* Makes a parameter train, or freezes it. */
+tn_status tn_graph_set_trainable(tn_graph *graph, tn_value parameter, int32_t trainable);
+
+/* The dimensions of a value: *rank of them, written to `dims`, which has room for TN_MAX_RANK. */
+tn_status tn_graph_shape(tn_graph *graph, tn_value value, int64_t *dims, size_t *rank);
+
+/* The graph as text to read; *text belongs to the graph until its next call. */
+tn_status tn_graph_dump(tn_graph *graph, const char **text);
+
+/* The graph in Graphviz's language; *text belongs to the graph until its next call. */
+tn_status tn_graph_graphviz(tn_graph *graph, const char **text);
+
+/* ---- models ----------------------------------------------------------------------------- */
+
+/* Maps a model: a .gguf file, or a folder with config.json and safetensors. The file must not be
+ * rewritten in place while the model or a session of it lives. */
+tn_status tn_model_load(tn_context *context, const char *path, tn_model **model);
+
+/* Gives a model back. Sessions made from it keep its file mapped by themselves. */
+void tn_model_destroy(tn_model *model);
+
+/* What of a model trains. */
+typedef int32_t tn_trains;
+enum { TN_TRAIN_LORA = 0, TN_TRAIN_EVERYTHING = 1 };
+
+/* How a model becomes a session. Inputs of the session: `tokens`, i32 [batch, seq], and `targets`,
+ * i32 [batch * seq], the token that follows each, -100 where none counts. Output: `loss`. */
+typedef struct tn_model_options {
+  size_t struct_size;
+  uint32_t batch;           /* sequences in a step; 0: 1 */
+  uint32_t seq;             /* tokens in a sequence; 0: 256 */
+  tn_trains trains;
+  uint32_t lora_rank;       /* 0: 8 */
+  float lora_alpha;         /* 0: twice the rank */
+  const char *lora_targets; /* projections with commas between; NULL: "q_proj,v_proj" */
+  int32_t bf16;             /* not 0: matrix products round their operands to bfloat16 */
+  uint64_t seed;            /* of the adapters' first values */
+  int32_t logits;           /* not 0: give the output `logits` too; they are whole then */
+} tn_model_options;
+
+/* ---- sessions --------------------------------------------------------------------------- */
+
+typedef int32_t tn_optimizer;
+enum { TN_ADAMW = 0, TN_ADAM = 1, TN_SGD = 2 };
+
+typedef int32_t tn_schedule;
+enum { TN_SCHEDULE_CONSTANT = 0, TN_SCHEDULE_LINEAR = 1, TN_SCHEDULE_COSINE = 2 };
+
+/* How a session trains. */
+typedef struct tn_train_options {
+  size_t struct_size;
+  tn_optimizer optimizer;
+  float lr;               /* 0: 1e-3 */
+  float weight_decay;     /* 0: none */
+  float beta1;            /* Adam and AdamW; 0: 0.9 */
+  float beta2;            /* 0: 0.999 */
+  float eps;              /* 0: 1e-8 */
+  float momentum;         /* SGD; 0: none */
+  int32_t nesterov;       /* SGD; not 0: momentum is Nesterov's */
+  tn_schedule schedule;
+  uint64_t warmup_steps;  /* 0: none */
+  uint64_t total_steps;   /* where linear and cosine schedules end */
+  float clip_norm;        /* largest global L2 norm of the gradient; 0: no clipping */
+  uint32_t accumulation;  /* micro-steps averaged before an update; 0: 1 */
+  int32_t keep_gradients; /* not 0: gradients can be read after a step */
+  uint64_t memory_budget; /* most bytes the plan may take; 0: no bound */
+} tn_train_options;
+
+/* What a step will take. */
+typedef struct tn_plan {
+  size_t struct_size;
+  uint64_t nodes;              /* nodes of a step */
+  uint64_t planned_peak_bytes; /* everything Tenon holds in a step but mapped weights */
+  uint64_t lower_bound_bytes;  /* what the peak cannot be below in this order of nodes */
+  uint64_t arena_bytes;        /* of the peak: activations, gradients, scratch */
+  uint64_t owned_bytes;        /* of the peak: trained parameters, optimizer state, inputs */
+  double plan_ms;              /* milliseconds that planning took */
+} tn_plan;
+
+/* Plans a session without making it. `options` may be NULL. Set plan->struct_size before. */
+tn_status tn_plan_graph(tn_graph *graph, tn_value loss, const tn_train_options *options,
+                        tn_plan *plan);
+
+/* Plans a session of a model without making it. Both options may be NULL. */
+tn_status tn_plan_model(tn_model *model, const tn_model_options *model_options,
+                        const tn_train_options *options, tn_plan *plan);
+
+/* Makes a session that minimises `loss`, an f32 scalar of `graph`. The graph is copied, its
+ * parameters are not: sessions of one graph share them. `options` may be NULL. */
+tn_status tn_session_create(tn_graph *graph, tn_value loss, const tn_train_options *options,
+                            tn_session **session);
+
+/* Makes a session that trains a model. Both options may be NULL. */
+tn_status tn_session_from_model(tn_model *model, const tn_model_options *model_options,
+                                const tn_train_options *options, tn_session **session);
+
+/* Gives a session back. */
+void tn_session_destroy(tn_session *session);
+
+/* The plan that the session keeps. Set plan->struct_size before. */
+tn_status tn_session_plan(tn_session *session, tn_plan *plan);
+
+/* Writes a whole input, parameter or state: exactly its `size` bytes, in its element type. */
+tn_status tn_session_write(tn_session *session, const char *name, const void *data, size_t size);
+
+/* Reads a whole input, parameter, state, output of the last step, or `grad/NAME` of a parameter
+ * where gradients are kept: exactly its `size` bytes. */
+tn_status tn_session_read(tn_session *session, const char *name, void *data, size_t size);
+
+/* Called between nodes: `done` of `total` have run. Not 0 stops the step. Must not call into the
+ * session. */
+typedef int32_t (*tn_progress)(void *user, uint64_t done, uint64_t total);
+
+typedef struct tn_run_options {
+  size_t struct_size;
+  tn_progress progress; /* NULL: none */
+  void *progress_user;  /* passed to progress; may be NULL */
+} tn_run_options;
+
+typedef struct tn_report {
+  size_t struct_size;
+  float loss;      /* of the inputs, before the update */
+  float lr;        /* learning rate of the update; 0 if this micro-step made none */
+  float grad_norm; /* before clipping; 0 where clipping is off or no update was made */
+  uint64_t step;   /* updates made so far */
+} tn_report;
+
+/* Runs forward, backward and, at every accumulation-th call, the update. `options` and `report`
+ * may be NULL. A cancelled step does not count, but updates that had run stay: each parameter is
+ * either as before or updated whole. */
+tn_status tn_session_step(tn_session *session, const tn_run_options *options, tn_report *report);
+
+/* The loss of the inputs, without gradient or update. `options` may be NULL. */
+tn_status tn_session_evaluate(tn_session *session, const tn_run_options *options, float *loss);
+
+/* A parameter of a session. */
+typedef struct tn_parameter {
+  size_t struct_size;
+  const char *name; /* belongs to the session, as long as it lives */
+  tn_dtype dtype;
+  int32_t trainable;
+  uint64_t size; /* bytes */
+  size_t rank;
+  int64_t dims[TN_MAX_RANK];
+} tn_parameter;
+
+/* How many parameters there are; the first *trainable of them train. Both may be NULL. */
+tn_status tn_session_parameter_count(tn_session *session, size_t *count, size_t *trainable);
+
+/* Describes parameter `index`. Set parameter->struct_size before. */
+tn_status tn_session_parameter(tn_session *session, size_t index, tn_parameter *parameter);
+
+/* Bytes of all trainable parameters together, in the order of their index. */
+tn_status tn_session_trainable_size(tn_session *session, size_t *size);
+
+/* Copies all trainable parameters out into one buffer of exactly that size. */
+tn_status tn_session_get_trainable(tn_session *session, void *data, size_t size);
+
+/* Copies all trainable parameters in from one buffer of exactly that size. */
+tn_status tn_session_set_trainable(tn_session *session, const void *data, size_t size);
+
+/* Copies the gradients of all trainable parameters out, where they are kept. */
+tn_status tn_session_get_gradients(tn_session *session, void *data, size_t size);
+
+/* Saves what trains, the optimizer's state and the step number, atomically: `path` holds either
+ * the old file or the whole new one. `note` is yours, and comes back on load; may be NULL. */
+tn_status tn_session_save(tn_session *session, const char *path, const char *note);
+
+/* Continues from a saved file. *note, if not NULL, gets your note; it belongs to the session until
+ * its next call. On failure the session is as it was. */
+tn_status tn_session_load(tn_session *session, const char *path, const char **note);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
