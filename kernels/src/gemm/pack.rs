@@ -167,38 +167,39 @@ pub(super) struct Source {
     pub n: usize,
 }
 
+/// A rectangle of B.
+#[derive(Clone, Copy)]
+pub(super) struct Slab {
+    /// First step of depth.
+    pub from: usize,
+    /// Steps of depth.
+    pub depth: usize,
+    /// First column.
+    pub column: usize,
+    /// Columns.
+    pub columns: usize,
+}
+
 impl Source {
-    /// Packs `depth` steps from `from` of `columns` columns from `column` into micro-panels of
-    /// the tile's width, decoding through `rows`, a buffer of decoded rows.
+    /// Packs a slab into micro-panels of the tile's width, decoding through `rows`, a buffer of
+    /// decoded rows.
     ///
     /// # Safety
-    /// The range must lie inside B, start at whole blocks, and the buffers be as large as
+    /// The slab must lie inside B, start at whole blocks, and the buffers be as large as
     /// [`super::Gemm::scratch_len`] makes them.
     #[inline(always)]
-    pub(super) unsafe fn pack<S: Simd>(
-        self,
-        s: S,
-        from: usize,
-        depth: usize,
-        column: usize,
-        columns: usize,
-        dst: *mut f32,
-        rows: *mut f32,
-    ) {
-        if depth == 0 {
+    pub(super) unsafe fn pack<S: Simd>(self, s: S, slab: Slab, dst: *mut f32, rows: *mut f32) {
+        if slab.depth == 0 {
             return;
         }
-        self.format.visit(Pack { s, source: self, from, depth, column, columns, dst, rows });
+        self.format.visit(Pack { s, source: self, slab, dst, rows });
     }
 }
 
 struct Pack<S> {
     s: S,
     source: Source,
-    from: usize,
-    depth: usize,
-    column: usize,
-    columns: usize,
+    slab: Slab,
     dst: *mut f32,
     rows: *mut f32,
 }
@@ -226,13 +227,14 @@ impl<S: Simd> Pack<S> {
     #[inline(always)]
     unsafe fn transposed_f32(&self) {
         let (s, k) = (self.s, self.source.k);
-        for j in (0..self.columns).step_by(Self::WIDTH) {
-            let there = (self.columns - j).min(Self::WIDTH);
+        for j in (0..self.slab.columns).step_by(Self::WIDTH) {
+            let there = (self.slab.columns - j).min(Self::WIDTH);
             // SAFETY: the contract of `Source::pack`.
             unsafe {
-                let src = self.source.data.cast::<f32>().add((self.column + j) * k + self.from);
-                let dst = self.dst.add(j * self.depth);
-                transposed(s, src, k, there, Self::WIDTH, self.depth, dst);
+                let src =
+                    self.source.data.cast::<f32>().add((self.slab.column + j) * k + self.slab.from);
+                let dst = self.dst.add(j * self.slab.depth);
+                transposed(s, src, k, there, Self::WIDTH, self.slab.depth, dst);
             }
         }
     }
@@ -240,13 +242,14 @@ impl<S: Simd> Pack<S> {
     #[inline(always)]
     unsafe fn straight_f32(&self) {
         let (s, n) = (self.s, self.source.n);
-        for j in (0..self.columns).step_by(Self::WIDTH) {
-            let there = (self.columns - j).min(Self::WIDTH);
+        for j in (0..self.slab.columns).step_by(Self::WIDTH) {
+            let there = (self.slab.columns - j).min(Self::WIDTH);
             // SAFETY: the contract of `Source::pack`.
             unsafe {
-                let src = self.source.data.cast::<f32>().add(self.from * n + self.column + j);
-                let dst = self.dst.add(j * self.depth);
-                straight(s, src, n, there, Self::WIDTH, self.depth, dst);
+                let src =
+                    self.source.data.cast::<f32>().add(self.slab.from * n + self.slab.column + j);
+                let dst = self.dst.add(j * self.slab.depth);
+                straight(s, src, n, there, Self::WIDTH, self.slab.depth, dst);
             }
         }
     }
@@ -255,18 +258,18 @@ impl<S: Simd> Pack<S> {
     #[inline(always)]
     unsafe fn transposed<B: BlockFormat>(&self) {
         let (s, row) = (self.s, self.source.k / B::ELEMS);
-        let blocks = self.depth / B::ELEMS;
-        for j in (0..self.columns).step_by(Self::WIDTH) {
-            let there = (self.columns - j).min(Self::WIDTH);
+        let blocks = self.slab.depth / B::ELEMS;
+        for j in (0..self.slab.columns).step_by(Self::WIDTH) {
+            let there = (self.slab.columns - j).min(Self::WIDTH);
             // SAFETY: the contract of `Source::pack`.
             unsafe {
                 for r in 0..there {
-                    let first = (self.column + j + r) * row + self.from / B::ELEMS;
+                    let first = (self.slab.column + j + r) * row + self.slab.from / B::ELEMS;
                     let src = self.source.data.cast::<B>().add(first);
-                    B::decode_blocks(s, src, blocks, self.rows.add(r * self.depth));
+                    B::decode_blocks(s, src, blocks, self.rows.add(r * self.slab.depth));
                 }
-                let dst = self.dst.add(j * self.depth);
-                transposed(s, self.rows, self.depth, there, Self::WIDTH, self.depth, dst);
+                let dst = self.dst.add(j * self.slab.depth);
+                transposed(s, self.rows, self.slab.depth, there, Self::WIDTH, self.slab.depth, dst);
             }
         }
     }
@@ -275,15 +278,15 @@ impl<S: Simd> Pack<S> {
     #[inline(always)]
     unsafe fn straight<B: BlockFormat>(&self) {
         let (s, row) = (self.s, self.source.n / B::ELEMS);
-        let blocks = self.columns.div_ceil(B::ELEMS);
-        for p in 0..self.depth {
+        let blocks = self.slab.columns.div_ceil(B::ELEMS);
+        for p in 0..self.slab.depth {
             // SAFETY: the contract of `Source::pack`; tasks start at whole blocks.
             unsafe {
-                let first = (self.from + p) * row + self.column / B::ELEMS;
+                let first = (self.slab.from + p) * row + self.slab.column / B::ELEMS;
                 B::decode_blocks(s, self.source.data.cast::<B>().add(first), blocks, self.rows);
-                for j in (0..self.columns).step_by(Self::WIDTH) {
-                    let there = (self.columns - j).min(Self::WIDTH);
-                    let dst = self.dst.add(j * self.depth + p * Self::WIDTH);
+                for j in (0..self.slab.columns).step_by(Self::WIDTH) {
+                    let there = (self.slab.columns - j).min(Self::WIDTH);
+                    let dst = self.dst.add(j * self.slab.depth + p * Self::WIDTH);
                     copy_row(s, self.rows.add(j), there, Self::WIDTH, dst);
                 }
             }

@@ -109,13 +109,16 @@ impl<T: Avx512Family> Simd for T {
     const GEMM_NV: usize = 2;
     const HAS_DOT_BF16: bool = T::HAS_DOT_BF16;
 
+    #[inline(always)]
+    fn pair_bf16(self, even: __m512, odd: __m512) -> __m512 {
+        Avx512Family::pair_bf16(self, even, odd)
+    }
+    #[inline(always)]
+    fn dot_bf16(self, a: __m512, b: __m512, sum: __m512) -> __m512 {
+        Avx512Family::dot_bf16(self, a, b, sum)
+    }
+
     token_methods! {
-        fn pair_bf16(self, even: __m512, odd: __m512) -> __m512 {
-            Avx512Family::pair_bf16(self, even, odd)
-        }
-        fn dot_bf16(self, a: __m512, b: __m512, sum: __m512) -> __m512 {
-            Avx512Family::dot_bf16(self, a, b, sum)
-        }
         fn splat(self, x: f32) -> __m512 { _mm512_set1_ps(x) }
         unsafe fn load(self, p: *const f32) -> __m512 { _mm512_loadu_ps(p) }
         unsafe fn load_n(self, p: *const f32, n: usize) -> __m512 {

@@ -31,7 +31,7 @@ unsafe impl Avx512Family for Avx512Bf16 {
         // SAFETY: the token exists only where its instructions do; vectors of one size.
         unsafe {
             // The conversion leaves `even` in the lower half of the vector, `odd` in the upper.
-            let halves: __m512i = transmute(_mm512_cvtne2ps_pbh(odd, even));
+            let halves = transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(odd, even));
             let lanes = transmute::<[u16; 32], __m512i>(INTERLEAVED);
             _mm512_castsi512_ps(_mm512_permutexvar_epi16(lanes, halves))
         }
@@ -40,7 +40,10 @@ unsafe impl Avx512Family for Avx512Bf16 {
     #[inline(always)]
     fn dot_bf16(self, a: __m512, b: __m512, sum: __m512) -> __m512 {
         // SAFETY: the token exists only where its instructions do; vectors of one size.
-        unsafe { _mm512_dpbf16_ps(sum, transmute(a), transmute(b)) }
+        unsafe {
+            let pairs = |v| transmute::<__m512, __m512bh>(v);
+            _mm512_dpbf16_ps(sum, pairs(a), pairs(b))
+        }
     }
 }
 
