@@ -44,7 +44,7 @@ pub unsafe trait BlockFormat: Copy + Send + Sync + 'static {
     /// Bytes in a block.
     const BYTES: usize = size_of::<Self>();
     /// The largest `|decode(encode(x)) - x|` in a block, relative to the block's largest magnitude,
-    /// while the block's scales are normal half floats.
+    /// while the block's scales are normal half floats; measured where the encoder is a search.
     const ERROR: f32;
 
     /// The block nearest to `x`, which has [`BlockFormat::ELEMS`] finite elements.

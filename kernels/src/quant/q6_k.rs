@@ -31,9 +31,10 @@ const GROUP: usize = 16;
 // SAFETY: bytes only.
 unsafe impl BlockFormat for Q6K {
     const ELEMS: usize = 256;
-    /// Measured as for Q4_K: 0.032 (the opposite of a group's extreme is one step of `max / 32`
-    /// off). On normal blocks the root mean square error is 0.018 of the standard deviation.
-    const ERROR: f32 = 0.036;
+    /// Measured as for Q4_K: 0.038 (the opposite of a group's extreme is one step of `max / 32` off,
+    /// and the fit clips a little more). On normal blocks the root mean square error is 0.018 of
+    /// the standard deviation.
+    const ERROR: f32 = 0.045;
 
     fn encode(x: &[f32]) -> Self {
         let steps: [f32; 16] =

@@ -91,6 +91,7 @@ fn samples(n: usize) -> Vec<(&'static str, Vec<f32>)> {
         ("one-sided", fill(&|s| 1.5 + uniform(s))),
         ("negative", fill(&|s| -normal(s).abs())),
         ("heavy-tailed", fill(&|s| normal(s).powi(5))),
+        ("smooth", (0..n).map(|i| (i as f32 * 0.37).sin()).collect()),
         ("two values", fill(&|s| uniform(s).signum())),
     ]
 }
