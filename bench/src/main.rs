@@ -7,17 +7,19 @@ mod info;
 mod measure;
 mod options;
 mod plan;
+mod position;
 mod text;
 mod tokenizer;
 mod train;
 
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
 /// Train models on this machine, exactly, in little memory.
 #[derive(Parser)]
-#[command(version, about, max_term_width = 100)]
+#[command(name = "tenon", version, about, max_term_width = 100, args_override_self = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -34,7 +36,11 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return misused(&error),
+    };
+    let result = match cli.command {
         Command::Info(info) => info.run(),
         Command::Train(train) => train.run(),
         Command::Plan(plan) => plan.run(),
@@ -48,10 +54,31 @@ fn main() -> ExitCode {
     }
 }
 
-/// One line on standard error.
-#[allow(clippy::print_stderr, reason = "a command line speaks")]
+/// Shows the help that was asked for, or says in one line what is wrong with the arguments.
+fn misused(error: &clap::Error) -> ExitCode {
+    let help = error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+    if help || !error.use_stderr() {
+        // Nobody to read the help is no failure.
+        let _ = error.print();
+        return if help { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+    }
+    let text = error.to_string();
+    let what = text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ");
+    let what: Vec<&str> = what.split_whitespace().collect();
+    complain(&format!("{}; see `tenon help`", what.join(" ")));
+    ExitCode::FAILURE
+}
+
+/// What went wrong, in one line on standard error.
 fn complain(message: &str) {
-    eprintln!("error: {}", message.replace('\n', " "));
+    tell(&format!("error: {}", message.replace('\n', " ")));
+}
+
+/// One line on standard error.
+fn tell(line: &str) {
+    use std::io::Write;
+    // A reader that went away is no reason to stop.
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// One line on standard output; a reader that went away ends the program quietly.

@@ -1,5 +1,6 @@
 //! What memory was really taken, and sizes as people write them.
 
+use std::num::NonZero;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -73,9 +74,22 @@ pub(crate) fn parse_size(text: &str) -> Result<usize, String> {
     }
 }
 
+/// Reads a number of things of which there must be one.
+pub(crate) fn parse_count(text: &str) -> Result<NonZero<usize>, String> {
+    text.trim().parse().map_err(|_| "give a whole number from 1 up".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
-    use super::parse_size;
+    use super::{parse_count, parse_size};
+
+    #[test]
+    fn counts() {
+        assert_eq!(parse_count("3").map(|n| n.get()), Ok(3));
+        assert!(
+            parse_count("0").is_err() && parse_count("-1").is_err() && parse_count("x").is_err()
+        );
+    }
 
     #[test]
     fn sizes() {

@@ -12,7 +12,7 @@ use tenon_runtime::tensor::SystemAllocator;
 use tenon_runtime::train::{self, Decay, Moments, Optimizer, Schedule};
 use tenon_runtime::{Error, Result};
 
-use crate::measure::{Counting, parse_size};
+use crate::measure::{Counting, parse_count, parse_size};
 
 /// Which model, and how it trains.
 #[derive(Args, Debug)]
@@ -30,25 +30,25 @@ pub(crate) struct Options {
     #[arg(long)]
     full: bool,
     /// Tokens in a sequence.
-    #[arg(long, value_name = "N")]
-    seq: Option<usize>,
+    #[arg(long, value_name = "N", value_parser = parse_count)]
+    seq: Option<NonZero<usize>>,
     /// Sequences in a step.
-    #[arg(long, value_name = "N")]
-    batch: Option<usize>,
+    #[arg(long, value_name = "N", value_parser = parse_count)]
+    batch: Option<NonZero<usize>>,
     /// Learning rate at its peak.
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
     lr: Option<f32>,
     /// What matrix products round their operands to; sums are always f32.
     #[arg(long, value_enum, default_value = "f32")]
     dtype: DTypeOption,
     /// Largest global norm of the gradient.
-    #[arg(long, value_name = "X", default_value_t = 1.0)]
+    #[arg(long, value_name = "X", default_value_t = 1.0, allow_negative_numbers = true)]
     clip: f32,
     /// Steps whose gradients are averaged before an update.
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    accumulate: usize,
+    #[arg(long, value_name = "N", default_value = "1", value_parser = parse_count)]
+    accumulate: NonZero<usize>,
     /// Weight decay of AdamW.
-    #[arg(long, value_name = "X", default_value_t = 0.01)]
+    #[arg(long, value_name = "X", default_value_t = 0.01, allow_negative_numbers = true)]
     weight_decay: f32,
     /// Shape of the learning rate after warm-up.
     #[arg(long, value_enum, default_value = "constant")]
@@ -60,7 +60,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     memory_budget: Option<usize>,
     /// Threads to work with; all cores by default. The result does not depend on it.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse_count)]
     threads: Option<NonZero<usize>>,
     /// Seed of weights and data order.
     #[arg(long, value_name = "S", default_value_t = 0)]
@@ -105,12 +105,12 @@ impl Options {
 
     /// Tokens in a sequence.
     pub(crate) fn seq(&self) -> usize {
-        self.seq.unwrap_or(if self.model.is_some() { 256 } else { 128 })
+        self.seq.map_or(if self.model.is_some() { 256 } else { 128 }, NonZero::get)
     }
 
     /// Sequences in a step.
     pub(crate) fn batch(&self) -> usize {
-        self.batch.unwrap_or(if self.model.is_some() { 1 } else { 8 })
+        self.batch.map_or(if self.model.is_some() { 1 } else { 8 }, NonZero::get)
     }
 
     /// How the model's graph is built.
@@ -131,8 +131,13 @@ impl Options {
 
     /// How a run of `steps` updates.
     pub(crate) fn training(&self, steps: u64) -> Result<train::Options> {
-        if !(self.clip > 0.0 && self.clip.is_finite()) {
-            return Err(Error::Usage("--clip must be a number above 0".into()));
+        for (name, value) in [("clip", Some(self.clip)), ("lr", self.lr)] {
+            if value.is_some_and(|v| !(v > 0.0 && v.is_finite())) {
+                return Err(Error::Usage(format!("--{name} must be a number above 0")));
+            }
+        }
+        if !(self.weight_decay >= 0.0 && self.weight_decay.is_finite()) {
+            return Err(Error::Usage("--weight-decay must be a number from 0 up".into()));
         }
         let lr = match (self.lr, &self.model, self.full) {
             (Some(lr), _, _) => lr,
@@ -150,22 +155,41 @@ impl Options {
             optimizer: Optimizer::AdamW(moments),
             schedule: Schedule { lr, warmup: self.warmup, total: steps, decay },
             clip_norm: Some(self.clip),
-            accumulation: self.accumulate,
+            accumulation: self.accumulate.get(),
             keep_gradients: false,
             memory_budget: self.memory_budget,
         })
     }
 
-    /// What a checkpoint must have been made with for a run to continue from it; the number of
-    /// steps may change only where no schedule counts on it.
-    pub(crate) fn fingerprint(&self, steps: u64) -> Result<String> {
-        let options = self.training(steps)?;
-        let schedule = match options.schedule.decay {
-            Decay::Constant => Schedule { total: 0, ..options.schedule },
-            Decay::Linear | Decay::Cosine => options.schedule,
-        };
-        let options = train::Options { schedule, memory_budget: None, ..options };
-        Ok(format!("{:?} {options:?} seed {}", self.graph()?, self.seed))
+    /// What the losses of a run of `steps` are a function of, as option and value. Threads and
+    /// budgets are not: they change no bit. Nor is the number of steps where no schedule counts
+    /// on it.
+    pub(crate) fn settings(&self, steps: u64) -> Result<Vec<(&'static str, String)>> {
+        let (graph, training) = (self.graph()?, self.training(steps)?);
+        let schedule = training.schedule;
+        let mut settings = vec![
+            ("seq", graph.seq.to_string()),
+            ("batch", graph.batch.to_string()),
+            ("dtype", format!("{:?}", self.dtype).to_lowercase()),
+            ("lr", schedule.lr.to_string()),
+            ("warmup", schedule.warmup.to_string()),
+            ("schedule", format!("{:?}", schedule.decay).to_lowercase()),
+            ("clip", self.clip.to_string()),
+            ("accumulate", self.accumulate.to_string()),
+            ("weight-decay", self.weight_decay.to_string()),
+            ("seed", self.seed.to_string()),
+        ];
+        match graph.trains {
+            Trains::Lora(lora) => {
+                settings.push(("lora", lora.rank.to_string()));
+                settings.push(("lora-targets", lora.targets.join(",")));
+            }
+            _ => settings.push(("full", "true".to_owned())),
+        }
+        if schedule.decay != Decay::Constant {
+            settings.push(("steps", steps.to_string()));
+        }
+        Ok(settings)
     }
 }
 

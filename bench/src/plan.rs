@@ -1,6 +1,6 @@
 //! `tenon plan`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::json;
@@ -19,6 +19,12 @@ pub(crate) struct Plan {
     /// Write a picture of memory over the step.
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
+    /// Write the graph of a step, after all passes, in Graphviz's language.
+    #[arg(long, value_name = "FILE")]
+    dot: Option<PathBuf>,
+    /// Write the same graph as text, a line a node.
+    #[arg(long, value_name = "FILE")]
+    dump: Option<PathBuf>,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
@@ -30,15 +36,21 @@ impl Plan {
         let machine = self.options.machine()?;
         let built = model.graph(&self.options.graph()?)?;
         let training = self.options.training(1)?;
-        let plan = Trainer::plan_only(built.graph, built.loss, &machine.backends, &training)?;
+        let (graph, plan) =
+            Trainer::plan_only(built.graph, built.loss, &machine.backends, &training)?;
         plan.check_budget(training.memory_budget)?;
         let milliseconds = plan.duration().as_secs_f64() * 1e3;
         if let Some(path) = &self.svg {
             let title = self.options.model.as_ref().map_or("a small model".into(), |m| {
                 m.file_name().unwrap_or_default().to_string_lossy().into_owned()
             });
-            let svg = plan.svg(&format!("Memory of a training step of {title}"));
-            std::fs::write(path, svg).map_err(|e| Error::io(path, e))?;
+            write(path, &plan.svg(&format!("Memory of a training step of {title}")))?;
+        }
+        if let Some(path) = &self.dot {
+            write(path, &graph.graphviz())?;
+        }
+        if let Some(path) = &self.dump {
+            write(path, &graph.dump())?;
         }
         if self.json {
             say(&json!({
@@ -63,4 +75,8 @@ impl Plan {
         }
         Ok(())
     }
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    std::fs::write(path, text).map_err(|e| Error::io(path, e))
 }

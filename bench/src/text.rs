@@ -6,6 +6,7 @@ use tenon_kernels::random::Philox;
 use tenon_runtime::{Error, Result};
 
 use crate::options::Options;
+use crate::position::digest;
 use crate::tokenizer::Tokenizer;
 
 /// The text that `tenon train` learns by default.
@@ -47,10 +48,14 @@ impl Text {
             return Err(Error::Usage(format!("{name} is empty; give a file with text in it")));
         }
         if tokens.len() <= seq {
+            let shorter = match tokens.len() - 1 {
+                0 => String::new(),
+                most => format!(" or --seq {most}"),
+            };
             return Err(Error::Usage(format!(
-                "{name} has {} tokens, too few for sequences of {seq}; give more text or --seq {}",
+                "{name} has {} tokens, too few for sequences of {seq} and a token to follow; give \
+                 more text{shorter}",
                 tokens.len(),
-                (tokens.len() - 1).max(1)
             )));
         }
         if let Some(bad) = tokens.iter().find(|t| usize::try_from(**t).map_or(true, |t| t >= vocab))
@@ -67,6 +72,11 @@ impl Text {
     /// Number of tokens.
     pub(crate) fn len(&self) -> usize {
         self.tokens.len()
+    }
+
+    /// Tells texts apart.
+    pub(crate) fn digest(&self) -> u64 {
+        digest(self.tokens.iter().flat_map(|t| t.to_le_bytes()))
     }
 
     /// The inputs of micro-step `number`, from 0: a pure function of the seed and the number.

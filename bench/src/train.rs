@@ -1,6 +1,7 @@
 //! `tenon train`.
 
 use std::fs::{self, OpenOptions};
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,13 +10,15 @@ use std::time::Instant;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
-use tenon_runtime::train::Trainer;
+use tenon_runtime::models::Model;
+use tenon_runtime::train::{Report, Trainer};
 use tenon_runtime::{Error, Result};
 
-use crate::measure::{human, rss_peak};
+use crate::measure::{human, parse_count, rss_peak};
 use crate::options::{Machine, Options};
-use crate::say;
+use crate::position::Position;
 use crate::text::Text;
+use crate::{say, tell};
 
 /// Train a model.
 #[derive(Args, Debug)]
@@ -32,8 +35,8 @@ pub(crate) struct Train {
     #[arg(long, value_name = "FILE")]
     save: Option<PathBuf>,
     /// Save after every so many updates too.
-    #[arg(long, value_name = "N", requires = "save")]
-    save_every: Option<u64>,
+    #[arg(long, value_name = "N", requires = "save", value_parser = parse_count)]
+    save_every: Option<NonZero<usize>>,
     /// Continue from a file that --save wrote.
     #[arg(long, value_name = "FILE")]
     resume: Option<PathBuf>,
@@ -56,39 +59,45 @@ impl Train {
     pub(crate) fn run(&self) -> Result<()> {
         let steps = self.steps.unwrap_or(if self.options.model.is_some() { 30 } else { 300 });
         if let Some(path) = &self.save {
-            check_writable(path)?;
+            self.check_save(path)?;
         }
-        let fingerprint = self.options.fingerprint(steps)?;
         let machine = self.options.machine()?;
         let model = self.options.load()?;
         let text = Text::open(&self.options, self.text.as_deref(), model.config.vocab)?;
+        let position = Position::new(&self.options, steps, &model, &text)?;
         let mut trainer = self.trainer(&machine, &model, steps)?;
         drop(model);
         if let Some(path) = &self.resume {
-            let position = trainer.resume(path)?;
-            if position != fingerprint {
-                return Err(Error::format(
-                    path,
-                    "was saved with other options; resume with the same model, LoRA, seq, batch, \
-                     learning rate and seed",
-                ));
-            }
+            position.check(path, &trainer.resume(path)?)?;
         }
         self.announce(&trainer, &text);
-        let tally = self.train(&mut trainer, &text, steps, &fingerprint)?;
+        let tally = self.train(&mut trainer, &text, steps, &position)?;
         if let Some(path) = &self.save {
-            trainer.save(path, &fingerprint)?;
+            trainer.save(path, &position.note())?;
         }
         self.summarize(&tally, &trainer, &machine);
         Ok(())
     }
 
-    fn trainer(
-        &self,
-        machine: &Machine,
-        model: &tenon_runtime::models::Model,
-        steps: u64,
-    ) -> Result<Trainer> {
+    /// Refuses to save where it cannot be done, or over what the run reads.
+    fn check_save(&self, path: &Path) -> Result<()> {
+        let same = |input: &Path| match (path.canonicalize(), input.canonicalize()) {
+            (Ok(a), Ok(b)) => a == b,
+            _ => false,
+        };
+        let inputs = [("--model", &self.options.model), ("--text", &self.text)];
+        for (option, input) in inputs {
+            if input.as_deref().is_some_and(same) {
+                return Err(Error::Usage(format!(
+                    "--save would overwrite {option} {}; give another path",
+                    path.display()
+                )));
+            }
+        }
+        check_writable(path)
+    }
+
+    fn trainer(&self, machine: &Machine, model: &Model, steps: u64) -> Result<Trainer> {
         let built = model.graph(&self.options.graph()?)?;
         let training = self.options.training(steps)?;
         let allocator = machine.backends[0].allocator();
@@ -101,65 +110,52 @@ impl Train {
         trainer: &mut Trainer,
         text: &Text,
         steps: u64,
-        fingerprint: &str,
+        position: &Position,
     ) -> Result<Tally> {
-        let interrupted = Arc::new(AtomicBool::new(false));
-        let flag = interrupted.clone();
-        // A second handler in one process cannot be set; the first one serves then.
-        let _ = ctrlc::set_handler(move || {
-            if flag.swap(true, Ordering::Relaxed) {
-                std::process::exit(130);
-            }
-        });
+        let interrupted = interruption();
         let bar = self.progress(trainer.updates(), steps);
         let mut tally = Tally::default();
-        let micro = trainer.options().accumulation as u64;
-        while trainer.updates() < steps && !interrupted.load(Ordering::Relaxed) {
-            let start = Instant::now();
-            let update = trainer.updates();
-            let (mut loss, mut tokens) = (0.0, 0);
-            for part in 0..micro {
-                let batch = text.batch(update * micro + part);
-                trainer.write("tokens", &batch.tokens)?;
-                trainer.write("targets", &batch.targets)?;
-                loss += trainer.step(&mut ())?.loss / micro as f32;
-                tokens += batch.tokens.len() as u64;
+        while trainer.updates() < steps {
+            if interrupted.load(Ordering::Relaxed) {
+                tell(&format!("interrupted after {} of {steps} steps", trainer.updates()));
+                break;
             }
-            if !loss.is_finite() {
-                bar.abandon();
+            let start = Instant::now();
+            let (report, tokens) = update(trainer, text)?;
+            if !report.loss.is_finite() {
                 return Err(Error::Usage(format!(
-                    "the loss became {loss} at step {}; train with a lower --lr",
-                    update + 1
+                    "the loss became {} at step {}; train with a lower --lr",
+                    report.loss, report.step
                 )));
             }
-            tally.add(loss, tokens, start.elapsed().as_secs_f64());
-            self.show(&bar, &tally, update + 1, loss, tokens, start);
+            let seconds = start.elapsed().as_secs_f64();
+            tally.add(report.loss, tokens, seconds);
+            self.show(&bar, &tally, &report, tokens as f64 / seconds);
             if let (Some(path), Some(every)) = (&self.save, self.save_every)
-                && every > 0
-                && (update + 1) % every == 0
+                && report.step.is_multiple_of(every.get() as u64)
             {
-                trainer.save(path, fingerprint)?;
+                trainer.save(path, &position.note())?;
             }
         }
         bar.finish_and_clear();
         Ok(tally)
     }
 
-    fn show(
-        &self,
-        bar: &ProgressBar,
-        tally: &Tally,
-        step: u64,
-        loss: f32,
-        tokens: u64,
-        start: Instant,
-    ) {
+    fn show(&self, bar: &ProgressBar, tally: &Tally, report: &Report, rate: f64) {
+        let Report { step, loss, lr, .. } = *report;
         if self.json {
-            let rate = tokens as f64 / start.elapsed().as_secs_f64();
-            say(&json!({"step": step, "loss": loss, "tokens_per_s": rate}).to_string());
+            let line = json!({"step": step, "loss": loss, "tokens_per_s": rate, "lr": lr});
+            say(&line.to_string());
+            return;
+        }
+        let message = format!("loss {loss:.4}  {:.0} tokens/s", tally.rate());
+        // Where no bar can be drawn, some lines tell the same.
+        let steps = bar.length().unwrap_or(step);
+        if bar.is_hidden() && (tally.steps == 1 || step.is_multiple_of(steps.div_ceil(10))) {
+            tell(&format!("step {step}/{steps}  {message}"));
         }
         bar.set_position(step);
-        bar.set_message(format!("loss {loss:.4}  {:.0} tokens/s", tally.rate()));
+        bar.set_message(message);
     }
 
     fn progress(&self, done: u64, steps: u64) -> ProgressBar {
@@ -171,6 +167,7 @@ impl Train {
             bar.set_style(style);
         }
         bar.set_position(done);
+        bar.reset_eta();
         bar
     }
 
@@ -245,23 +242,64 @@ impl Tally {
     }
 }
 
-/// Refuses, before hours of training, a path that could not be written after them.
+/// One update: all its micro-steps. Gives its report, with the mean loss, and the tokens seen.
+fn update(trainer: &mut Trainer, text: &Text) -> Result<(Report, u64)> {
+    let micro = trainer.options().accumulation as u64;
+    let first = trainer.updates() * micro;
+    let (mut loss, mut tokens) = (0.0, 0);
+    loop {
+        let batch = text.batch(first + trainer.micro_steps() as u64);
+        trainer.write("tokens", &batch.tokens)?;
+        trainer.write("targets", &batch.targets)?;
+        let report = trainer.step(&mut ())?;
+        loss += report.loss / micro as f32;
+        tokens += batch.tokens.len() as u64;
+        if trainer.micro_steps() == 0 {
+            return Ok((Report { loss, ..report }, tokens));
+        }
+    }
+}
+
+/// Set by the first Ctrl-C, so that the step ends and the run is saved; the second one ends the
+/// program at once.
+fn interruption() -> Arc<AtomicBool> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let flag = interrupted.clone();
+    // Without a handler Ctrl-C still ends the program; a run need not fail for it.
+    let _ = ctrlc::set_handler(move || {
+        if flag.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+    });
+    interrupted
+}
+
+/// Refuses, before hours of training, a folder that could not be written after them. Marked
+/// read-only is refused even where the user's rights (root's) would do.
 fn check_writable(path: &Path) -> Result<()> {
+    let refuse = |why: &str| {
+        Err(Error::Usage(format!(
+            "cannot save to {}: {why}; give --save a path that can be written",
+            path.display()
+        )))
+    };
+    let read_only = |path: &Path| fs::metadata(path).is_ok_and(|m| m.permissions().readonly());
+    let folder = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
     if path.is_dir() {
-        return Err(Error::Usage(format!("--save {} is a folder; give a file", path.display())));
+        return refuse("it is a folder");
+    }
+    if read_only(path) {
+        return refuse("the file there is read-only");
+    }
+    if read_only(folder) {
+        return refuse("its folder is read-only");
     }
     let mut probe = path.file_name().unwrap_or_default().to_os_string();
     probe.push(format!(".{}.probe", std::process::id()));
-    let probe = path.with_file_name(probe);
-    OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .open(&probe)
-        .and_then(|_| fs::remove_file(&probe))
-        .map_err(|e| {
-            Error::Usage(format!(
-                "cannot save to {}: {e}; give --save a path in a folder that can be written",
-                path.display()
-            ))
-        })
+    let probe = folder.join(probe);
+    let made = OpenOptions::new().write(true).create_new(true).open(&probe);
+    made.and_then(|_| fs::remove_file(&probe)).or_else(|e| refuse(&e.to_string()))
 }

@@ -114,8 +114,8 @@ impl Trainer {
         })
     }
 
-    /// The plan that [`Trainer::new`] would make, without touching any weight, and the number of
-    /// nodes.
+    /// The graph of a step, after all passes, and the plan that [`Trainer::new`] would make of
+    /// it, without touching any weight.
     ///
     /// # Errors
     /// As [`Trainer::new`].
@@ -124,9 +124,10 @@ impl Trainer {
         loss: ValueId,
         backends: &[Arc<dyn Backend>],
         options: &Options,
-    ) -> Result<Plan> {
+    ) -> Result<(Graph, Plan)> {
         let (_, graphs) = build(graph, loss, options)?;
-        Plan::new(&graphs.step, backends)
+        let plan = Plan::new(&graphs.step, backends)?;
+        Ok((graphs.step, plan))
     }
 
     /// The plan of a step.
@@ -151,6 +152,12 @@ impl Trainer {
     #[must_use]
     pub fn updates(&self) -> u64 {
         self.updates
+    }
+
+    /// Micro-steps made since the last update.
+    #[must_use]
+    pub fn micro_steps(&self) -> usize {
+        self.micro
     }
 
     /// Writes an input for the next step or evaluation.

@@ -204,7 +204,10 @@ fn read_count(r: &mut Reader<'_>, what: &str, least: u64) -> Result<u64, String>
     let count = r.u64(what)?;
     let room = r.left() as u64 / least;
     if count > room {
-        return Err(format!("claims {count} {what}, but has room for {room} at most"));
+        return Err(format!(
+            "is truncated or damaged: claims {count} {what}, but has room for {room}; \
+             download it again"
+        ));
     }
     Ok(count)
 }

@@ -136,7 +136,10 @@ impl Array {
         let count = r.u64("array length")?;
         let room = r.left() as u64 / kind.least_bytes();
         if count > room {
-            return Err(format!("claims an array of {count}, but has room for {room} at most"));
+            return Err(format!(
+                "is truncated or damaged: claims an array of {count}, but has room for {room}; \
+                 download it again"
+            ));
         }
         let start = r.position();
         // One pass over the elements now, so that reading them later cannot fail.
