@@ -81,7 +81,10 @@ impl StridedCopy {
             nest[i..len].rotate_left(1);
         }
         let rows = pop(&mut nest, &mut len);
-        let unit_cols = cols.extent.clamp(1, UNIT);
+        // A transpose works in squares, so that both sides' pages stay few: rows of whole length
+        // took twice as long at 2048 by 2048 (5.6 against 11 GB/s).
+        let is_transpose = rows.src == 1 && cols.src > 1;
+        let unit_cols = cols.extent.clamp(1, if is_transpose { UNIT.isqrt() } else { UNIT });
         let unit = ((UNIT / unit_cols).clamp(1, rows.extent.max(1)), unit_cols);
         let (src, dst) = (src.offset, dst.offset);
         Self { src, dst, outer: nest, outer_len: len, rows, cols, unit }

@@ -75,24 +75,34 @@ impl Plane {
                     let to = dst.add(r * self.rows.dst + c);
                     let (rows, cols) = ((rows - r).min(TILE), (cols - c).min(TILE));
                     if (rows, cols) == (TILE, TILE) {
-                        self.transpose_tile(from, to, TILE, TILE);
+                        self.transpose_tile(from, to);
                     } else {
-                        self.transpose_tile(from, to, rows, cols);
+                        Self {
+                            rows: Dim { extent: rows, ..self.rows },
+                            cols: Dim { extent: cols, ..self.cols },
+                        }
+                        .copy_elements(from, to);
                     }
                 }
             }
         }
     }
 
+    /// A whole tile by way of a buffer, so that a cache line on either side is touched once: with
+    /// strides of a power of two the 16 lines of a tile share a set and would evict each other.
+    ///
     /// # Safety
-    /// As [`Plane::transpose`], for a part of `rows` by `cols`.
+    /// As [`Plane::transpose`], for a part of [`TILE`] by [`TILE`].
     #[inline(always)]
-    unsafe fn transpose_tile<T: Copy>(&self, src: *const T, dst: *mut T, rows: usize, cols: usize) {
-        for r in 0..rows {
-            for c in 0..cols {
-                // SAFETY: an element of the part.
-                unsafe { dst.add(r * self.rows.dst + c).write(*src.add(r + c * self.cols.src)) };
-            }
+    unsafe fn transpose_tile<T: Copy>(&self, src: *const T, dst: *mut T) {
+        // SAFETY: all elements are of the part.
+        let columns: [[T; TILE]; TILE] = std::array::from_fn(|c| unsafe {
+            src.add(c * self.cols.src).cast::<[T; TILE]>().read()
+        });
+        for r in 0..TILE {
+            let row: [T; TILE] = std::array::from_fn(|c| columns[c][r]);
+            // SAFETY: as above.
+            unsafe { dst.add(r * self.rows.dst).cast::<[T; TILE]>().write(row) };
         }
     }
 

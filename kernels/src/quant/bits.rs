@@ -58,7 +58,38 @@ pub(super) fn five_bits(fifth: [u8; 4], packed: &[u8; 16], i: usize) -> u8 {
 /// All 32 five-bit codes, as bytes.
 #[inline(always)]
 pub(super) fn unpack_five_bits(fifth: [u8; 4], packed: &[u8; 16]) -> [u8; 32] {
-    std::array::from_fn(|i| five_bits(fifth, packed, i))
+    // Eight codes at a time in a u64: one by one it took nine times as long.
+    let mut codes = [0; 32];
+    let (low, high) = codes.split_at_mut(16);
+    for half in 0..2 {
+        let mut nibbles = [0; 8];
+        nibbles.copy_from_slice(&packed[half * 8..][..8]);
+        let nibbles = u64::from_le_bytes(nibbles);
+        let low_codes = nibbles & EACH * 15 | spread_bits(fifth[half]);
+        let high_codes = nibbles >> 4 & EACH * 15 | spread_bits(fifth[half + 2]);
+        low[half * 8..][..8].copy_from_slice(&low_codes.to_le_bytes());
+        high[half * 8..][..8].copy_from_slice(&high_codes.to_le_bytes());
+    }
+    codes
+}
+
+/// 1 in each byte.
+const EACH: u64 = 0x0101_0101_0101_0101;
+
+/// Bit `i` as bit 4 of byte `i`.
+#[inline(always)]
+fn spread_bits(bits: u8) -> u64 {
+    let own_bit = u64::from(bits) * EACH & 0x8040_2010_0804_0201;
+    // Carries into bit 7 of a byte exactly where its bit was set.
+    (own_bit + EACH * 0x7f) >> 3 & EACH * 16
+}
+
+/// The nearest integer, ties to even, for |x| below 2^22; a library call less than
+/// [`f32::round_ties_even`] on baselines without the instruction.
+#[inline(always)]
+pub(super) fn round(x: f32) -> f32 {
+    const SHIFT: f32 = 12_582_912.0;
+    (x + SHIFT) - SHIFT
 }
 
 /// `dst[i] = (code[i] - center) * scale` for the 32 codes of `packed`.

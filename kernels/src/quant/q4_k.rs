@@ -12,7 +12,7 @@
 //! ```
 
 use super::BlockFormat;
-use super::bits::{half, reciprocal, splat_half, to_half};
+use super::bits::{half, reciprocal, round, splat_half, to_half};
 use super::fit;
 use crate::simd::Simd;
 
@@ -59,19 +59,20 @@ unsafe impl BlockFormat for Q4K {
     /// the standard deviation.
     const ERROR: f32 = 0.14;
 
+    #[inline(always)]
     fn encode(x: &[f32]) -> Self {
         let groups: [(f32, f32); 8] =
             std::array::from_fn(|j| fit::affine(&x[j * GROUP..][..GROUP], 15.0));
         let largest = |of: fn(&(f32, f32)) -> f32| groups.iter().map(of).fold(0.0, f32::max);
         let (d, scale_step) = to_half(largest(|g| g.0) / 63.0);
         let (dmin, min_step) = to_half(largest(|g| g.1) / 63.0);
-        let six_bits = |x: f32, step: f32| (x * reciprocal(step)).round().min(63.0) as u8;
+        let six_bits = |x: f32, step: f32| round(x * reciprocal(step)).min(63.0) as u8;
         let scale = groups.map(|g| six_bits(g.0, scale_step));
         let min = groups.map(|g| six_bits(g.1, min_step));
         let code = |i: usize| {
             let step = scale_step * f32::from(scale[i / GROUP]);
             let shifted = x[i] + min_step * f32::from(min[i / GROUP]);
-            (shifted * reciprocal(step)).round().min(15.0) as u8
+            round(shifted * reciprocal(step)).min(15.0) as u8
         };
         let q = std::array::from_fn(|byte| {
             let low = byte / GROUP * 2 * GROUP + byte % GROUP;

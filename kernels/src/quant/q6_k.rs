@@ -12,7 +12,7 @@
 //! ```
 
 use super::BlockFormat;
-use super::bits::{half, reciprocal, scale_bytes, splat_half, to_half};
+use super::bits::{half, reciprocal, round, scale_bytes, splat_half, to_half};
 use super::fit;
 use crate::simd::Simd;
 
@@ -36,14 +36,15 @@ unsafe impl BlockFormat for Q6K {
     /// the standard deviation.
     const ERROR: f32 = 0.045;
 
+    #[inline(always)]
     fn encode(x: &[f32]) -> Self {
         let steps: [f32; 16] =
             std::array::from_fn(|j| fit::symmetric(&x[j * GROUP..][..GROUP], 32.0));
         let (d, step) = to_half(steps.iter().fold(0f32, |m, s| m.max(s.abs())) / 127.0);
-        let scales = steps.map(|s| (s * reciprocal(step)).round() as i8);
+        let scales = steps.map(|s| round(s * reciprocal(step)) as i8);
         let code = |i: usize| {
             let step = step * f32::from(scales[i / GROUP]);
-            ((x[i] * reciprocal(step)).round().clamp(-32.0, 31.0) as i8 + 32) as u8
+            (round(x[i] * reciprocal(step)).clamp(-32.0, 31.0) as i8 + 32) as u8
         };
         let low = std::array::from_fn(|byte| {
             let i = byte / 64 * 128 + byte % 64;
