@@ -1,1 +1,13 @@
-//! The harness of the test suites.
+//! The harness of the test suites: what several of them share.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`golden`] | reads the answers that other programs gave |
+//! | [`opinfo`] | says PyTorch's operators in Tenon's |
+//! | [`cases`] | runs the ops table's cases, and measures gradients by finite differences |
+//! | [`tidy`] | the rules of the house, over any tree of files |
+
+pub mod cases;
+pub mod golden;
+pub mod opinfo;
+pub mod tidy;
