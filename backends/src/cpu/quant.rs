@@ -16,10 +16,9 @@ const _: () = assert!(TASK.is_multiple_of(256));
 pub(super) fn encode(cx: &Context, format: Format, args: Args<'_>) {
     let (x, y) = (args.input_address::<f32>(0), args.raw_output::<u8>(0));
     tasks(cx, args.input_desc(0).numel(), &|range| {
+        let (x, y) = (x.at(range.start).cast_const(), y.at(bytes(format, &range)));
         // SAFETY: a range of whole blocks of both operands; tasks write disjoint ones.
-        unsafe {
-            format.encode(cx.isa, x.at(range.start), range.len(), y.at(bytes(format, &range)))
-        };
+        unsafe { format.encode(cx.isa, x, range.len(), y) };
     });
 }
 

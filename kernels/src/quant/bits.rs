@@ -65,8 +65,8 @@ pub(super) fn unpack_five_bits(fifth: [u8; 4], packed: &[u8; 16]) -> [u8; 32] {
         let mut nibbles = [0; 8];
         nibbles.copy_from_slice(&packed[half * 8..][..8]);
         let nibbles = u64::from_le_bytes(nibbles);
-        let low_codes = nibbles & EACH * 15 | spread_bits(fifth[half]);
-        let high_codes = nibbles >> 4 & EACH * 15 | spread_bits(fifth[half + 2]);
+        let low_codes = (nibbles & (EACH * 15)) | spread_bits(fifth[half]);
+        let high_codes = ((nibbles >> 4) & (EACH * 15)) | spread_bits(fifth[half + 2]);
         low[half * 8..][..8].copy_from_slice(&low_codes.to_le_bytes());
         high[half * 8..][..8].copy_from_slice(&high_codes.to_le_bytes());
     }
@@ -79,9 +79,9 @@ const EACH: u64 = 0x0101_0101_0101_0101;
 /// Bit `i` as bit 4 of byte `i`.
 #[inline(always)]
 fn spread_bits(bits: u8) -> u64 {
-    let own_bit = u64::from(bits) * EACH & 0x8040_2010_0804_0201;
+    let own_bit = (u64::from(bits) * EACH) & 0x8040_2010_0804_0201;
     // Carries into bit 7 of a byte exactly where its bit was set.
-    (own_bit + EACH * 0x7f) >> 3 & EACH * 16
+    ((own_bit + EACH * 0x7f) >> 3) & (EACH * 16)
 }
 
 /// The nearest integer, ties to even, for |x| below 2^22; a library call less than

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use memmap2::Mmap;
+use tenon_kernels::quant::Format;
 
 use crate::error::{Error, Result};
 use crate::tensor::{Storage, SystemAllocator, Tensor, TensorDesc};
@@ -46,7 +47,7 @@ impl MappedTensor {
     /// # Errors
     /// [`Error::OutOfMemory`] for that copy.
     pub fn tensor(&self) -> Result<Tensor> {
-        let align = self.desc.dtype().format().map_or(4, |f| f.align());
+        let align = self.desc.dtype().format().map_or(4, Format::align);
         let storage = if self.bytes().as_ptr().addr().is_multiple_of(align) {
             Storage::mapped(self.map.clone(), self.range.clone())?
         } else {

@@ -52,9 +52,9 @@ impl SafeTensors {
             unsupported: Vec::new(),
         };
         if is_index {
-            open.add_index(&path)?
+            open.add_index(&path)?;
         } else {
-            open.add_file(&path)?
+            open.add_file(&path)?;
         }
         Ok(open)
     }

@@ -82,8 +82,8 @@ fn error(bytes: &[u8]) -> String {
 }
 
 #[track_caller]
-fn assert_error(w: Writer, want: &str) {
-    let e = error(&w.0);
+fn assert_error(Writer(bytes): Writer, want: &str) {
+    let e = error(&bytes);
     assert!(e.contains(want), "`{e}` does not say `{want}`");
 }
 
