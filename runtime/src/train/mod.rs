@@ -3,7 +3,7 @@
 mod optimizer;
 mod schedule;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -266,13 +266,8 @@ impl Trainer {
         if self.micro != 0 {
             return Err(Error::Usage("save between updates, not between micro-steps".into()));
         }
-        let tensors: Vec<(&str, &Tensor)> = self
-            .step
-            .persistent()
-            .filter(|(name, _)| self.step.graph().find(name).is_some_and(|v| self.is_kept(v)))
-            .collect();
         let meta = checkpoint::Meta { step: self.updates, position: position.to_owned() };
-        checkpoint::save(path, &tensors, &meta)
+        checkpoint::save(path, &self.kept(), &meta)
     }
 
     /// Continues from a file written by [`Trainer::save`]; gives the caller's note back.
@@ -282,12 +277,9 @@ impl Trainer {
     pub fn resume(&mut self, path: &Path) -> Result<String> {
         let saved = checkpoint::load(path)?;
         let mut writes = Vec::new();
-        for (name, tensor) in self.step.persistent() {
-            let Some(value) = self.step.graph().find(name).filter(|&v| self.is_kept(v)) else {
-                continue;
-            };
+        for (name, tensor) in self.kept() {
             let from = saved.tensor(name).map_err(|e| Error::format(path, e.to_string()))?;
-            if from.desc() != self.step.graph().desc(value) {
+            if from.desc() != tensor.desc() {
                 let why = format!(
                     "`{name}` is {} there and {} here; resume with the options it was saved with",
                     from.desc(),
@@ -306,9 +298,18 @@ impl Trainer {
         Ok(saved.meta.position)
     }
 
-    fn is_kept(&self, value: ValueId) -> bool {
-        let value = self.step.graph().get(value);
-        value.is_trainable() || matches!(value.source, crate::graph::Source::State)
+    /// What a checkpoint keeps: what trains, and the states of both graphs; where gradients are
+    /// accumulated, the optimizer's are the second one's.
+    fn kept(&self) -> Vec<(&str, &Tensor)> {
+        let mut seen = HashSet::new();
+        std::iter::once(&self.step)
+            .chain(&self.apply)
+            .flat_map(|executor| {
+                let graph = executor.graph();
+                executor.persistent().filter(|(name, _)| is_kept(graph, name))
+            })
+            .filter(|(name, _)| seen.insert(*name))
+            .collect()
     }
 
     fn micro_number(&self) -> i32 {
@@ -326,6 +327,13 @@ impl Trainer {
         executor.read("train.grad_norm", &mut norm)?;
         Ok(Some(norm[0] / self.options.accumulation as f32))
     }
+}
+
+/// Whether a value changes as training goes on.
+fn is_kept(graph: &Graph, name: &str) -> bool {
+    graph.find(name).map(|v| graph.get(v)).is_some_and(|value| {
+        value.is_trainable() || matches!(value.source, crate::graph::Source::State)
+    })
 }
 
 /// Writes an input if the executor's graph has it.

@@ -1,0 +1,228 @@
+//! The `tenon` program as its users meet it: results, resuming, and mistakes.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+const TENON: &str = env!("CARGO_BIN_EXE_tenon");
+
+/// A fresh folder for one test.
+fn folder(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("cli-{name}"));
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+fn tenon(folder: &Path, arguments: &str) -> Output {
+    let arguments = arguments.split_whitespace();
+    Command::new(TENON).args(arguments).current_dir(folder).output().unwrap()
+}
+
+/// Output that must be objects, one a line.
+fn objects(output: &Output) -> Vec<Value> {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout.clone()).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Each step's number and loss, as printed: the shortest text that names the bits.
+fn losses(output: &Output) -> Vec<(u64, String)> {
+    objects(output).iter().filter(|o| o.get("summary").is_none()).map(loss).collect()
+}
+
+fn loss(step: &Value) -> (u64, String) {
+    (step["step"].as_u64().unwrap(), step["loss"].to_string())
+}
+
+/// The one line that a mistake must give, with a failing exit.
+fn mistake(folder: &Path, arguments: &str) -> String {
+    let output = tenon(folder, arguments);
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{arguments}: {told}");
+    assert!(told.starts_with("error: ") && told.lines().count() == 1, "{arguments}: {told}");
+    told
+}
+
+/// A GGUF header with the given architecture and one f32 tensor.
+fn gguf(architecture: &str, dims: [u64; 2]) -> Vec<u8> {
+    let mut file = b"GGUF".to_vec();
+    let text = |file: &mut Vec<u8>, text: &str| {
+        file.extend((text.len() as u64).to_le_bytes());
+        file.extend(text.as_bytes());
+    };
+    file.extend(3u32.to_le_bytes());
+    file.extend(1u64.to_le_bytes());
+    file.extend(1u64.to_le_bytes());
+    text(&mut file, "general.architecture");
+    file.extend(8u32.to_le_bytes());
+    text(&mut file, architecture);
+    text(&mut file, "token_embd.weight");
+    file.extend(2u32.to_le_bytes());
+    dims.iter().for_each(|d| file.extend(d.to_le_bytes()));
+    file.extend(0u32.to_le_bytes());
+    file.extend(0u64.to_le_bytes());
+    file.resize(file.len().next_multiple_of(32) + 64, 0);
+    file
+}
+
+#[test]
+fn training_from_nothing_learns() {
+    let output = tenon(&folder("learns"), "train --steps 20 --json");
+    let lines = objects(&output);
+    assert_eq!(lines.len(), 21);
+    for (i, line) in lines[..20].iter().enumerate() {
+        assert_eq!(line["step"], i + 1);
+        assert!(line["tokens_per_s"].as_f64().unwrap() > 0.0 && line["lr"].as_f64().is_some());
+    }
+    let summary = &lines[20];
+    assert_eq!(summary["summary"], true);
+    assert_eq!(summary["first_loss"], lines[0]["loss"]);
+    assert_eq!(summary["last_loss"], lines[19]["loss"]);
+    let number = |name: &str| summary[name].as_f64().unwrap();
+    assert!(number("last_loss") < 0.7 * number("first_loss"), "{summary}");
+    assert!(number("measured_peak_bytes") <= number("planned_peak_bytes"), "{summary}");
+    assert!(number("measured_peak_bytes") >= 0.9 * number("planned_peak_bytes"), "{summary}");
+}
+
+#[test]
+fn threads_change_no_bit() {
+    let folder = folder("threads");
+    let one = losses(&tenon(&folder, "train --steps 6 --threads 1 --json"));
+    assert_eq!(one.len(), 6);
+    assert_eq!(one, losses(&tenon(&folder, "train --steps 6 --threads 2 --json")));
+    assert_ne!(one, losses(&tenon(&folder, "train --steps 6 --seed 1 --json")));
+}
+
+#[test]
+fn a_killed_run_resumes_with_the_same_bits() {
+    let folder = folder("killed");
+    let options = "train --batch 2 --accumulate 2 --steps 30 --json";
+    let whole = losses(&tenon(&folder, options));
+    let mut run = Command::new(TENON)
+        .args(options.split_whitespace())
+        .args(["--save", "run.ckpt", "--save-every", "3"])
+        .current_dir(&folder)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(run.stdout.take().unwrap()).lines();
+    for line in lines {
+        let (step, _) = loss(&serde_json::from_str(&line.unwrap()).unwrap());
+        if step == 10 {
+            break;
+        }
+    }
+    // SIGKILL on Unix: no handler runs.
+    run.kill().unwrap();
+    run.wait().unwrap();
+    let resumed = losses(&tenon(&folder, &format!("{options} --resume run.ckpt")));
+    assert!((9..30).contains(&(30 - resumed.len())), "{} steps resumed", resumed.len());
+    assert_eq!(resumed, whole[30 - resumed.len()..]);
+}
+
+#[test]
+fn a_checkpoint_of_another_run_is_refused_by_what_differs() {
+    let folder = folder("another");
+    fs::write(folder.join("other.txt"), "other words, many of them. ".repeat(20)).unwrap();
+    let saved = tenon(&folder, "train --steps 1 --seq 16 --save a.ckpt --json");
+    assert!(saved.status.success());
+    let told = mistake(&folder, "train --seq 16 --resume a.ckpt --lr 0.5 --seed 3");
+    assert!(told.contains("--lr 0.003 (now 0.5)") && told.contains("--seed 0 (now 3)"), "{told}");
+    assert!(!told.contains("--seq"), "{told}");
+    let told = mistake(&folder, "train --seq 16 --resume a.ckpt --text other.txt");
+    assert!(told.contains("--text"), "{told}");
+}
+
+#[test]
+fn mistakes_are_told_in_one_line_with_their_mend() {
+    let folder = folder("mistakes");
+    let write = |name: &str, bytes: &[u8]| fs::write(folder.join(name), bytes).unwrap();
+    write("empty.txt", b"");
+    write("short.txt", b"three");
+    write("binary.txt", &[0xff, 0xfe]);
+    write("junk.gguf", b"not a model");
+    write("mamba.gguf", &gguf("mamba", [4, 4]));
+    write("huge.gguf", &gguf("llama", [1 << 40, 1 << 40]));
+    write("beyond.gguf", &gguf("llama", [1 << 20, 1 << 10]));
+    write("cut.gguf", &gguf("llama", [4, 4])[..70]);
+    for (arguments, part) in [
+        ("train --text empty.txt", "is empty; give a file with text"),
+        ("train --text short.txt", "has 5 tokens, too few for sequences of 128"),
+        ("train --text short.txt", "or --seq 4"),
+        ("train --text binary.txt", "not UTF-8"),
+        ("train --text none.txt", "none.txt"),
+        ("train --lora 0", "rank of 0"),
+        ("train --lora-targets nose_proj --lora 2", "there are q_proj"),
+        ("train --lora 2 --full", "--full"),
+        ("train --seq 0", "from 1 up"),
+        ("train --threads 0", "from 1 up"),
+        ("train --lr -1", "--lr must be a number above 0"),
+        ("train --lr nan", "--lr must be a number above 0"),
+        ("train --clip 0", "--clip must be a number above 0"),
+        ("train --memory-budget 1M", "the smallest that can is"),
+        ("train --memory-budget 5x", "write 300M or 2G"),
+        ("train --nonsense", "see `tenon help`"),
+        ("train --resume short.txt", "not a whole checkpoint"),
+        ("train --save nowhere/x", "give --save a path"),
+        ("train --save .", "give --save a path"),
+        ("train --text short.txt --save short.txt", "would overwrite --text"),
+        ("train --model none.gguf", "none.gguf"),
+        ("train --model junk.gguf", "does not begin with `GGUF`"),
+        ("train --model mamba.gguf", "mamba"),
+        ("train --model cut.gguf", "download it again"),
+        ("train --model beyond.gguf", "is truncated"),
+        ("plan --model huge.gguf", "huge.gguf"),
+        ("info --model huge.gguf", "huge.gguf"),
+        ("plan --svg nowhere/x.svg", "nowhere/x.svg"),
+    ] {
+        let told = mistake(&folder, arguments);
+        assert!(told.contains(part), "{arguments}: {told}");
+    }
+    assert_eq!(fs::read(folder.join("short.txt")).unwrap(), b"three");
+}
+
+#[test]
+fn a_read_only_place_is_not_written() {
+    let folder = folder("read-only");
+    let (file, inner) = (folder.join("kept.ckpt"), folder.join("inner"));
+    fs::write(&file, "precious").unwrap();
+    fs::create_dir(&inner).unwrap();
+    for path in [&file, &inner] {
+        let mut permissions = fs::metadata(path).unwrap().permissions();
+        permissions.set_readonly(true);
+        fs::set_permissions(path, permissions).unwrap();
+    }
+    assert!(mistake(&folder, "train --steps 1 --save kept.ckpt").contains("read-only"));
+    assert!(mistake(&folder, "train --steps 1 --save inner/x").contains("read-only"));
+    assert_eq!(fs::read_to_string(&file).unwrap(), "precious");
+    assert_eq!(fs::read_dir(&inner).unwrap().count(), 0);
+}
+
+#[test]
+fn a_plan_is_what_training_takes() {
+    let folder = folder("plan");
+    let plan =
+        &objects(&tenon(&folder, "plan --threads 1 --json --svg a.svg --dot a.dot --dump a.txt"))
+            [0];
+    let trained = objects(&tenon(&folder, "train --threads 1 --steps 1 --json"));
+    assert_eq!(plan["planned_peak_bytes"], trained[1]["planned_peak_bytes"]);
+    assert!(plan["lower_bound_bytes"].as_u64() <= plan["planned_peak_bytes"].as_u64());
+    assert!(plan["nodes"].as_u64().unwrap() > 100 && plan["plan_ms"].as_f64().unwrap() > 0.0);
+    let read = |name: &str| fs::read_to_string(folder.join(name)).unwrap();
+    assert!(read("a.svg").starts_with("<svg") && read("a.svg").trim_end().ends_with("</svg>"));
+    assert!(read("a.dot").starts_with("digraph"));
+    assert!(read("a.txt").contains("output loss = "));
+}
+
+#[test]
+fn info_names_what_there_is() {
+    let folder = folder("info");
+    let info = &objects(&tenon(&folder, "info --json"))[0];
+    let has = |name: &str, part: &str| info[name].as_str().unwrap().contains(part);
+    assert!(has("devices", "cpu") && has("instruction_sets", "portable"), "{info}");
+    assert!(has("weight_formats", "q4_1") && has("ops", "rms_norm"), "{info}");
+}
