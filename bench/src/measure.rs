@@ -81,11 +81,13 @@ pub(crate) fn parse_count(text: &str) -> Result<NonZero<usize>, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZero;
+
     use super::{parse_count, parse_size};
 
     #[test]
     fn counts() {
-        assert_eq!(parse_count("3").map(|n| n.get()), Ok(3));
+        assert_eq!(parse_count("3").map(NonZero::get), Ok(3));
         assert!(
             parse_count("0").is_err() && parse_count("-1").is_err() && parse_count("x").is_err()
         );
