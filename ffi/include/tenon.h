@@ -25,20 +25,22 @@
  *
  * RULES THAT HOLD FOR EVERY FUNCTION
  *
- * Errors. Every function returns a tn_status; TN_OK is 0. tn_error_message(cx) tells in words why
- *   the last call that failed did, and what would mend it. A call that fails changes nothing:
- *   outputs are not written and handles stay as they were, with one exception that is stated at
- *   tn_session_step.
+ * Errors. A function that can fail returns a tn_status; TN_OK is 0. tn_error_message(cx, ...) tells
+ *   in words why the last call that failed did, and what would mend it. A call that fails changes
+ *   nothing: outputs are not written and handles stay as they were, with one exception that is
+ *   stated at tn_session_step.
  * Ownership. What you pass in is copied or read during the call, never kept, unless a function
- *   says otherwise. What you get out through `const char **` belongs to the handle and lives until
- *   the handle's next call.
+ *   says otherwise. A text that you get belongs to its handle; the function says how long it lives.
  * NULL. A pointer may be NULL only where its description says so.
  * Structs. Every argument struct begins with struct_size: set it to sizeof the struct as you know
  *   it. Fields beyond it take their defaults; a report is never written past it. Zero in a field
  *   means its default. New fields are only ever appended.
- * Threads. Different contexts know nothing of each other. Handles of one context may be used from
- *   different threads, but one handle only from one thread at a time. Everything made from a
- *   context keeps what it needs of it alive.
+ * Threads. Different contexts know nothing of each other. A context may be used from any threads at
+ *   once; every other handle only from one thread at a time. Sessions made from one graph share its
+ *   parameters, so for this rule they and the graph are one handle. Everything made from a context
+ *   keeps what it needs of it alive.
+ * Callbacks are called only from within a call of yours, on the thread that made it. They must
+ *   return: no C++ exception and no longjmp may leave them.
  * Units. Sizes are in bytes, counts in elements, times in seconds unless a name says otherwise.
  * Strings are UTF-8 and end in NUL.
  * Tensors are contiguous and row-major.
@@ -128,24 +130,29 @@ typedef void (*tn_log)(void *user, const char *message);
 
 typedef struct tn_context_options {
   size_t struct_size;
-  uint32_t threads;              /* threads that work, the caller's among them; 0: one a core */
-  const char *isa;               /* instruction set, as TENON_ISA takes it; NULL: the best */
-  const tn_allocator *allocator; /* for tensors; copied; NULL: the process's own. Its functions are
-                                    called from threads that call into the context's handles and
-                                    must work until the last of those is destroyed. */
-  tn_log log;                    /* NULL: silence */
+  uint32_t threads;              /* threads that work, the caller's among them, at most 1024;
+                                    0: one a core */
+  const char *isa;               /* instruction set by name, such as "avx2"; NULL: what the
+                                    environment's TENON_ISA says, or the best there is */
+  const tn_allocator *allocator; /* for tensors; copied; NULL: the process's own. Its functions
+                                    must work until the last handle of the context is destroyed,
+                                    at once from any threads that use its handles */
+  tn_log log;                    /* as long as the allocator; NULL: silence */
   void *log_user;                /* passed to log; may be NULL */
 } tn_context_options;
 
-/* Makes a context. `options` may be NULL. On failure *context is NULL; the status alone tells why. */
+/* Makes a context. `options` may be NULL. There is no message where this fails: the status alone
+ * tells why. */
 tn_status tn_context_create(const tn_context_options *options, tn_context **context);
 
 /* Gives a context back. */
 void tn_context_destroy(tn_context *context);
 
-/* Why the last call that failed did, of those with this context or a handle made from it; "" if
- * none did. Lives until the next call with any of them. `context` may be NULL: then "". */
-const char *tn_error_message(const tn_context *context);
+/* Why the last call that failed did, of those with this context or a handle made from it, in any
+ * thread; "" if none did. Writes as much of the text as fits in `size` bytes, always with a NUL at
+ * its end, and gives the bytes that the whole of it takes, NUL included. `context` may be NULL:
+ * then "". `text` may be NULL where `size` is 0. */
+size_t tn_error_message(const tn_context *context, char *text, size_t size);
 
 /* ---- graphs ----------------------------------------------------------------------------- */
 
@@ -183,8 +190,10 @@ enum {
   TN_ATTR_INTS = 4
 };
 
-/* An attribute of an op. Only the fields that belong to `kind` are read. */
+/* An attribute of an op; the functions below make one. Only the fields that belong to `kind` are
+ * read. In an array, all have the same struct_size. */
 typedef struct tn_attr {
+  size_t struct_size;
   const char *name;
   tn_attr_kind kind;
   int64_t integer;
@@ -194,9 +203,34 @@ typedef struct tn_attr {
   size_t integer_count;
 } tn_attr;
 
-/* Adds the op called `op` (the README lists them, `tenon info` too). `attrs` may be NULL where
- * `attr_count` is 0. The op's outputs are written to `outputs`, at most `output_capacity` of them;
- * *output_count, if not NULL, gets how many it has. `outputs` may be NULL where the capacity is 0. */
+static inline tn_attr tn_attr_int(const char *name, int64_t value) {
+  tn_attr attr = {sizeof(tn_attr), name, TN_ATTR_INT, value, 0, NULL, NULL, 0};
+  return attr;
+}
+
+static inline tn_attr tn_attr_float(const char *name, double value) {
+  tn_attr attr = {sizeof(tn_attr), name, TN_ATTR_FLOAT, 0, value, NULL, NULL, 0};
+  return attr;
+}
+
+static inline tn_attr tn_attr_bool(const char *name, int32_t value) {
+  tn_attr attr = {sizeof(tn_attr), name, TN_ATTR_BOOL, value, 0, NULL, NULL, 0};
+  return attr;
+}
+
+static inline tn_attr tn_attr_string(const char *name, const char *value) {
+  tn_attr attr = {sizeof(tn_attr), name, TN_ATTR_STRING, 0, 0, value, NULL, 0};
+  return attr;
+}
+
+static inline tn_attr tn_attr_ints(const char *name, const int64_t *values, size_t count) {
+  tn_attr attr = {sizeof(tn_attr), name, TN_ATTR_INTS, 0, 0, NULL, values, count};
+  return attr;
+}
+
+/* Adds the op called `op`; the README lists them. `attrs` and `inputs` may be NULL where their
+ * count is 0. The op's outputs are written to `outputs`, at most `output_capacity` of them; it may be
+ * NULL where that is 0. *output_count, if not NULL, gets how many the op has. */
 tn_status tn_graph_add(tn_graph *graph, const char *op, const tn_attr *attrs, size_t attr_count,
                        const tn_value *inputs, size_t input_count, tn_value *outputs,
                        size_t output_capacity, size_t *output_count);
@@ -292,7 +326,8 @@ tn_status tn_plan_model(tn_model *model, const tn_model_options *model_options,
                         const tn_train_options *options, tn_plan *plan);
 
 /* Makes a session that minimises `loss`, an f32 scalar of `graph`. The graph is copied, its
- * parameters are not: sessions of one graph share them. `options` may be NULL. */
+ * parameters are not: sessions of one graph share them (see "Threads" above). `options` may be
+ * NULL. */
 tn_status tn_session_create(tn_graph *graph, tn_value loss, const tn_train_options *options,
                             tn_session **session);
 
@@ -309,8 +344,9 @@ tn_status tn_session_plan(tn_session *session, tn_plan *plan);
 /* Writes a whole input, parameter or state: exactly its `size` bytes, in its element type. */
 tn_status tn_session_write(tn_session *session, const char *name, const void *data, size_t size);
 
-/* Reads a whole input, parameter, state, output of the last step, or `grad/NAME` of a parameter
- * where gradients are kept: exactly its `size` bytes. */
+/* Reads a whole input, parameter or state; an output of the last step or evaluation, whichever came
+ * last; or, where gradients are kept, `grad/NAME`: a parameter's gradient in the last step, before
+ * clipping. Exactly its `size` bytes. */
 tn_status tn_session_read(tn_session *session, const char *name, void *data, size_t size);
 
 /* Called between nodes: `done` of `total` have run. Not 0 stops the step. Must not call into the
@@ -328,7 +364,7 @@ typedef struct tn_report {
   float loss;      /* of the inputs, before the update */
   float lr;        /* learning rate of the update; 0 if this micro-step made none */
   float grad_norm; /* before clipping; 0 where clipping is off or no update was made */
-  uint64_t step;   /* updates made so far */
+  uint64_t step;   /* updates made so far, those before a load included */
 } tn_report;
 
 /* Runs forward, backward and, at every accumulation-th call, the update. `options` and `report`
@@ -336,7 +372,8 @@ typedef struct tn_report {
  * either as before or updated whole. */
 tn_status tn_session_step(tn_session *session, const tn_run_options *options, tn_report *report);
 
-/* The loss of the inputs, without gradient or update. `options` may be NULL. */
+/* The loss of the inputs, without gradient or update. `options` may be NULL. The first evaluation
+ * takes memory of its own, for a forward pass, which the plan of a step does not count. */
 tn_status tn_session_evaluate(tn_session *session, const tn_run_options *options, float *loss);
 
 /* A parameter of a session. */
@@ -365,15 +402,16 @@ tn_status tn_session_get_trainable(tn_session *session, void *data, size_t size)
 /* Copies all trainable parameters in from one buffer of exactly that size. */
 tn_status tn_session_set_trainable(tn_session *session, const void *data, size_t size);
 
-/* Copies the gradients of all trainable parameters out, where they are kept. */
+/* Copies the gradients of the last step out in the same order, where they are kept; zeros for a
+ * parameter that the loss does not depend on. */
 tn_status tn_session_get_gradients(tn_session *session, void *data, size_t size);
 
 /* Saves what trains, the optimizer's state and the step number, atomically: `path` holds either
  * the old file or the whole new one. `note` is yours, and comes back on load; may be NULL. */
 tn_status tn_session_save(tn_session *session, const char *path, const char *note);
 
-/* Continues from a saved file. *note, if not NULL, gets your note; it belongs to the session until
- * its next call. On failure the session is as it was. */
+/* Continues from a saved file; the session's options must be those it was saved with. `note` may be
+ * NULL; *note gets yours, which belongs to the session until its next load. */
 tn_status tn_session_load(tn_session *session, const char *path, const char **note);
 
 #ifdef __cplusplus

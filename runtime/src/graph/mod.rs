@@ -266,6 +266,12 @@ impl Graph {
             .or_else(|| self.outputs.iter().find(|(n, _)| n == name).map(|&(_, v)| v))
     }
 
+    /// The value at position `index` of [`Graph::values`].
+    #[must_use]
+    pub fn value_id(&self, index: usize) -> Option<ValueId> {
+        (index < self.values.len()).then_some(ValueId(index as u32))
+    }
+
     /// Every value with its id.
     pub fn iter_values(&self) -> impl Iterator<Item = (ValueId, &Value)> {
         self.values.iter().enumerate().map(|(i, v)| (ValueId(i as u32), v))

@@ -30,7 +30,7 @@ pub(super) const RULES: &[Rule] = &[
 const MOST_LINES: usize = 600;
 
 /// Longer files, each a table.
-const TABLES: &[&str] = &["ffi/src/bindings.rs"];
+const TABLES: &[&str] = &["ffi/src/abi.rs"];
 
 /// Crate folders with their library's name and what they may depend on.
 const CRATES: &[(&str, &str, &[&str])] = &[

@@ -1,0 +1,128 @@
+//! Option structs as the runtime's options.
+
+use tenon_runtime::Result;
+use tenon_runtime::memory::Plan;
+use tenon_runtime::models::{GraphOptions, Lora, Trains};
+use tenon_runtime::train::{Decay, Moments, Optimizer, Options, Report, Schedule};
+
+use crate::abi;
+use crate::convert::{choice, optional_string};
+use crate::status::argument;
+use crate::structs::options;
+
+const DECAYS: &[(u32, Decay)] = &[
+    (abi::TN_SCHEDULE_CONSTANT, Decay::Constant),
+    (abi::TN_SCHEDULE_LINEAR, Decay::Linear),
+    (abi::TN_SCHEDULE_COSINE, Decay::Cosine),
+];
+
+/// `value`, or `default` where it is zero.
+fn or<T: PartialEq + Default>(value: T, default: T) -> T {
+    if value == T::default() { default } else { value }
+}
+
+fn optimizer(given: &abi::tn_train_options) -> Result<Optimizer> {
+    let moments = Moments {
+        beta1: or(given.beta1, 0.9),
+        beta2: or(given.beta2, 0.999),
+        eps: or(given.eps, 1e-8),
+        weight_decay: given.weight_decay,
+    };
+    let descent = Optimizer::Sgd {
+        momentum: given.momentum,
+        nesterov: given.nesterov != 0,
+        weight_decay: given.weight_decay,
+    };
+    let choices = [
+        (abi::TN_ADAMW, Optimizer::AdamW(moments)),
+        (abi::TN_ADAM, Optimizer::Adam(moments)),
+        (abi::TN_SGD, descent),
+    ];
+    choice(&choices, given.optimizer, "tn_optimizer")
+}
+
+/// How a session trains.
+///
+/// # Safety
+/// As [`options`].
+pub(crate) unsafe fn training(given: *const abi::tn_train_options) -> Result<Options> {
+    // SAFETY: the caller's contract.
+    let given = unsafe { options(given)? };
+    if !(given.clip_norm >= 0.0 && given.clip_norm.is_finite()) {
+        return Err(argument("clip_norm must be 0 or a positive number"));
+    }
+    let budget = usize::try_from(given.memory_budget)
+        .map_err(|_| argument("memory_budget is larger than memory"))?;
+    Ok(Options {
+        optimizer: optimizer(&given)?,
+        schedule: Schedule {
+            lr: or(given.lr, 1e-3),
+            warmup: given.warmup_steps,
+            total: given.total_steps,
+            decay: choice(DECAYS, given.schedule, "tn_schedule")?,
+        },
+        clip_norm: (given.clip_norm > 0.0).then_some(given.clip_norm),
+        accumulation: or(given.accumulation, 1) as usize,
+        keep_gradients: given.keep_gradients != 0,
+        memory_budget: (budget > 0).then_some(budget),
+    })
+}
+
+/// Which adapters a model gets.
+///
+/// # Safety
+/// The header's contract of `lora_targets`.
+unsafe fn lora(given: &abi::tn_model_options) -> Result<Lora> {
+    let mut lora = Lora::of_rank(or(given.lora_rank, 8) as usize);
+    lora.alpha = or(given.lora_alpha, lora.alpha);
+    // SAFETY: the caller's contract.
+    if let Some(targets) = unsafe { optional_string(given.lora_targets, "lora_targets")? } {
+        lora.targets = targets.split(',').map(|t| t.trim().to_owned()).collect();
+    }
+    Ok(lora)
+}
+
+/// How a model's graph is built, and the seed of what is new in it.
+///
+/// # Safety
+/// As [`options`].
+pub(crate) unsafe fn model(given: *const abi::tn_model_options) -> Result<(GraphOptions, u64)> {
+    // SAFETY: the caller's contract.
+    let given = unsafe { options(given)? };
+    let kinds = [(abi::TN_TRAIN_LORA, true), (abi::TN_TRAIN_EVERYTHING, false)];
+    let trains = if choice(&kinds, given.trains, "tn_trains")? {
+        // SAFETY: the caller's contract.
+        Trains::Lora(unsafe { lora(&given)? })
+    } else {
+        Trains::Everything
+    };
+    let (batch, seq) = (or(given.batch, 1) as usize, or(given.seq, 256) as usize);
+    let mut options = GraphOptions::new(batch, seq, trains);
+    options.bf16 = given.bf16 != 0;
+    options.logits = given.logits != 0;
+    Ok((options, given.seed))
+}
+
+/// A plan as its report.
+pub(crate) fn plan(plan: &Plan) -> abi::tn_plan {
+    abi::tn_plan {
+        struct_size: size_of::<abi::tn_plan>(),
+        nodes: plan.nodes().len() as u64,
+        planned_peak_bytes: plan.peak_bytes() as u64,
+        lower_bound_bytes: plan.lower_bound_bytes() as u64,
+        arena_bytes: plan.arena_bytes() as u64,
+        owned_bytes: plan.owned_bytes() as u64,
+        plan_ms: plan.duration().as_secs_f64() * 1e3,
+    }
+}
+
+/// What a step tells, as its report.
+pub(crate) fn report(report: &Report) -> abi::tn_report {
+    abi::tn_report {
+        struct_size: size_of::<abi::tn_report>(),
+        loss: report.loss,
+        lr: report.lr,
+        grad_norm: report.grad_norm.unwrap_or(0.0),
+        step: report.step,
+    }
+}

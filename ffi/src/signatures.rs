@@ -1,0 +1,54 @@
+//! Every function has the signature that the header declares: both must fit one array.
+
+use crate::{abi, context, graph, model, parameters, session, status, training};
+
+macro_rules! same {
+    ($($module:ident::$name:ident($($argument:tt),*);)*) => {
+        /// Never called: it only has to compile.
+        #[allow(dead_code, reason = "a check of types")]
+        fn check() {
+            $(let _: [unsafe extern "C" fn($($argument),*) -> _; 2] =
+                [$module::$name, abi::$name];)*
+        }
+    };
+}
+
+same! {
+    status::tn_version();
+    status::tn_status_text(_);
+    context::tn_context_create(_, _);
+    context::tn_context_destroy(_);
+    context::tn_error_message(_, _, _);
+    graph::tn_graph_create(_, _);
+    graph::tn_graph_destroy(_);
+    graph::tn_graph_input(_, _, _, _, _, _);
+    graph::tn_graph_parameter(_, _, _, _, _, _, _, _, _);
+    graph::tn_graph_state(_, _, _, _, _, _);
+    graph::tn_graph_constant(_, _, _, _, _, _, _);
+    graph::tn_graph_add(_, _, _, _, _, _, _, _, _);
+    graph::tn_graph_output(_, _, _);
+    graph::tn_graph_set_trainable(_, _, _);
+    graph::tn_graph_shape(_, _, _, _);
+    graph::tn_graph_dump(_, _);
+    graph::tn_graph_graphviz(_, _);
+    model::tn_model_load(_, _, _);
+    model::tn_model_destroy(_);
+    session::tn_plan_graph(_, _, _, _);
+    session::tn_plan_model(_, _, _, _);
+    session::tn_session_create(_, _, _, _);
+    session::tn_session_from_model(_, _, _, _);
+    session::tn_session_destroy(_);
+    session::tn_session_plan(_, _);
+    training::tn_session_write(_, _, _, _);
+    training::tn_session_read(_, _, _, _);
+    training::tn_session_step(_, _, _);
+    training::tn_session_evaluate(_, _, _);
+    parameters::tn_session_parameter_count(_, _, _);
+    parameters::tn_session_parameter(_, _, _);
+    parameters::tn_session_trainable_size(_, _);
+    parameters::tn_session_get_trainable(_, _, _);
+    parameters::tn_session_set_trainable(_, _, _);
+    parameters::tn_session_get_gradients(_, _, _);
+    training::tn_session_save(_, _, _);
+    training::tn_session_load(_, _, _);
+}
