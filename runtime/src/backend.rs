@@ -103,6 +103,7 @@ pub enum Row {
     LayerNorm { eps: f32 },
     LayerNormGrad,
     RmsNorm { eps: f32 },
+    AddRmsNorm { eps: f32 },
     RmsNormGrad,
     Rope { layout: Layout, inverse: bool },
     CrossEntropy { ignore: i32, reduction: Reduction },

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use tenon_kernels::row::cross_entropy::{self, Running, Strip};
 use tenon_kernels::row::layer_norm::{LayerNorm, LayerNormGrad, layer_norm, layer_norm_grad};
-use tenon_kernels::row::rms_norm::{rms_norm, rms_norm_grad};
+use tenon_kernels::row::rms_norm::{AddRmsNorm, add_rms_norm, rms_norm, rms_norm_grad};
 use tenon_kernels::row::rope::{Layout, Rope, rope};
 use tenon_kernels::row::softmax::{log_softmax, log_softmax_grad, softmax, softmax_grad};
 use tenon_runtime::backend::{Reduction, Row, Signature};
@@ -46,6 +46,17 @@ pub(super) fn launch(cx: &Context, kind: &Row, args: Args<'_>) -> Result<()> {
                 // SAFETY: tasks take disjoint rows.
                 let rstd = unsafe { rstd.piece(r.start / cols..r.end / cols) };
                 rms_norm(isa, eps, &x[r], weight, y, rstd);
+            });
+        }
+        Row::AddRmsNorm { eps } => {
+            let (h, weight) = (second(), args.input::<f32>(2));
+            let (y, rstd) = (args.output::<f32>(1), args.output::<f32>(2));
+            rows.map(args, |r, sum| {
+                // SAFETY: tasks take disjoint rows.
+                let (y, rstd) =
+                    unsafe { (y.piece(r.clone()), rstd.piece(r.start / cols..r.end / cols)) };
+                let (x, h) = (&x[r.clone()], &h[r]);
+                add_rms_norm(isa, AddRmsNorm { eps, x, h, weight, sum, y, rstd });
             });
         }
         Row::RmsNormGrad => {

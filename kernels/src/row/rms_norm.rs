@@ -15,6 +15,30 @@ pub fn rms_norm(isa: Isa, eps: f32, x: &[f32], weight: &[f32], y: &mut [f32], rs
     isa.run(Forward { eps, x, weight, y, rstd });
 }
 
+/// Arguments of [`add_rms_norm`]; `sum`, `y` and the inputs `x`, `h` have rows of `weight.len()`.
+#[allow(missing_docs, reason = "named as in the formula")]
+pub struct AddRmsNorm<'a> {
+    pub eps: f32,
+    pub x: &'a [f32],
+    pub h: &'a [f32],
+    pub weight: &'a [f32],
+    pub sum: &'a mut [f32],
+    pub y: &'a mut [f32],
+    pub rstd: &'a mut [f32],
+}
+
+/// `sum = x + h` and its norm `y = sum * rstd * weight`, `rstd = 1 / sqrt(mean(sum^2) + eps)`: the
+/// sum is read back from L1, not from memory. The same bits as the addition and [`rms_norm`].
+///
+/// # Panics
+/// As [`rms_norm`].
+pub fn add_rms_norm(isa: Isa, args: AddRmsNorm<'_>) {
+    let cols = args.weight.len();
+    check(cols, &[args.x.len(), args.h.len(), args.sum.len(), args.y.len()]);
+    assert_eq!(args.rstd.len(), args.x.len() / cols);
+    isa.run(args);
+}
+
 /// `dx = rstd * (g - x * rstd^2 * mean(g * x))` with `g = dy * weight`.
 ///
 /// # Panics
@@ -56,6 +80,31 @@ impl Kernel for Forward<'_> {
             let scale = s.splat(*rstd);
             each!(S, cols, |at, n| {
                 let v = s.mul(s.mul(get(s, x, at, n), scale), get(s, weight, at, n));
+                put(s, y, at, n, v);
+            });
+        }
+    }
+}
+
+impl Kernel for AddRmsNorm<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { eps, x, h, weight, sum, y, rstd } = self;
+        let cols = weight.len();
+        let inputs = x.chunks_exact(cols).zip(h.chunks_exact(cols));
+        let outputs = sum.chunks_exact_mut(cols).zip(y.chunks_exact_mut(cols)).zip(rstd);
+        for ((x, h), ((sum, y), rstd)) in inputs.zip(outputs) {
+            let squares = sum!(s: S, cols, |at, n| {
+                let v = s.add(get(s, x, at, n), get(s, h, at, n));
+                put(s, sum, at, n, v);
+                s.mul(v, v)
+            });
+            *rstd = 1.0 / (squares / cols as f32 + eps).sqrt();
+            let scale = s.splat(*rstd);
+            each!(S, cols, |at, n| {
+                let v = s.mul(s.mul(get(s, sum, at, n), scale), get(s, weight, at, n));
                 put(s, y, at, n, v);
             });
         }

@@ -3,7 +3,7 @@
 use super::TOLERANCE;
 use super::cross_entropy::{self, Running, Strip};
 use super::layer_norm::{LayerNorm, LayerNormGrad, layer_norm, layer_norm_grad};
-use super::rms_norm::{rms_norm, rms_norm_grad};
+use super::rms_norm::{AddRmsNorm, add_rms_norm, rms_norm, rms_norm_grad};
 use super::rope::{Layout, Rope, rope};
 use super::softmax::{log_softmax, log_softmax_grad, softmax, softmax_grad};
 use crate::isa::Isa;
@@ -98,6 +98,24 @@ fn softmax_of_extremes() {
         assert_eq!(y, [0.0, 0.5, 0.0, 0.5]);
         log_softmax(isa, 2, &[1e30, 1e30, 0.0, -1000.0], &mut y);
         assert_eq!([y[2], y[3]], [0.0, -1000.0]);
+    }
+}
+
+#[test]
+fn add_rms_norm_has_the_bits_of_its_parts() {
+    for isa in Isa::available() {
+        for cols in SIZES {
+            let (x, h, weight) = (noise(ROWS * cols, 1), noise(ROWS * cols, 4), noise(cols, 2));
+            let parts: Vec<f32> = x.iter().zip(&h).map(|(x, h)| x + h).collect();
+            let (mut want, mut want_rstd) = (vec![0.0; x.len()], vec![0.0; ROWS]);
+            rms_norm(isa, 1e-5, &parts, &weight, &mut want, &mut want_rstd);
+            let (mut sum, mut y, mut rstd) = (want.clone(), vec![0.0; x.len()], vec![0.0; ROWS]);
+            let (x, h, weight) = (&x, &h, &weight);
+            let eps = 1e-5;
+            let (sum, y, rstd) = (&mut sum, &mut y, &mut rstd);
+            add_rms_norm(isa, AddRmsNorm { eps, x, h, weight, sum, y, rstd });
+            assert_eq!((&*sum, &*y, &*rstd), (&parts, &want, &want_rstd));
+        }
     }
 }
 

@@ -312,10 +312,9 @@ impl Graph {
         self.values[value.index()].source = Source::Constant(tensor);
     }
 
-    /// Adds a value that a rewritten node will make.
-    pub(crate) fn fresh(&mut self, desc: TensorDesc) -> ValueId {
-        let source = Source::Node { node: NodeId(u32::MAX), output: 0 };
-        self.value(Value { desc, source, name: None })
+    /// Forgets a constant that nothing reads any more.
+    pub(crate) fn bury(&mut self, value: ValueId) {
+        self.values[value.index()].source = Source::Node { node: NodeId(u32::MAX), output: 0 };
     }
 
     fn first(&mut self, op: Arc<dyn Op>, inputs: &[ValueId]) -> Result<ValueId> {

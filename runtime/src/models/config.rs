@@ -162,7 +162,7 @@ impl ModelConfig {
         if let Some((what, value)) = sizes.iter().find(|(_, v)| *v == 0 || *v > 1 << 24) {
             return fail(format!("{what} of {value} cannot be"));
         }
-        if self.heads % self.kv_heads != 0 || self.head_dim % 2 != 0 {
+        if !self.heads.is_multiple_of(self.kv_heads) || !self.head_dim.is_multiple_of(2) {
             return fail(format!(
                 "{} heads of {} over {} key-value heads cannot be",
                 self.heads, self.head_dim, self.kv_heads

@@ -58,7 +58,7 @@ pub struct ModelGraph {
 ///
 /// # Errors
 /// [`Error::Usage`] for options the model cannot take; [`Error::NotFound`] for a missing weight.
-pub fn build(model: &Model, options: &GraphOptions) -> Result<ModelGraph> {
+pub(super) fn build(model: &Model, options: &GraphOptions) -> Result<ModelGraph> {
     check(&model.config, options)?;
     let mut graph = Graph::new();
     let tokens = graph.input("tokens", TensorDesc::i32(&[options.batch, options.seq])?)?;

@@ -15,6 +15,7 @@ mod moves;
 mod vjp;
 mod window;
 
+use std::any::Any;
 use std::fmt::Debug;
 use std::sync::Arc;
 
@@ -99,7 +100,7 @@ pub enum Gradient {
 }
 
 /// A node's operation, as the graph holds it.
-pub trait Op: Debug + Send + Sync + 'static {
+pub trait Op: Any + Debug + Send + Sync {
     /// The name in `ops!`.
     fn name(&self) -> &'static str;
 
@@ -211,6 +212,7 @@ ops! {
     adam::Adam,
     adamw::AdamW,
     add::Add,
+    add_rms_norm::AddRmsNorm,
     affine::Affine,
     attention::Attention,
     attention_grad::AttentionGrad,

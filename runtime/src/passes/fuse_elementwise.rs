@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use tenon_kernels::fused::{Instruction, MAX_INPUTS, MAX_REGISTERS, Operation, Source};
 
+use super::rewrite::{overwritten, uses};
 use crate::backend::Launch;
 use crate::error::Result;
 use crate::graph::{Graph, Node, Source as Maker, ValueId};
@@ -61,18 +62,8 @@ struct Facts {
 
 impl Facts {
     fn of(graph: &Graph) -> Self {
-        let mut uses = vec![0; graph.values().len()];
-        let read = graph.nodes().iter().flat_map(|n| &n.inputs);
-        for value in read.chain(graph.outputs().iter().map(|(_, v)| v)) {
-            uses[value.index()] += 1;
-        }
-        let overwritten = graph
-            .nodes()
-            .iter()
-            .flat_map(|n| n.op.mutates().iter().map(|&i| n.inputs[i]))
-            .collect();
         let fusible = graph.nodes().iter().map(|n| fusible(graph, n)).collect();
-        Self { fusible, uses, overwritten }
+        Self { fusible, uses: uses(graph), overwritten: overwritten(graph) }
     }
 }
 
@@ -215,6 +206,7 @@ mod tests {
     use super::run;
     use crate::graph::Graph;
     use crate::ops::{Add, Affine, Exp, Mul, Neg, ReduceSum, Silu, Sqrt};
+    use crate::passes::rewrite::{after, assert_snapshot};
     use crate::tensor::TensorDesc;
 
     /// A graph with inputs `a`, `b` of 4 x 8 and `s` of one element.
@@ -226,11 +218,8 @@ mod tests {
         (g, [a, b, s])
     }
 
-    /// The lines of the nodes after the pass.
-    fn fused(mut g: Graph) -> Vec<String> {
-        run(&mut g).unwrap();
-        g.verify().unwrap();
-        g.dump().lines().filter(|l| l.contains('(')).map(str::to_owned).collect()
+    fn fused(g: Graph) -> Vec<String> {
+        after(run, g)
     }
 
     #[test]
@@ -293,14 +282,5 @@ mod tests {
         let nodes = fused(g);
         assert_eq!(nodes.len(), 2, "{nodes:#?}");
         assert_eq!(nodes[1].matches("affine").count(), super::MAX_INSTRUCTIONS);
-    }
-
-    /// Each line contains its pattern, and there are as many.
-    #[track_caller]
-    fn assert_snapshot(lines: &[String], patterns: &[&str]) {
-        assert_eq!(lines.len(), patterns.len(), "{lines:#?}");
-        for (line, pattern) in lines.iter().zip(patterns) {
-            assert!(line.contains(pattern), "`{line}` lacks `{pattern}`");
-        }
     }
 }

@@ -2,7 +2,14 @@
 //!
 //! To add a pass: `passes/<pass>.rs`, one row in `PIPELINE`, one snapshot test.
 
+mod fold;
+mod fuse_activation;
 mod fuse_elementwise;
+mod fuse_norm;
+mod layout;
+mod prune;
+mod rewrite;
+mod share;
 
 use crate::error::Result;
 use crate::graph::Graph;
@@ -16,7 +23,18 @@ pub struct Pass {
 }
 
 /// All passes in the order they run.
-pub const PIPELINE: &[Pass] = &[Pass { name: "fuse_elementwise", run: fuse_elementwise::run }];
+pub const PIPELINE: &[Pass] = &[
+    Pass { name: "fold", run: fold::run },
+    Pass { name: "share", run: share::run },
+    Pass { name: "layout", run: layout::run },
+    // Rules look for results with one reader: the dead ones must be gone.
+    Pass { name: "prune", run: prune::run },
+    Pass { name: "fuse_activation", run: fuse_activation::run },
+    Pass { name: "fuse_norm", run: fuse_norm::run },
+    Pass { name: "prune", run: prune::run },
+    // Last, since a program of several operations means nothing to the others.
+    Pass { name: "fuse_elementwise", run: fuse_elementwise::run },
+];
 
 /// Runs the pipeline, verifying the graph after each pass.
 ///

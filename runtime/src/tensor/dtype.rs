@@ -65,7 +65,7 @@ impl DType {
             Self::I8 | Self::U8 => (1, 1),
             Self::Quant(format) => (format.block_elems(), format.block_bytes()),
         };
-        if columns % elems == 0 { (columns / elems).checked_mul(bytes) } else { None }
+        if columns.is_multiple_of(elems) { (columns / elems).checked_mul(bytes) } else { None }
     }
 
     /// The name used in dumps, files and the C ABI: `f32`, `q4_1`, ….
