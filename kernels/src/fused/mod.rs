@@ -1,7 +1,8 @@
 //! A chain of elementwise operations in one pass over memory.
 //!
 //! A program's instructions run one after the other on a chunk that stays in the first-level
-//! cache, then on the next chunk: what they pass on never reaches memory.
+//! cache, then on the next chunk: what they pass on never reaches memory. The reference is its
+//! operations one by one over whole vectors, and the tolerance is zero: the bits are the same.
 
 use crate::binary::{self, Binary};
 use crate::broadcast::Broadcast;

@@ -1,6 +1,8 @@
 //! Rows of a table by number, and the sum of rows back into a table.
 //!
-//! Both check nothing: [`out_of_range`] says first whether every number has its row.
+//! The reference is one element at a time, with [`Format::element`]. [`gather`] is exact; the error
+//! of [`scatter_add`] is that of a sum. Both check nothing: [`out_of_range`] says first whether every
+//! number has its row.
 
 #[cfg(test)]
 mod tests;

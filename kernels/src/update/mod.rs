@@ -1,5 +1,5 @@
 //! Optimizer steps, each one pass over memory; the gradient is multiplied by `scale` (clipping,
-//! averaging) on the way. Definitions are PyTorch's.
+//! averaging) on the way. Definitions are PyTorch's; the tests hold the reference in f64.
 
 use crate::isa::{Isa, Kernel};
 use crate::simd::Simd;

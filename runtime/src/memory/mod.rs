@@ -164,6 +164,11 @@ impl Plan {
         self.duration
     }
 
+    /// Counts bytes that another executor of the same training run takes beside this plan's.
+    pub(crate) fn add_owned(&mut self, bytes: usize) {
+        self.owned_bytes += bytes;
+    }
+
     /// Refuses a plan above `budget` bytes.
     ///
     /// # Errors
@@ -184,7 +189,7 @@ enum Owner {
 }
 
 /// Parameters that train, states and inputs are memory of the run; frozen weights are mapped.
-fn is_owned(value: &crate::graph::Value) -> bool {
+pub(crate) fn is_owned(value: &crate::graph::Value) -> bool {
     match value.source {
         Source::Input | Source::State | Source::Parameter { trainable: true } => true,
         Source::Constant(_) => true,

@@ -14,9 +14,9 @@ use crate::autodiff::gradients;
 use crate::backend::Backend;
 use crate::error::{Error, Result};
 use crate::executor::{Executor, Observer};
-use crate::graph::{Graph, ValueId};
+use crate::graph::{Graph, Source, Value, ValueId};
 use crate::io::checkpoint;
-use crate::memory::Plan;
+use crate::memory::{Plan, is_owned};
 use crate::passes;
 use crate::tensor::{Element, Tensor, TensorDesc};
 use optimizer::Scalars;
@@ -95,7 +95,7 @@ impl Trainer {
         options: Options,
     ) -> Result<Self> {
         let (forward, graphs) = build(graph, loss, &options)?;
-        let plan = Plan::new(&graphs.step, backends)?;
+        let plan = graphs.plan(backends)?;
         plan.check_budget(options.memory_budget)?;
         let step = Executor::bind(graphs.step, plan, backends, tensors)?;
         let apply = match graphs.apply {
@@ -126,7 +126,7 @@ impl Trainer {
         options: &Options,
     ) -> Result<(Graph, Plan)> {
         let (_, graphs) = build(graph, loss, options)?;
-        let plan = Plan::new(&graphs.step, backends)?;
+        let plan = graphs.plan(backends)?;
         Ok((graphs.step, plan))
     }
 
@@ -331,9 +331,10 @@ impl Trainer {
 
 /// Whether a value changes as training goes on.
 fn is_kept(graph: &Graph, name: &str) -> bool {
-    graph.find(name).map(|v| graph.get(v)).is_some_and(|value| {
-        value.is_trainable() || matches!(value.source, crate::graph::Source::State)
-    })
+    graph
+        .find(name)
+        .map(|v| graph.get(v))
+        .is_some_and(|value| value.is_trainable() || matches!(value.source, Source::State))
 }
 
 /// Writes an input if the executor's graph has it.
@@ -349,13 +350,28 @@ fn shared(executor: &Executor) -> HashMap<String, Tensor> {
 }
 
 fn inputs(graph: &Graph) -> Vec<String> {
-    let is_input = |v: &&crate::graph::Value| matches!(v.source, crate::graph::Source::Input);
+    let is_input = |v: &&Value| matches!(v.source, Source::Input);
     graph.values().iter().filter(is_input).filter_map(|v| v.name.clone()).collect()
 }
 
 struct Graphs {
     step: Graph,
     apply: Option<Graph>,
+}
+
+impl Graphs {
+    /// The plan of a step, which counts what the update of accumulated gradients takes beside it.
+    fn plan(&self, backends: &[Arc<dyn Backend>]) -> Result<Plan> {
+        let mut plan = Plan::new(&self.step, backends)?;
+        if let Some(apply) = &self.apply {
+            let shared = |v: &Value| v.name.as_ref().is_some_and(|n| self.step.find(n).is_some());
+            let own =
+                apply.values().iter().filter(|v| is_owned(v) && !(v.is_persistent() && shared(v)));
+            let own: usize = own.map(|v| v.desc.bytes()).sum();
+            plan.add_owned(Plan::new(apply, backends)?.arena_bytes() + own);
+        }
+        Ok(plan)
+    }
 }
 
 /// The graphs of a training step, optimized; first the plain forward graph.
