@@ -139,12 +139,9 @@ impl Options {
         if !(self.weight_decay >= 0.0 && self.weight_decay.is_finite()) {
             return Err(Error::Usage("--weight-decay must be a number from 0 up".into()));
         }
-        let lr = match (self.lr, &self.model, self.full) {
-            (Some(lr), _, _) => lr,
-            (None, None, _) => 3e-3,
-            (None, Some(_), false) => 1e-3,
-            (None, Some(_), true) => 5e-5,
-        };
+        // What is new starts far from its aim; what was trained before only moves a little.
+        let usual = if self.model.is_some() && self.full { 5e-5 } else { 3e-3 };
+        let lr = self.lr.unwrap_or(usual);
         let decay = match self.schedule {
             ScheduleOption::Constant => Decay::Constant,
             ScheduleOption::Linear => Decay::Linear,

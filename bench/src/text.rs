@@ -81,21 +81,66 @@ impl Text {
 
     /// The inputs of micro-step `number`, from 0: a pure function of the seed and the number.
     pub(crate) fn batch(&self, number: u64) -> Batch {
-        let starts = u32::try_from(self.tokens.len() - self.seq).unwrap_or(u32::MAX);
         let size = self.batch * self.seq;
         let mut batch =
             Batch { tokens: Vec::with_capacity(size), targets: Vec::with_capacity(size) };
         for row in 0..self.batch as u64 {
-            let start = self.order.below(number * self.batch as u64 + row, starts) as usize;
+            let start = self.start(number * self.batch as u64 + row);
             batch.tokens.extend(&self.tokens[start..start + self.seq]);
             batch.targets.extend(&self.tokens[start + 1..=start + self.seq]);
         }
         batch
     }
+
+    /// Where sequence `number` begins. An epoch cuts the text into sequences, from a start of its
+    /// own, and takes each once, by a stride of its own.
+    fn start(&self, number: u64) -> usize {
+        let last = self.tokens.len() - 1;
+        let pieces = u32::try_from(last / self.seq).unwrap_or(u32::MAX);
+        let spare = u32::try_from(last % self.seq).unwrap_or(0);
+        let (epoch, i) = (number / u64::from(pieces), number % u64::from(pieces));
+        let draw = |which: u64, bound: u32| self.order.below(epoch * 3 + which, bound);
+        let (shift, first) = (draw(0, spare + 1), draw(1, pieces));
+        let mut stride = draw(2, pieces).max(1);
+        while common_divisor(stride, pieces) != 1 {
+            stride += 1;
+        }
+        let piece = (u64::from(first) + i * u64::from(stride)) % u64::from(pieces);
+        piece as usize * self.seq + shift as usize
+    }
+}
+
+fn common_divisor(a: u32, b: u32) -> u32 {
+    if b == 0 { a } else { common_divisor(b, a % b) }
 }
 
 fn read(path: &Path) -> Result<String> {
     let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
     String::from_utf8(bytes)
         .map_err(|_| Error::format(path, "is not UTF-8 text; convert it, or give another file"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use tenon_kernels::random::Philox;
+
+    use super::Text;
+
+    #[test]
+    fn an_epoch_takes_every_piece_once() {
+        for len in [5, 8, 41, 44, 101] {
+            let text = Text { tokens: vec![0; len], seq: 4, batch: 1, order: Philox::new(7, 1) };
+            let pieces = (len - 1) / 4;
+            for epoch in 0..5 {
+                let starts = (0..pieces).map(|i| text.start((epoch * pieces + i) as u64));
+                let starts: HashSet<_> = starts.collect();
+                assert_eq!(starts.len(), pieces);
+                assert!(
+                    starts.iter().all(|s| s + 4 < len && s % 4 == starts.iter().min().unwrap() % 4)
+                );
+            }
+        }
+    }
 }
