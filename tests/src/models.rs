@@ -1,16 +1,16 @@
 //! Whole models: made from goldens, trained without moving, compared with other programs' answers.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
+use tenon_runtime::Result;
 use tenon_runtime::backend::Backend;
 use tenon_runtime::models::{GraphOptions, Model};
 use tenon_runtime::tensor::SystemAllocator;
 use tenon_runtime::train::{Optimizer, Options, Schedule, Trainer};
-use tenon_runtime::{Result, Tensor};
 
 use crate::golden::{self, Array};
 
@@ -48,8 +48,7 @@ pub fn lay_out(name: &str, folder: &Path) -> BTreeMap<String, Array> {
     answers
 }
 
-/// A trainer that gives gradients and moves nothing: plain descent at rate 0. `replaced` are
-/// parameters to start from instead of the model's own.
+/// A trainer that gives gradients and moves nothing: plain descent at rate 0.
 ///
 /// # Errors
 /// What the runtime says of the model or its graph.
@@ -57,11 +56,9 @@ pub fn still(
     model: &Model,
     options: &GraphOptions,
     backends: &[Arc<dyn Backend>],
-    replaced: HashMap<String, Tensor>,
 ) -> Result<Trainer> {
     let built = model.graph(options)?;
-    let mut parameters = model.parameters(&built.graph, 1, &SystemAllocator)?;
-    parameters.extend(replaced);
+    let parameters = model.parameters(&built.graph, 1, &SystemAllocator)?;
     let training = Options {
         optimizer: Optimizer::Sgd { momentum: 0.0, nesterov: false, weight_decay: 0.0 },
         schedule: Schedule::constant(0.0),
@@ -91,6 +88,18 @@ pub fn largest_error(got: &[f32], want: &[f32]) -> f64 {
     relative(got, want, |values| values.fold(0.0, |m, v| if v > m { v } else { m }))
 }
 
+/// L2 norm of the difference, relative to that of `want`; infinite as in [`largest_error`].
+#[must_use]
+pub fn norm_error(got: &[f32], want: &[f32]) -> f64 {
+    relative(got, want, |values| values.map(|v| v * v).sum::<f64>().sqrt())
+}
+
+/// The L2 norm.
+#[must_use]
+pub fn norm(values: &[f32]) -> f64 {
+    values.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt()
+}
+
 fn relative(got: &[f32], want: &[f32], size: fn(&mut dyn Iterator<Item = f64>) -> f64) -> f64 {
     let finite = got.iter().chain(want).all(|v| v.is_finite());
     if got.len() != want.len() || !finite {
@@ -101,4 +110,97 @@ fn relative(got: &[f32], want: &[f32], size: fn(&mut dyn Iterator<Item = f64>) -
     let whole = size(&mut want.iter().map(|&w| f64::from(w).abs()));
     // Where all that is wanted is 0, nothing else will do.
     if difference == 0.0 { 0.0 } else { difference / whole }
+}
+
+/// A low-rank adapter: `y = (W + scale B A) x`, with `W` [out, in], `A` [rank, in] and `B`
+/// [out, rank], all row-major. Its products are taken in f64.
+#[derive(Clone, Debug)]
+pub struct Adapter {
+    /// `A`.
+    pub a: Vec<f32>,
+    /// `B`.
+    pub b: Vec<f32>,
+    /// Rank.
+    pub rank: usize,
+    /// Multiplier of `B A`.
+    pub scale: f32,
+}
+
+impl Adapter {
+    /// What the adapter adds to `W`: `scale B A`.
+    #[must_use]
+    pub fn delta(&self) -> Vec<f32> {
+        self.scaled(product(&self.b, &self.a, self.rank))
+    }
+
+    /// The gradient toward `A` where that toward `W` is `dw`: `scale B^T dW`.
+    #[must_use]
+    pub fn gradient_of_a(&self, dw: &[f32]) -> Vec<f32> {
+        let outputs = self.b.len() / self.rank;
+        self.scaled(product(&transposed(&self.b, self.rank), dw, outputs))
+    }
+
+    /// The gradient toward `B` where that toward `W` is `dw`: `scale dW A^T`.
+    #[must_use]
+    pub fn gradient_of_b(&self, dw: &[f32]) -> Vec<f32> {
+        let inputs = self.a.len() / self.rank;
+        self.scaled(product(dw, &transposed(&self.a, inputs), inputs))
+    }
+
+    fn scaled(&self, values: Vec<f64>) -> Vec<f32> {
+        values.into_iter().map(|v| (v * f64::from(self.scale)) as f32).collect()
+    }
+}
+
+/// `a` [m, inner] times `b` [inner, n].
+fn product(a: &[f32], b: &[f32], inner: usize) -> Vec<f64> {
+    let (m, n) = (a.len() / inner, b.len() / inner);
+    let mut out = vec![0.0; m * n];
+    for (i, row) in out.chunks_mut(n).enumerate() {
+        for p in 0..inner {
+            let x = f64::from(a[i * inner + p]);
+            row.iter_mut().zip(&b[p * n..][..n]).for_each(|(o, &y)| *o += x * f64::from(y));
+        }
+    }
+    out
+}
+
+/// The transpose of rows of `columns`.
+fn transposed(a: &[f32], columns: usize) -> Vec<f32> {
+    let rows = a.len() / columns;
+    (0..columns).flat_map(|j| (0..rows).map(move |i| a[i * columns + j])).collect()
+}
+
+/// What moves along a direction: one parameter.
+#[derive(Clone, Debug)]
+pub struct Part {
+    /// The parameter.
+    pub name: String,
+    /// Its values, which it has again afterwards.
+    pub base: Vec<f32>,
+    /// Where it moves per unit of the step.
+    pub direction: Vec<f32>,
+}
+
+/// The derivative of the loss along `parts` by central differences of `step` and `2 step`,
+/// combined so that their curvature cancels to fourth order (Richardson 1911).
+///
+/// # Errors
+/// What an evaluation reports.
+pub fn measured_derivative(trainer: &mut Trainer, parts: &[Part], step: f64) -> Result<f64> {
+    let mut at = |move_by: f64| -> Result<f64> {
+        for part in parts {
+            let moved = part.base.iter().zip(&part.direction);
+            let moved: Vec<f32> =
+                moved.map(|(&x, &d)| (f64::from(x) + move_by * f64::from(d)) as f32).collect();
+            trainer.executor_mut().write(&part.name, &moved)?;
+        }
+        Ok(f64::from(trainer.evaluate(&mut ())?))
+    };
+    let near = (at(step)? - at(-step)?) / (2.0 * step);
+    let far = (at(2.0 * step)? - at(-2.0 * step)?) / (4.0 * step);
+    for part in parts {
+        trainer.executor_mut().write(&part.name, &part.base)?;
+    }
+    Ok((4.0 * near - far) / 3.0)
 }

@@ -1,7 +1,7 @@
 //! Hugging Face's tiny models: loss, logits and the gradient of every parameter, on the level that
 //! `TENON_ISA` gives.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use tenon_runtime::models::{GraphOptions, Model, Trains};
@@ -31,8 +31,7 @@ fn errors(name: &str, folder: &Path, change: impl Fn(&str) -> String) -> Vec<(St
     let model = Model::load(folder).unwrap_or_else(|e| panic!("{name}: {e}"));
     let mut options = GraphOptions::new(batch, seq, Trains::Everything);
     options.logits = true;
-    let mut trainer = still(&model, &options, &backends, HashMap::new())
-        .unwrap_or_else(|e| panic!("{name}: {e}"));
+    let mut trainer = still(&model, &options, &backends).unwrap_or_else(|e| panic!("{name}: {e}"));
     feed(&mut trainer, &ids.ints(), seq).expect("the golden's tokens");
     let told = trainer.step(&mut ()).unwrap_or_else(|e| panic!("{name}: {e}"));
 
