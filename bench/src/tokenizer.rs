@@ -110,3 +110,28 @@ fn pre_tokenizer(name: &str) -> Option<PreTokenizerWrapper> {
     };
     Some(Sequence::new(parts).into())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use safetensors::SafeTensors;
+
+    use super::Tokenizer;
+
+    /// Against the tokenizer of Hugging Face, which made the judged ids.
+    #[test]
+    fn the_real_models_tokenizer_gives_the_judged_ids() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let model = root.join("target/assets/smollm2-135m-instruct-q4_1.gguf");
+        assert!(model.exists(), "the model is missing: run `tests/run assets`");
+        let folder = root.join("tests/golden/smollm2");
+        let text = std::fs::read_to_string(folder.join("text.txt")).unwrap();
+        let judged = std::fs::read(folder.join("reference.safetensors")).unwrap();
+        let judged = SafeTensors::deserialize(&judged).unwrap();
+        let (ids, _) = judged.tensor("input_ids").unwrap().data().as_chunks::<8>();
+        let want: Vec<i32> = ids.iter().map(|id| i64::from_le_bytes(*id) as i32).collect();
+        let got = Tokenizer::of_model(&model).unwrap().encode(&text).unwrap();
+        assert_eq!(got[..want.len()], want);
+    }
+}
