@@ -56,7 +56,8 @@ impl Plan {
     /// Plans `graph` for `backends`; each node goes to the first that supports it.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] where none does, [`Error::Graph`] for a graph that breaks its rules.
+    /// [`Error::Unsupported`] where none does, [`Error::Graph`] for a graph that breaks its rules,
+    /// [`Error::OutOfMemory`] for one that no memory can hold.
     pub fn new(graph: &Graph, backends: &[Arc<dyn Backend>]) -> Result<Self> {
         let start = Instant::now();
         let nodes = assign(graph, backends)?;
@@ -103,9 +104,12 @@ impl Plan {
         for (i, root) in plan.roots.iter().enumerate() {
             plan.offsets[i] = plan.offsets[root.index()];
         }
-        plan.owned_bytes =
-            graph.values().iter().filter(|v| is_owned(v)).map(|v| v.desc.bytes()).sum();
+        let owned = graph.values().iter().filter(|v| is_owned(v)).map(|v| v.desc.bytes());
+        plan.owned_bytes = owned.fold(0, usize::saturating_add);
         plan.duration = start.elapsed();
+        if isize::try_from(plan.peak_bytes()).is_err() {
+            return Err(Error::OutOfMemory(plan.peak_bytes()));
+        }
         Ok(plan)
     }
 
@@ -149,13 +153,13 @@ impl Plan {
     /// The peak: arena and what is kept beside it.
     #[must_use]
     pub fn peak_bytes(&self) -> usize {
-        self.arena_bytes + self.owned_bytes
+        self.arena_bytes.saturating_add(self.owned_bytes)
     }
 
     /// What the peak cannot be below in this order of nodes.
     #[must_use]
     pub fn lower_bound_bytes(&self) -> usize {
-        self.arena_bound + self.owned_bytes
+        self.arena_bound.saturating_add(self.owned_bytes)
     }
 
     /// How long planning took.

@@ -19,10 +19,11 @@ impl Interval {
     }
 }
 
-/// Rounds up to [`ALIGN`].
+/// Rounds up to [`ALIGN`]. Here and below what overflows stays at the largest size, which no
+/// allocator gives: a size that wrapped around would be given, and written past.
 #[must_use]
 pub fn aligned(bytes: usize) -> usize {
-    bytes.next_multiple_of(ALIGN)
+    bytes.checked_next_multiple_of(ALIGN).unwrap_or(usize::MAX)
 }
 
 /// The most bytes alive at any step: no arena can be smaller.
@@ -35,16 +36,16 @@ pub fn lower_bound(intervals: &[Interval]) -> usize {
 #[must_use]
 pub fn live_bytes(intervals: &[Interval]) -> Vec<usize> {
     let steps = intervals.iter().map(|i| i.last + 1).max().unwrap_or(0);
-    let mut delta = vec![0isize; steps + 1];
+    let mut delta = vec![0i128; steps + 1];
     for i in intervals {
-        delta[i.first] += aligned(i.bytes).cast_signed();
-        delta[i.last + 1] -= aligned(i.bytes).cast_signed();
+        delta[i.first] += aligned(i.bytes) as i128;
+        delta[i.last + 1] -= aligned(i.bytes) as i128;
     }
     delta[..steps]
         .iter()
-        .scan(0isize, |live, d| {
+        .scan(0i128, |live, d| {
             *live += d;
-            Some(live.cast_unsigned())
+            Some(usize::try_from(*live).unwrap_or(usize::MAX))
         })
         .collect()
 }
@@ -75,10 +76,10 @@ pub fn place(intervals: &[Interval]) -> (Vec<usize>, usize) {
             {
                 best = Some((gap, end));
             }
-            end = end.max(offsets[j] + aligned(intervals[j].bytes));
+            end = end.max(offsets[j].saturating_add(aligned(intervals[j].bytes)));
         }
         offsets[i] = best.map_or(end, |(_, offset)| offset);
-        arena = arena.max(offsets[i] + bytes);
+        arena = arena.max(offsets[i].saturating_add(bytes));
         let at = placed.partition_point(|&j| offsets[j] <= offsets[i]);
         placed.insert(at, i);
     }
@@ -111,6 +112,13 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn what_overflows_is_as_large_as_can_be() {
+        let huge = Interval { bytes: usize::MAX / 2, first: 0, last: 1 };
+        let all = [huge; 3];
+        assert_eq!((place(&all).1, lower_bound(&all)), (usize::MAX, usize::MAX));
     }
 
     #[test]

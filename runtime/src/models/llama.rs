@@ -219,15 +219,19 @@ impl Builder<'_> {
     /// Cosines and sines of position times frequency, [seq, head_dim / 2] each (Su et al. 2021).
     fn rope_tables(&mut self) -> Result<(ValueId, ValueId)> {
         let (seq, half) = (self.options.seq, self.config.head_dim / 2);
+        let desc = TensorDesc::f32(&[seq, half])?;
         let angle = |i: usize| {
             let exponent = (i % half) as f64 / half as f64;
             (i / half) as f64 * self.config.rope_theta.powf(-exponent)
         };
-        let table = |f: fn(f64) -> f64| -> Vec<f32> {
-            (0..seq * half).map(|i| f(angle(i)) as f32).collect()
+        // The length is the caller's to choose, so it must not end the process.
+        let table = |f: fn(f64) -> f64| -> Result<Tensor> {
+            let mut values = Vec::new();
+            values.try_reserve_exact(desc.numel()).map_err(|_| Error::OutOfMemory(desc.bytes()))?;
+            values.extend((0..desc.numel()).map(|i| f(angle(i)) as f32));
+            Tensor::from_slice(desc.shape(), &values)
         };
-        let cos = Tensor::from_slice(&[seq, half], &table(f64::cos))?;
-        let sin = Tensor::from_slice(&[seq, half], &table(f64::sin))?;
+        let (cos, sin) = (table(f64::cos)?, table(f64::sin)?);
         Ok((self.graph.constant(cos), self.graph.constant(sin)))
     }
 

@@ -159,6 +159,11 @@ impl Model {
 
     /// Refuses weights that are missing or not of the configuration's shape.
     fn check(&self, path: &Path) -> Result<()> {
+        // Before a list of what they all need is made: the number is only what a file claims.
+        if self.config.layers > self.weights.len() {
+            let (layers, found) = (self.config.layers, self.weights.len());
+            return Err(Error::format(path, format!("has {found} weights for {layers} layers")));
+        }
         for (name, dims) in expected(&self.config) {
             let weight = self
                 .weights

@@ -36,7 +36,7 @@ impl TensorDesc {
                 ))
             })?
             .checked_mul(rows)
-            .filter(|&b| isize::try_from(b).is_ok())
+            .filter(|&b| b <= shape::MOST)
             .ok_or_else(|| Error::Tensor(format!("{dtype}{shape} is larger than memory")))?;
         Ok(Self { dtype, shape, bytes })
     }

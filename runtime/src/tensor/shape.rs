@@ -7,6 +7,10 @@ use crate::error::{Error, Result};
 /// Most dimensions a tensor may have.
 pub const MAX_RANK: usize = 8;
 
+/// Most elements and most bytes of a tensor: far more than a device has, few enough that sizes
+/// computed from a handful of tensors do not overflow.
+pub(super) const MOST: usize = usize::MAX >> if usize::BITS < 64 { 1 } else { 18 };
+
 /// Dimensions of a tensor, outermost first; at most [`MAX_RANK`], with a product that fits memory.
 ///
 /// Dereferences to a slice of dimensions. An empty shape is a scalar.
@@ -23,7 +27,7 @@ impl Shape {
     /// A shape of `dims`.
     ///
     /// # Errors
-    /// [`Error::Tensor`] for more than [`MAX_RANK`] dimensions or a product above `isize::MAX`.
+    /// [`Error::Tensor`] for more than [`MAX_RANK`] dimensions or a product larger than memory.
     pub fn new(dims: &[usize]) -> Result<Self> {
         if dims.len() > MAX_RANK {
             return Err(Error::Tensor(format!(
@@ -34,7 +38,7 @@ impl Shape {
         // Zero-sized dimensions must not hide an overflow of the others: strides are products too.
         dims.iter()
             .try_fold(1usize, |n, &d| n.checked_mul(d.max(1)))
-            .filter(|&n| isize::try_from(n).is_ok())
+            .filter(|&n| n <= MOST)
             .ok_or_else(|| Error::Tensor(format!("{dims:?} has more elements than memory")))?;
         let mut own = [0; MAX_RANK];
         own[..dims.len()].copy_from_slice(dims);
@@ -103,6 +107,7 @@ mod tests {
     fn refuses_overflow_and_rank() {
         assert!(Shape::new(&[usize::MAX, 2]).is_err());
         assert!(Shape::new(&[0, usize::MAX, 2]).is_err());
+        assert!(Shape::new(&[MOST]).is_ok() && Shape::new(&[MOST + 1]).is_err());
         assert!(Shape::new(&[1; MAX_RANK + 1]).is_err());
         assert_eq!(Shape::new(&[2, 0, 3]).unwrap().numel(), 0);
         assert_eq!(Shape::SCALAR.numel(), 1);
