@@ -203,10 +203,14 @@ impl Graph {
     /// Asks for a value under `name` after each run. Naming the same output again replaces it.
     ///
     /// # Errors
-    /// [`Error::Graph`] for an unknown value.
+    /// [`Error::Graph`] for an unknown value, or where the name is empty, or an input's,
+    /// parameter's or state's.
     pub fn set_output(&mut self, name: &str, value: ValueId) -> Result<()> {
         if value.index() >= self.values.len() {
             return Err(Error::Graph(format!("output `{name}`: no value {}", value.0)));
+        }
+        if name.is_empty() || self.names.contains_key(name) {
+            return Err(Error::Graph(format!("the output name `{name}` is empty or taken")));
         }
         self.outputs.retain(|(n, _)| n != name);
         self.outputs.push((name.to_owned(), value));
@@ -300,6 +304,15 @@ impl Graph {
         self.nodes = nodes;
     }
 
+    /// Puts in place of each op what evaluates it without training.
+    pub(crate) fn evaluate_only(&mut self) {
+        for node in &mut self.nodes {
+            if let Some(op) = node.op.evaluating() {
+                node.op = op;
+            }
+        }
+    }
+
     /// Redirects asked-for outputs after a pass replaced values.
     pub(crate) fn map_outputs(&mut self, map: impl Fn(ValueId) -> ValueId) {
         for (_, value) in &mut self.outputs {
@@ -340,7 +353,7 @@ impl Graph {
         if name.is_empty() {
             return Err(Error::Graph("inputs, parameters and states need a name".into()));
         }
-        if self.names.contains_key(name) {
+        if self.find(name).is_some() {
             return Err(Error::Graph(format!("the name `{name}` is taken")));
         }
         let id = self.value(Value { desc, source, name: Some(name.to_owned()) });

@@ -211,11 +211,15 @@ impl<'a> AttrReader<'a> {
         }
     }
 
-    /// Refuses attributes that were never read.
+    /// Refuses attributes that were never read, or given twice.
     ///
     /// # Errors
     /// [`Error::Attr`] naming the first of them.
     pub fn finish(self) -> Result<()> {
+        let again = |i: usize| self.attrs[..i].iter().any(|(n, _)| *n == self.attrs[i].0);
+        if let Some(i) = (0..self.attrs.len()).find(|&i| again(i)) {
+            return Err(self.error(self.attrs[i].0, "is given twice"));
+        }
         match self.attrs.iter().find(|(n, _)| !self.read.contains(n)) {
             None => Ok(()),
             Some((name, _)) if self.read.is_empty() => {

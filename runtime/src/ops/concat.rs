@@ -19,7 +19,12 @@ pub struct Concat {
 impl Concat {
     /// The axis by its place among `rank`.
     fn axis(&self, rank: usize) -> Result<usize> {
-        Ok(normalize_axes(Self::NAME, &[self.axis], rank)?[0])
+        let axes = normalize_axes(Self::NAME, &[self.axis], rank);
+        axes.map(|axes| axes[0]).map_err(|_| Error::Attr {
+            op: Self::NAME.to_owned(),
+            name: "axis".to_owned(),
+            why: format!("is {}, of a tensor of rank {rank}", self.axis),
+        })
     }
 }
 
