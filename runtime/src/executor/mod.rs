@@ -142,11 +142,19 @@ impl Executor {
         self.graph
             .find(name)
             .and_then(|v| self.tensors[self.plan.root(v).index()].as_ref())
-            .ok_or_else(|| Error::NotFound {
-                kind: "input, parameter or state",
-                name: name.to_owned(),
-                known: Vec::new(),
-            })
+            .ok_or_else(|| not_kept(name))
+    }
+
+    /// The storage of an input, parameter or state, but not of an output that lies in one.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub fn writable(&self, name: &str) -> Result<&Tensor> {
+        let named = self.graph.find(name).map(|v| self.graph.get(v));
+        match named {
+            Some(value) if value.name.as_deref() != Some(name) => Err(not_kept(name)),
+            _ => self.tensor(name),
+        }
     }
 
     /// Writes an input, parameter or state.
@@ -154,7 +162,7 @@ impl Executor {
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Tensor`] where the type or the number of elements differs.
     pub fn write<T: Element>(&mut self, name: &str, data: &[T]) -> Result<()> {
-        let tensor = self.tensor(name)?;
+        let tensor = self.writable(name)?;
         check(name, tensor.desc(), T::DTYPE, data.len())?;
         tensor.storage().write(0, T::bytes_of(data))
     }
@@ -259,6 +267,11 @@ fn persistent(
             tensor.desc()
         ))),
     }
+}
+
+fn not_kept(name: &str) -> Error {
+    let (kind, name) = ("input, parameter or state", name.to_owned());
+    Error::NotFound { kind, name, known: Vec::new() }
 }
 
 fn check(name: &str, desc: &TensorDesc, dtype: crate::tensor::DType, len: usize) -> Result<()> {

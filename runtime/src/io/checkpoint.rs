@@ -16,6 +16,9 @@ use crate::tensor::{DType, Shape, Storage, SystemAllocator, Tensor, TensorDesc};
 /// Version of the layout; files of another are refused.
 const VERSION: &str = "1";
 
+/// More updates than any run makes, few enough that counting on cannot overflow.
+const MOST_STEPS: u64 = 1 << 48;
+
 /// What a checkpoint says beside its tensors.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Meta {
@@ -86,7 +89,8 @@ pub fn load(path: &Path) -> Result<Checkpoint> {
     if note("tenon.version")? != VERSION {
         return Err(broken(format!("version {} is not {VERSION}", note("tenon.version")?)));
     }
-    let step = note("tenon.step")?.parse().map_err(|_| broken("bad step number".into()))?;
+    let step = note("tenon.step")?.parse().ok().filter(|&step: &u64| step <= MOST_STEPS);
+    let step = step.ok_or_else(|| broken("bad step number".into()))?;
     let meta = Meta { step, position: note("tenon.position")? };
     let file = SafeTensors::deserialize(&bytes).map_err(|e| broken(e.to_string()))?;
     // The reader gives tensors in no order of its own; the sum was made in the file's.

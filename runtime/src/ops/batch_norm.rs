@@ -1,5 +1,7 @@
 //! `batch_norm`: normalisation by the statistics of each channel over the batch.
 
+use std::sync::Arc;
+
 use tenon_kernels::conv::Conv;
 use tenon_kernels::conv::batch_norm::BatchNorm as Kernel;
 
@@ -122,6 +124,10 @@ impl Op for BatchNorm {
         // Mean, variance, and a multiply-add.
         let each = if self.training { 6.0 } else { 3.0 };
         Cost { flops: each * inputs[0].numel() as f64, bytes }
+    }
+
+    fn evaluating(&self) -> Option<Arc<dyn Op>> {
+        self.running.then(|| Arc::new(Self { training: false, ..*self }) as Arc<dyn Op>)
     }
 
     fn mutates(&self) -> &'static [usize] {

@@ -1,5 +1,7 @@
 //! `dropout`: zeroes elements at random and scales the rest.
 
+use std::sync::Arc;
+
 use super::common::{all_f32, arity, dtype_is, shape_error};
 use super::{AttrReader, Attrs, Case, Op, OpKind, Tolerance, Vjp};
 use crate::backend::Launch;
@@ -40,6 +42,10 @@ impl Op for Dropout {
         let dx = cx.add(*self, &[cx.cotangent(), cx.input(1)])?;
         cx.set(0, dx);
         Ok(())
+    }
+
+    fn evaluating(&self) -> Option<Arc<dyn Op>> {
+        Some(Arc::new(Self { p: 0.0, ..*self }))
     }
 
     fn launch(&self, _: &[&TensorDesc], _: &[&TensorDesc]) -> Launch {

@@ -133,6 +133,11 @@ pub trait Op: Any + Debug + Send + Sync {
         }
     }
 
+    /// What takes its place where a graph that trains is only evaluated; `None`: itself.
+    fn evaluating(&self) -> Option<Arc<dyn Op>> {
+        None
+    }
+
     /// Which inputs the op overwrites (parameters and optimizer state); such a node runs after
     /// every other reader of them.
     fn mutates(&self) -> &'static [usize] {

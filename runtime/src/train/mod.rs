@@ -176,8 +176,16 @@ impl Trainer {
     ///
     /// # Errors
     /// [`Error::Cancelled`] where the observer stopped it; what a backend reports. The step does
-    /// not count then.
+    /// not count then, and neither do the micro-steps before it: their sums may hold a part of it.
     pub fn step(&mut self, observer: &mut dyn Observer) -> Result<Report> {
+        let made = self.micro_step(observer);
+        if made.is_err() {
+            self.micro = 0;
+        }
+        made
+    }
+
+    fn micro_step(&mut self, observer: &mut dyn Observer) -> Result<Report> {
         let number = self.updates + 1;
         let lr = self.options.schedule.at(number);
         let first = self.micro == 0;
@@ -210,13 +218,15 @@ impl Trainer {
         })
     }
 
-    /// The loss on the inputs written, without an update.
+    /// The loss on the inputs written, without an update: dropout is off, and batch norms take
+    /// their running statistics where they have some.
     ///
     /// # Errors
     /// As [`Executor::run`].
     pub fn evaluate(&mut self, observer: &mut dyn Observer) -> Result<f32> {
         if self.evaluate.is_none() {
             let mut graph = self.forward.clone();
+            graph.evaluate_only();
             passes::optimize(&mut graph)?;
             let executor = Executor::new(graph, &self.backends, &shared(&self.step))?;
             self.evaluate = Some(executor);
@@ -276,8 +286,8 @@ impl Trainer {
     /// [`Error::Io`], [`Error::Format`]: the trainer is then as it was.
     pub fn resume(&mut self, path: &Path) -> Result<String> {
         let saved = checkpoint::load(path)?;
-        let mut writes = Vec::new();
-        for (name, tensor) in self.kept() {
+        let (kept, mut writes) = (self.kept(), Vec::new());
+        for &(name, tensor) in &kept {
             let from = saved.tensor(name).map_err(|e| Error::format(path, e.to_string()))?;
             if from.desc() != tensor.desc() {
                 let why = format!(
@@ -288,6 +298,12 @@ impl Trainer {
                 return Err(Error::format(path, why));
             }
             writes.push((from, tensor));
+        }
+        // What has no place here is as telling as what is missing.
+        let is_foreign = |name: &&String| !kept.iter().any(|(known, _)| known == name);
+        if let Some(name) = saved.tensors().keys().filter(is_foreign).min() {
+            let why = format!("holds `{name}`; resume with the options it was saved with");
+            return Err(Error::format(path, why));
         }
         for (from, to) in writes {
             // SAFETY: the checkpoint's own memory; nothing writes it.
@@ -313,9 +329,9 @@ impl Trainer {
     }
 
     fn micro_number(&self) -> i32 {
-        let number = self.updates * self.options.accumulation as u64 + self.micro as u64;
         // Seeds may wrap; they only have to differ from step to step.
-        number as i32
+        let share = self.options.accumulation as u64;
+        self.updates.wrapping_mul(share).wrapping_add(self.micro as u64) as i32
     }
 
     fn grad_norm(&self) -> Result<Option<f32>> {
@@ -381,7 +397,7 @@ fn build(mut graph: Graph, loss: ValueId, options: &Options) -> Result<(Graph, G
     if options.accumulation == 0 {
         return Err(Error::Usage("accumulation must be at least 1".into()));
     }
-    graph.set_output("loss", loss)?;
+    own_output(&mut graph, "loss", loss)?;
     let forward = graph.clone();
     let trained = graph.trainable();
     let pairs: Vec<(ValueId, ValueId)> = gradients(&mut graph, loss, &trained)?
@@ -397,7 +413,7 @@ fn build(mut graph: Graph, loss: ValueId, options: &Options) -> Result<(Graph, G
     if options.keep_gradients {
         for &(parameter, gradient) in &pairs {
             let name = graph.get(parameter).name.clone().unwrap_or_default();
-            graph.set_output(&format!("grad/{name}"), gradient)?;
+            own_output(&mut graph, &format!("grad/{name}"), gradient)?;
         }
     }
     let mut graphs = if options.accumulation == 1 {
@@ -414,6 +430,15 @@ fn build(mut graph: Graph, loss: ValueId, options: &Options) -> Result<(Graph, G
     Ok((forward, graphs))
 }
 
+/// Asks for a value under a name that is a trainer's own: a caller's output of that name would be
+/// lost, or read in its stead.
+fn own_output(graph: &mut Graph, name: &str, value: ValueId) -> Result<()> {
+    if graph.outputs().iter().any(|(n, v)| n == name && *v != value) {
+        return Err(Error::Graph(format!("the output name `{name}` is the trainer's own")));
+    }
+    graph.set_output(name, value)
+}
+
 /// Adds clipping and the update of each parameter.
 fn add_updates(graph: &mut Graph, pairs: &[(ValueId, ValueId)], options: &Options) -> Result<()> {
     let scalar = TensorDesc::f32(&[])?;
@@ -423,7 +448,7 @@ fn add_updates(graph: &mut Graph, pairs: &[(ValueId, ValueId)], options: &Option
     if let Some(max_norm) = options.clip_norm {
         let all: Vec<_> = pairs.iter().map(|p| p.1).collect();
         let norm = graph.call("grad_norm", &[], &all)?[0];
-        graph.set_output("train.grad_norm", norm)?;
+        own_output(graph, "train.grad_norm", norm)?;
         scale = graph.call("clip_scale", &[("max_norm", max_norm.into())], &[norm, scale])?[0];
     }
     let scalars = Scalars { lr, step, scale };
