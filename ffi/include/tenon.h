@@ -162,7 +162,9 @@ tn_status tn_graph_create(tn_context *context, tn_graph **graph);
 /* Gives a graph back. Sessions made from it do not need it. */
 void tn_graph_destroy(tn_graph *graph);
 
-/* A value that is written before each run. `dims` has `rank` entries (may be NULL for rank 0). */
+/* A value that is written before the first run, and again before any other that it changes for.
+ * `dims` has `rank` entries (may be NULL for rank 0). An i32 scalar called `train.seed` is written
+ * by each step itself, with a number that differs from step to step: for dropout. */
 tn_status tn_graph_input(tn_graph *graph, const char *name, tn_dtype dtype, const int64_t *dims,
                          size_t rank, tn_value *value);
 
@@ -185,7 +187,7 @@ typedef int32_t tn_attr_kind;
 enum {
   TN_ATTR_INT = 0,
   TN_ATTR_FLOAT = 1,
-  TN_ATTR_BOOL = 2, /* in `integer`: 0 or 1 */
+  TN_ATTR_BOOL = 2, /* in `integer`: 0 is false, all else true */
   TN_ATTR_STRING = 3,
   TN_ATTR_INTS = 4
 };
@@ -235,7 +237,8 @@ tn_status tn_graph_add(tn_graph *graph, const char *op, const tn_attr *attrs, si
                        const tn_value *inputs, size_t input_count, tn_value *outputs,
                        size_t output_capacity, size_t *output_count);
 
-/* Asks for a value under a name after each run. */
+/* Asks for a value under a name after each run. The name `loss`, and where gradients are kept,
+ * `grad/` and a parameter's name, belong to the session. */
 tn_status tn_graph_output(tn_graph *graph, const char *name, tn_value value);
 
 /* Makes a parameter train, or freezes it. */
@@ -346,7 +349,7 @@ tn_status tn_session_write(tn_session *session, const char *name, const void *da
 
 /* Reads a whole input, parameter or state; an output of the last step or evaluation, whichever came
  * last; or, where gradients are kept, `grad/NAME`: a parameter's gradient in the last step, before
- * clipping. Exactly its `size` bytes. */
+ * clipping. Exactly its `size` bytes. A step that failed leaves no outputs to read. */
 tn_status tn_session_read(tn_session *session, const char *name, void *data, size_t size);
 
 /* Called between nodes: `done` of `total` have run. Not 0 stops the step. Must not call into the
@@ -367,13 +370,16 @@ typedef struct tn_report {
   uint64_t step;   /* updates made so far, those before a load included */
 } tn_report;
 
-/* Runs forward, backward and, at every accumulation-th call, the update. `options` and `report`
- * may be NULL. A cancelled step does not count, but updates that had run stay: each parameter is
- * either as before or updated whole. */
+/* Runs forward, backward and, at every accumulation-th call, the update. Every input must have been
+ * written. `options` and `report` may be NULL.
+ * A step that ends early, cancelled or at an index outside its table, does not count, nor do the
+ * micro-steps since the last update; but updates that had run stay: each parameter is either as
+ * before or updated whole. */
 tn_status tn_session_step(tn_session *session, const tn_run_options *options, tn_report *report);
 
-/* The loss of the inputs, without gradient or update. `options` may be NULL. The first evaluation
- * takes memory of its own, for a forward pass, which the plan of a step does not count. */
+/* The loss of the inputs, without gradient or update: dropout is off, and batch_norm takes its
+ * running statistics. `options` may be NULL. The first evaluation takes memory of its own, for a
+ * forward pass, which the plan of a step does not count. */
 tn_status tn_session_evaluate(tn_session *session, const tn_run_options *options, float *loss);
 
 /* A parameter of a session. */

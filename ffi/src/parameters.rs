@@ -194,6 +194,7 @@ pub(crate) unsafe extern "C" fn tn_session_get_gradients(
                     "gradients are not kept: set keep_gradients when making the session",
                 ));
             }
+            handle.check_stepped()?;
             handle.check_buffer(size)?;
             handle.gather("grad/", slice_mut(data.cast(), size, "data")?)
         })

@@ -1,5 +1,6 @@
 //! Sessions: making them, and their plan.
 
+use std::collections::HashSet;
 use std::ffi::CString;
 use std::sync::Arc;
 
@@ -25,7 +26,11 @@ pub(crate) struct SessionHandle {
     /// Names of all parameters, trainable ones first, as the caller may keep them.
     names: Vec<CString>,
     trainable: usize,
-    /// Whether the last run was an evaluation.
+    /// Inputs that were never written.
+    pub(crate) unwritten: HashSet<String>,
+    /// Whether the outputs of a step are there to read: it ran to its end.
+    pub(crate) stepped: bool,
+    /// Whether the last run that ended was an evaluation.
     pub(crate) evaluated: bool,
     /// The caller's own words from the file loaded last.
     pub(crate) note: CString,
@@ -53,8 +58,16 @@ impl SessionHandle {
             .chain(frozen)
             .map(|n| CString::new(n).map_err(|_| argument("a parameter's name holds NUL")))
             .collect::<Result<_>>()?;
-        let (evaluated, note) = (false, CString::default());
-        Ok(Self { context, trainer, names, trainable, evaluated, note })
+        // What a trainer writes by itself is called `train.` something.
+        let unwritten = trainer
+            .graph()
+            .values()
+            .iter()
+            .filter(|v| matches!(v.source, Source::Input))
+            .filter_map(|v| v.name.clone().filter(|name| !name.starts_with("train.")))
+            .collect();
+        let (stepped, evaluated, note) = (false, false, CString::default());
+        Ok(Self { context, trainer, names, trainable, unwritten, stepped, evaluated, note })
     }
 
     /// How many parameters there are, and how many of them, which come first, train.
@@ -74,10 +87,32 @@ impl SessionHandle {
     }
 
     /// The executor that a value called `name` is to be read from: outputs come from the last run.
-    pub(crate) fn source(&self, name: &str) -> &Executor {
+    pub(crate) fn source(&self, name: &str) -> Result<&Executor> {
         let is_output = |e: &&Executor| e.graph().outputs().iter().any(|(n, _)| n == name);
-        let evaluation = self.trainer.evaluation().filter(|_| self.evaluated).filter(is_output);
-        evaluation.unwrap_or(self.trainer.executor())
+        if let Some(evaluation) =
+            self.trainer.evaluation().filter(|_| self.evaluated).filter(is_output)
+        {
+            return Ok(evaluation);
+        }
+        let executor = self.trainer.executor();
+        if is_output(&executor) {
+            self.check_stepped()?;
+        }
+        Ok(executor)
+    }
+
+    /// Refuses to run on inputs that hold nothing.
+    pub(crate) fn check_written(&self) -> Result<()> {
+        match self.unwritten.iter().min() {
+            None => Ok(()),
+            Some(name) => Err(argument(format!("the input `{name}` was never written"))),
+        }
+    }
+
+    /// Refuses to read what only a step makes.
+    pub(crate) fn check_stepped(&self) -> Result<()> {
+        let why = "there is no output to read: no step has run, or the last did not end";
+        if self.stepped { Ok(()) } else { Err(argument(why)) }
     }
 }
 

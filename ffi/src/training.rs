@@ -41,10 +41,11 @@ pub(crate) unsafe extern "C" fn tn_session_write(
     unsafe {
         with(session, |handle: &mut SessionHandle| {
             let name = string(name, "name")?;
-            let data = slice(data.cast::<u8>(), size, "data")?;
-            let tensor = handle.trainer.executor().tensor(name)?;
+            let tensor = handle.trainer.executor().writable(name)?;
             check_size(name, tensor.desc().bytes(), size)?;
-            tensor.storage().write(0, data)
+            tensor.storage().write(0, slice(data.cast::<u8>(), size, "data")?)?;
+            handle.unwritten.remove(name);
+            Ok(())
         })
     }
 }
@@ -64,10 +65,9 @@ pub(crate) unsafe extern "C" fn tn_session_read(
     unsafe {
         with(session, |handle: &mut SessionHandle| {
             let name = string(name, "name")?;
-            let data = slice_mut(data.cast::<u8>(), size, "data")?;
-            let (desc, storage, offset) = handle.source(name).view(name)?;
+            let (desc, storage, offset) = handle.source(name)?.view(name)?;
             check_size(name, desc.bytes(), size)?;
-            storage.read(offset, data)
+            storage.read(offset, slice_mut(data.cast::<u8>(), size, "data")?)
         })
     }
 }
@@ -95,8 +95,10 @@ pub(crate) unsafe extern "C" fn tn_session_step(
         with(session, |handle: &mut SessionHandle| {
             let mut progress = Progress(options(given)?);
             let place = if out.is_null() { None } else { Some(Place::new(out)?) };
+            handle.check_written()?;
+            handle.stepped = false;
             let made = handle.trainer.step(&mut progress)?;
-            handle.evaluated = false;
+            (handle.stepped, handle.evaluated) = (true, false);
             if let Some(place) = place {
                 place.write(&crate::options::report(&made));
             }
@@ -119,6 +121,7 @@ pub(crate) unsafe extern "C" fn tn_session_evaluate(
     unsafe {
         with(session, |handle: &mut SessionHandle| {
             let (mut progress, loss) = (Progress(options(given)?), unique(loss, "loss")?);
+            handle.check_written()?;
             *loss = handle.trainer.evaluate(&mut progress)?;
             handle.evaluated = true;
             Ok(())
