@@ -1,0 +1,221 @@
+//! The library as C and C++ programs meet it: what it exports, that the examples run, and that no
+//! bad input gets through. Programs are built as C99 and as C++17, against the shared and the
+//! static library, without a warning. `CC` and `CXX` choose other compilers than `cc` and `c++`.
+#![cfg(target_os = "linux")]
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use tenon_tests::golden::{report, root, smollm2};
+use tenon_tests::models::lay_out;
+
+/// Most bytes of the stripped library: it goes into every app that uses it.
+const MOST_BYTES: u64 = 4_000_000;
+
+/// What a program may be linked to, in both its languages.
+const BUILDS: [Build; 4] = [
+    Build { name: "c99", cpp: false, shared: true },
+    Build { name: "cpp17", cpp: true, shared: true },
+    Build { name: "c99-static", cpp: false, shared: false },
+    Build { name: "cpp17-static", cpp: true, shared: false },
+];
+
+#[derive(Clone, Copy)]
+struct Build {
+    name: &'static str,
+    cpp: bool,
+    shared: bool,
+}
+
+/// A folder of this suite's own, outside the sources.
+fn scratch(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("c_programs").join(name);
+    std::fs::create_dir_all(&folder).expect("a folder under target");
+    folder
+}
+
+/// What a command printed; it must succeed.
+fn run(command: &mut Command) -> String {
+    let output = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "{command:?}: {}\n{out}{err}", output.status);
+    out
+}
+
+/// The folder of the release libraries, which are built first: `cargo test` builds only what the
+/// tests link, and they link neither.
+fn libraries() -> &'static Path {
+    static LIBRARIES: OnceLock<PathBuf> = OnceLock::new();
+    LIBRARIES.get_or_init(|| {
+        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("target/tmp has one");
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["build", "--quiet", "--release", "--package", "tenon", "--target-dir"]);
+        run(cargo.arg(target).current_dir(root()));
+        target.join("release")
+    })
+}
+
+/// A program built from a C file.
+fn compile(source: &str, build: Build, linked: bool) -> PathBuf {
+    let source = root().join(source);
+    let stem = source.file_stem().unwrap_or_default().to_string_lossy();
+    let program = scratch("bin").join(format!("{stem}-{}", build.name));
+    let compiler = |variable, usual: &str| std::env::var(variable).unwrap_or(usual.to_owned());
+    let mut command = if build.cpp {
+        let mut command = Command::new(compiler("CXX", "c++"));
+        command.args(["-std=c++17", "-x", "c++"]);
+        command
+    } else {
+        let mut command = Command::new(compiler("CC", "cc"));
+        command.arg("-std=c99");
+        command
+    };
+    command.args(["-O2", "-pedantic", "-Wall", "-Wextra", "-Werror", "-I"]);
+    command.arg(root().join("ffi/include")).arg(&source).arg("-o").arg(&program);
+    // The language is that of the sources, not of the library.
+    command.args(["-x", "none"]);
+    if linked && build.shared {
+        let folder = libraries().display();
+        command.args([format!("-L{folder}"), "-ltenon".to_owned(), format!("-Wl,-rpath,{folder}")]);
+    } else if linked {
+        command.arg(libraries().join("libtenon.a"));
+    }
+    run(command.args(["-lpthread", "-ldl", "-lm"]));
+    program
+}
+
+/// Runs a program's four builds, each in a folder of its own; gives what they printed, which must
+/// be the same.
+fn run_all(source: &str, arguments: &[&Path]) -> String {
+    let mut printed = Vec::new();
+    for build in BUILDS {
+        let program = compile(source, build, true);
+        let folder = scratch(&format!("run-{}", program.file_name().unwrap_or_default().display()));
+        let out = run(Command::new(&program).args(arguments).current_dir(folder));
+        printed.push((program, out));
+    }
+    let (_, first) = &printed[0];
+    for (program, out) in &printed {
+        assert_eq!(out, first, "{} prints something else", program.display());
+    }
+    first.clone()
+}
+
+/// The number that stands right before `word`.
+fn number_before(text: &str, word: &str) -> u64 {
+    let before = text.split(word).next().unwrap_or_default();
+    let number = before.split_whitespace().next_back().and_then(|n| n.parse().ok());
+    number.unwrap_or_else(|| panic!("no number before `{word}` in:\n{text}"))
+}
+
+/// The losses of the lines that tell one.
+fn losses(text: &str) -> Vec<f64> {
+    let tell = text.split("loss ").skip(1).map(|rest| rest.split_whitespace().next());
+    tell.filter_map(|loss| loss?.parse().ok()).collect()
+}
+
+/// The model file, with the command that fetches it where it is missing.
+fn model() -> PathBuf {
+    smollm2().expect("the model is missing: run `tests/run assets`")
+}
+
+#[test]
+fn train_mlp_learns() {
+    let out = run_all("ffi/examples/train_mlp.c", &[]);
+    let losses = losses(&out);
+    report(&format!("train_mlp: {losses:?}"));
+    assert!(losses.len() > 5 && losses[losses.len() - 1] < 0.2 * losses[0], "{out}");
+    assert!(number_before(&out, " of 64 right") >= 58, "{out}");
+}
+
+#[test]
+fn finetune_lora_learns() {
+    let out = run_all("ffi/examples/finetune_lora.c", &[&model(), Path::new("3")]);
+    let losses = losses(&out);
+    report(&format!("finetune_lora: {losses:?}"));
+    // The judge's loss of this text, before anything is trained.
+    assert!((losses[0] - 2.2214).abs() < 1e-3, "{out}");
+    assert!(losses.len() == 3 && losses.is_sorted_by(|a, b| a > b), "{out}");
+    assert!(out.contains("planned peak") && out.contains("loaded (\"the first text\")"), "{out}");
+}
+
+#[test]
+fn bad_calls_are_refused() {
+    let out = run_all("tests/c/hostile.c", &[]);
+    report(&format!("hostile: {}", out.trim()));
+    assert!(number_before(&out, " checks, 0 failures") > 2000, "{out}");
+}
+
+#[test]
+fn bad_files_are_refused() {
+    let (folder, model_folder) = (scratch("files"), scratch("model"));
+    let _ = lay_out("llama", &model_folder);
+    let out = run_all("tests/c/hostile_files.c", &[&folder, &model_folder, &model()]);
+    report(&format!("hostile_files: {}", out.trim()));
+    assert!(number_before(&out, " checks, 0 failures") > 1000, "{out}");
+}
+
+#[test]
+fn a_failing_allocator_is_an_error() {
+    let out = run_all("tests/c/allocator.c", &[]);
+    report(&format!("allocator: {}", out.trim().replace('\n', ", ")));
+    assert!(number_before(&out, " checks, 0 failures") > 100, "{out}");
+}
+
+#[test]
+fn it_loads_and_unloads_twice() {
+    for build in BUILDS.into_iter().filter(|build| build.shared) {
+        let program = compile("tests/c/dlopen.c", build, false);
+        let out = run(Command::new(program).arg(libraries().join("libtenon.so")));
+        assert_eq!(out.matches("unloaded").count(), 2, "{out}");
+    }
+}
+
+/// The functions that the header declares, as bindgen read them.
+fn declared() -> BTreeSet<String> {
+    let text = std::fs::read_to_string(root().join("ffi/src/abi.rs")).expect("it is checked in");
+    let names = text.lines().filter_map(|line| line.trim().strip_prefix("pub fn "));
+    names.filter_map(|rest| Some(rest.split('(').next()?.to_owned())).collect()
+}
+
+#[test]
+fn exports_are_the_headers_functions() {
+    let library = libraries().join("libtenon.so");
+    let out = run(Command::new("nm").args(["-D", "--defined-only"]).arg(library));
+    let mut exported = BTreeSet::new();
+    for line in out.lines() {
+        let [_, kind, name] = line.split_whitespace().collect::<Vec<_>>()[..] else { continue };
+        assert_eq!(kind, "T", "`{name}` is exported, but is no function");
+        exported.insert(name.to_owned());
+    }
+    report(&format!("symbols: {} functions exported", exported.len()));
+    assert_eq!(exported, declared());
+}
+
+#[test]
+fn the_library_is_small_and_stands_alone() {
+    const SYSTEM: &[&str] = &["libc.so", "libm.so", "libgcc_s.so", "ld-linux", "libdl.so"];
+    let stripped = scratch("bin").join("libtenon.so");
+    let whole = libraries().join("libtenon.so");
+    run(Command::new("strip").arg("-o").arg(&stripped).arg(&whole));
+    let bytes = std::fs::metadata(&stripped).expect("a stripped copy").len();
+    report(&format!("symbols: {bytes} bytes when stripped"));
+    assert!(bytes < MOST_BYTES, "{bytes} bytes");
+    let out = run(Command::new("readelf").arg("--dynamic").arg(&whole));
+    for line in out.lines().filter(|line| line.contains("(NEEDED)")) {
+        assert!(SYSTEM.iter().any(|name| line.contains(name)), "{line}");
+    }
+}
+
+/// A function that no hostile program calls is one whose bad input nobody tried.
+#[test]
+fn every_function_is_called_badly() {
+    let read = |name| std::fs::read_to_string(root().join("tests/c").join(name));
+    let text = ["check.h", "hostile.c", "hostile_files.c"].map(|n| read(n).expect("a program"));
+    for name in declared() {
+        assert!(text.iter().any(|t| t.contains(&format!("{name}("))), "{name} is never called");
+    }
+}
