@@ -117,11 +117,6 @@ fn losses(text: &str) -> Vec<f64> {
     tell.filter_map(|loss| loss?.parse().ok()).collect()
 }
 
-/// The model file, with the command that fetches it where it is missing.
-fn model() -> PathBuf {
-    smollm2().expect("the model is missing: run `tests/run assets`")
-}
-
 #[test]
 fn train_mlp_learns() {
     let out = run_all("ffi/examples/train_mlp.c", &[]);
@@ -133,7 +128,7 @@ fn train_mlp_learns() {
 
 #[test]
 fn finetune_lora_learns() {
-    let out = run_all("ffi/examples/finetune_lora.c", &[&model(), Path::new("3")]);
+    let out = run_all("ffi/examples/finetune_lora.c", &[&smollm2(), Path::new("3")]);
     let losses = losses(&out);
     report(&format!("finetune_lora: {losses:?}"));
     // The judge's loss of this text, before anything is trained.
@@ -153,7 +148,7 @@ fn bad_calls_are_refused() {
 fn bad_files_are_refused() {
     let (folder, model_folder) = (scratch("files"), scratch("model"));
     let _ = lay_out("llama", &model_folder);
-    let out = run_all("tests/c/hostile_files.c", &[&folder, &model_folder, &model()]);
+    let out = run_all("tests/c/hostile_files.c", &[&folder, &model_folder, &smollm2()]);
     report(&format!("hostile_files: {}", out.trim()));
     assert!(number_before(&out, " checks, 0 failures") > 1000, "{out}");
 }
