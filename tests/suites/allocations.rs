@@ -1,0 +1,79 @@
+//! A step allocates nothing, on any thread, whatever the allocator behind the program is.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tenon_runtime::models::{GraphOptions, Lora, Model, Trains};
+use tenon_runtime::tensor::SystemAllocator;
+use tenon_runtime::train::{Options, Trainer};
+use tenon_tests::golden::report;
+use tenon_tests::models::{feed, lay_out};
+
+/// Counts requests for memory.
+struct Counting;
+
+static REQUESTS: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: the system's allocator does the work.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        REQUESTS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller's contract is the same.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        // SAFETY: the caller's contract is the same.
+        unsafe { System.dealloc(memory, layout) }
+    }
+
+    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        REQUESTS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller's contract is the same.
+        unsafe { System.realloc(memory, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Requests during three steps after the first update.
+fn requests(model: &Model, trains: Trains, accumulation: usize) -> usize {
+    let backends = tenon_backends::all().expect("backends");
+    let options = GraphOptions::new(2, 8, trains);
+    let built = model.graph(&options).expect("a graph");
+    let parameters = model.parameters(&built.graph, 1, &SystemAllocator).expect("weights");
+    let training = Options { clip_norm: Some(1.0), accumulation, ..Options::default() };
+    let trainer = Trainer::new(built.graph, built.loss, &backends, &parameters, training);
+    let mut trainer = trainer.expect("a trainer");
+    let tokens: Vec<i32> = (0..16).collect();
+    let mut counted = 0;
+    for step in 0..4 * accumulation {
+        feed(&mut trainer, &tokens, 8).expect("tokens");
+        let before = REQUESTS.load(Ordering::Relaxed);
+        trainer.step(&mut ()).expect("a step");
+        if step >= accumulation {
+            counted += REQUESTS.load(Ordering::Relaxed) - before;
+        }
+    }
+    counted
+}
+
+// One test, so that no other's requests are counted.
+#[test]
+fn steps_allocate_nothing() {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("allocations");
+    let _ = lay_out("llama", &folder);
+    let model = Model::load(&folder).expect("the golden's model");
+    let before = REQUESTS.load(Ordering::Relaxed);
+    drop(std::hint::black_box(vec![0u8; 4096]));
+    assert!(REQUESTS.load(Ordering::Relaxed) > before, "the counter counts");
+    for accumulation in [1, 2] {
+        for trains in [Trains::Everything, Trains::Lora(Lora::of_rank(4))] {
+            let label = format!("{trains:?}, accumulating {accumulation}");
+            assert_eq!(requests(&model, trains, accumulation), 0, "{label}");
+        }
+    }
+    report("allocations: none in the steps of 4 ways to train");
+}
