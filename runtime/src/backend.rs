@@ -143,16 +143,26 @@ pub struct GemmLaunch {
     pub fold: bool,
 }
 
-/// Parameters of [`Launch::LinearLoss`]; operands as in the ops `linear_cross_entropy` and
-/// `linear_cross_entropy_grad`.
+/// Parameters of [`Launch::LinearLoss`]; operands as in the ops that [`LossPart`] names.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LinearLoss {
     /// Targets that do not count.
     pub ignore_index: i32,
     /// What operands are rounded to.
     pub precision: Precision,
-    /// Whether it is the gradient.
-    pub backward: bool,
+    /// Which of the ops it is.
+    pub part: LossPart,
+}
+
+/// Which part of head and loss runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LossPart {
+    /// `linear_cross_entropy`: the loss.
+    Forward,
+    /// `linear_cross_entropy_grad`: the gradients, from the rows' logsumexp.
+    Backward,
+    /// `linear_cross_entropy_dx`: the loss and the gradient toward x in one pass.
+    Both,
 }
 
 impl LinearLoss {

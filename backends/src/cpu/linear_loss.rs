@@ -5,7 +5,7 @@ use std::ops::Range;
 use tenon_kernels::gemm::{Epilogue, Gemm};
 use tenon_kernels::quant::Format;
 use tenon_kernels::row::cross_entropy::{self, Running, Strip};
-use tenon_runtime::backend::{LinearLoss, Signature};
+use tenon_runtime::backend::{LinearLoss, LossPart, Signature};
 use tenon_runtime::{Result, TensorDesc};
 
 use super::Context;
@@ -35,7 +35,7 @@ struct Scratch {
     x: Range<usize>,
     /// The packed strip of gradients, for dx and then for dW.
     packed: Range<usize>,
-    /// Two f32 a row: running sums forward, scale and nothing backward.
+    /// A row's running sum (two f32), and its factor.
     rows: Range<usize>,
     /// The threads' own.
     threads: Range<usize>,
@@ -79,10 +79,10 @@ impl<'a> Head<'a> {
         let n = self.strip_width();
         let products = [self.logits(n), self.dx(n), self.dw(n)];
         let own = products.iter().map(|g| line(g.scratch_len())).max().unwrap_or(0);
-        let packed = if self.spec.backward {
-            line(products[1].shared_len().max(products[2].shared_len()))
-        } else {
-            0
+        let packed = match self.spec.part {
+            LossPart::Forward => 0,
+            LossPart::Both => products[1].shared_len(),
+            LossPart::Backward => products[1].shared_len().max(products[2].shared_len()),
         };
         let mut end = 0;
         let mut take = |len: usize| {
@@ -91,10 +91,11 @@ impl<'a> Head<'a> {
             start..end
         };
         Scratch {
-            strip: take(self.rows * n),
+            // After the strips, `both` decodes a row of W for each task there.
+            strip: take((self.rows * n).max(self.rows.div_ceil(ROWS) * self.width)),
             x: take(products[0].shared_len()),
             packed: take(packed),
-            rows: take(2 * self.rows),
+            rows: take(3 * self.rows),
             threads: take(own * self.cx.pool.threads()),
         }
     }
@@ -110,10 +111,10 @@ pub(super) fn launch(cx: &Context, spec: &LinearLoss, args: Args<'_>) -> Result<
     let head = Head::new(cx, spec, args.input_desc(0), args.input_desc(1));
     let targets = args.input::<i32>(2);
     let count = check_targets(args.op(), targets, head.vocab, spec.ignore_index)?;
-    if spec.backward {
-        head.backward(args, targets, count);
-    } else {
-        head.forward(args, targets, count);
+    match spec.part {
+        LossPart::Forward => head.forward(args, targets, count),
+        LossPart::Backward => head.backward(args, targets, count),
+        LossPart::Both => head.both(args, targets, count),
     }
     Ok(())
 }
@@ -121,15 +122,7 @@ pub(super) fn launch(cx: &Context, spec: &LinearLoss, args: Args<'_>) -> Result<
 impl Head<'_> {
     fn forward(&self, args: Args<'_>, targets: &[i32], count: usize) {
         let scratch = self.scratch();
-        let space = args.scratch::<f32>();
-        // SAFETY: the part is this launch's own; `Running` is two f32.
-        let running: &mut [Running] = unsafe {
-            let part = space.piece(scratch.rows.start..scratch.rows.start + 2 * self.rows);
-            std::slice::from_raw_parts_mut(part.as_mut_ptr().cast(), self.rows)
-        };
-        running.fill(Running::START);
-        let running = Pieces::new(running);
-        // The target's logit waits in the output of the row's logsumexp.
+        let (running, _) = self.row_scratch(args, &scratch);
         let hits = args.output::<f32>(1);
         self.pack_x(args, &scratch);
         for strip in self.strips() {
@@ -145,17 +138,27 @@ impl Head<'_> {
                         hits.piece(rows.clone()),
                     )
                 };
+                keep_hits(&strip, logits, &targets[rows], hits);
                 cross_entropy::accumulate(self.cx.isa, n, logits, running);
-                for (i, row) in rows.enumerate() {
-                    let target = usize::try_from(targets[row]).ok();
-                    if let Some(t) = target.filter(|t| strip.contains(t)) {
-                        hits[i] = logits[i * n + t - strip.start];
-                    }
-                }
             });
         }
+        self.finish(args, targets, count, running);
+    }
+
+    /// The running sums of all rows, at their start, and room for a factor each.
+    fn row_scratch(&self, args: Args<'_>, scratch: &Scratch) -> (Pieces<Running>, Pieces<f32>) {
+        let part = args.scratch::<f32>().part(scratch.rows.clone());
+        // SAFETY: the part is this launch's own; `Running` is two f32.
+        let running: &mut [Running] =
+            unsafe { std::slice::from_raw_parts_mut(part.start().cast(), self.rows) };
+        running.fill(Running::START);
+        (Pieces::new(running), part.part(2 * self.rows..3 * self.rows))
+    }
+
+    /// Writes the loss and the rows' logsumexp, where the targets' logits have waited.
+    fn finish(&self, args: Args<'_>, targets: &[i32], count: usize, running: Pieces<Running>) {
         // SAFETY: all tasks are done.
-        let (running, lse) = unsafe { (running.all(), hits.all()) };
+        let (running, lse) = unsafe { (running.all(), args.output::<f32>(1).all()) };
         let mut total = 0f64;
         for ((lse, running), &target) in lse.iter_mut().zip(running).zip(targets) {
             let hit = *lse;
@@ -166,6 +169,77 @@ impl Head<'_> {
         }
         // SAFETY: nobody else writes the output.
         unsafe { args.output::<f32>(0).all()[0] = mean(total, count) };
+    }
+
+    /// Loss and `dx`: exponentials relative to the greatest logit so far go into `dx` strip by
+    /// strip; at the end each row is divided by their sum and loses its target's row of W.
+    fn both(&self, args: Args<'_>, targets: &[i32], count: usize) {
+        let scratch = self.scratch();
+        let (running, factors) = self.row_scratch(args, &scratch);
+        let (hits, dx) = (args.output::<f32>(1), args.output::<f32>(2));
+        let space = args.scratch::<f32>();
+        let packed = space.part(scratch.packed.clone());
+        let threads = space.part(scratch.threads.clone());
+        let tasks = self.rows.div_ceil(ROWS);
+        self.pack_x(args, &scratch);
+        for strip in self.strips() {
+            let n = strip.len();
+            let logits = self.strip(args, &scratch, &strip);
+            self.cx.pool.run(tasks, &|task, _| {
+                let rows = task * ROWS..((task + 1) * ROWS).min(self.rows);
+                // SAFETY: tasks take disjoint rows.
+                let (logits, running, factors, hits, dx) = unsafe {
+                    (
+                        logits.piece(rows.start * n..rows.end * n),
+                        running.piece(rows.clone()),
+                        factors.piece(rows.clone()),
+                        hits.piece(rows.clone()),
+                        dx.piece(rows.start * self.width..rows.end * self.width),
+                    )
+                };
+                keep_hits(&strip, logits, &targets[rows], hits);
+                cross_entropy::exponentials(self.cx.isa, n, logits, running, factors);
+                if strip.start > 0 {
+                    rescale(dx, self.width, factors);
+                }
+            });
+            let epilogue = Epilogue { accumulate: strip.start > 0, ..Epilogue::NONE };
+            let (a, b) = (logits.start().cast_const(), self.weight(args, &strip));
+            let gemm = &self.dx(n);
+            Product { gemm, a, b, c: dx, epilogue }.run(self.cx, packed, threads);
+        }
+        let scale = args.input::<f32>(3)[0] / count.max(1) as f32;
+        self.cx.pool.run(tasks, &|task, _| {
+            let rows = task * ROWS..((task + 1) * ROWS).min(self.rows);
+            let all = args.input_bytes(1);
+            // SAFETY: tasks take disjoint rows; the strip's memory is free by now.
+            let (dx, running, decoded) = unsafe {
+                (
+                    dx.piece(rows.start * self.width..rows.end * self.width),
+                    running.piece(rows.clone()),
+                    space
+                        .part(scratch.strip.clone())
+                        .piece(task * self.width..(task + 1) * self.width),
+                )
+            };
+            for ((row, dx), running) in rows.zip(dx.chunks_exact_mut(self.width)).zip(running) {
+                let counts = targets[row] != self.spec.ignore_index;
+                let Some(target) = usize::try_from(targets[row]).ok().filter(|_| counts) else {
+                    dx.fill(0.0);
+                    continue;
+                };
+                let stored = all[target * self.row_bytes..].as_ptr();
+                // SAFETY: a whole row of the weight, and room for it; targets were checked.
+                unsafe {
+                    self.format.decode(self.cx.isa, stored, self.width, decoded.as_mut_ptr());
+                }
+                let share = scale / running.sum;
+                for (dx, w) in dx.iter_mut().zip(&*decoded) {
+                    *dx = *dx * share - scale * w;
+                }
+            }
+        });
+        self.finish(args, targets, count, running);
     }
 
     fn backward(&self, args: Args<'_>, targets: &[i32], count: usize) {
@@ -236,5 +310,21 @@ impl Head<'_> {
         let threads = space.part(scratch.threads.clone());
         product.multiply(self.cx, space.part(scratch.x.clone()), threads);
         c
+    }
+}
+
+/// Keeps the logits of those targets that lie in the strip.
+fn keep_hits(strip: &Range<usize>, logits: &[f32], targets: &[i32], hits: &mut [f32]) {
+    for ((row, &target), hit) in logits.chunks_exact(strip.len()).zip(targets).zip(hits) {
+        if let Some(t) = usize::try_from(target).ok().filter(|t| strip.contains(t)) {
+            *hit = row[t - strip.start];
+        }
+    }
+}
+
+/// Multiplies each row by its factor, where that is not 1.
+fn rescale(x: &mut [f32], width: usize, factors: &[f32]) {
+    for (row, &factor) in x.chunks_exact_mut(width).zip(factors).filter(|(_, f)| **f != 1.0) {
+        row.iter_mut().for_each(|v| *v *= factor);
     }
 }

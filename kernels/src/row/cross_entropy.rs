@@ -35,6 +35,23 @@ pub fn accumulate(isa: Isa, cols: usize, logits: &[f32], running: &mut [Running]
     isa.run(Accumulate { cols, logits, running });
 }
 
+/// Turns a strip of logits into `exp(logit - max)` in place, with `max` the greatest of this and
+/// earlier strips, and adds it to each row's running sum; `factors` become what earlier strips'
+/// exponentials must be multiplied by to belong to the same `max` (Dao et al. 2022).
+///
+/// # Panics
+/// Where lengths do not match.
+pub fn exponentials(
+    isa: Isa,
+    cols: usize,
+    logits: &mut [f32],
+    running: &mut [Running],
+    factors: &mut [f32],
+) {
+    assert!(logits.len() == cols * running.len() && factors.len() == running.len());
+    isa.run(Exponentials { cols, logits, running, factors });
+}
+
 /// Turns a strip of logits, columns `first..first + cols` of all, into the gradient of the loss
 /// toward them, in place: `scale * (exp(logit - lse) - [column == target])`, and 0 in rows whose
 /// target is `ignore`.
@@ -84,6 +101,41 @@ impl Kernel for Accumulate<'_> {
                 continue;
             }
             running.sum = running.sum * (running.max - max).exp() + sum_of_exp(s, x, max);
+            running.max = max;
+        }
+    }
+}
+
+struct Exponentials<'a> {
+    cols: usize,
+    logits: &'a mut [f32],
+    running: &'a mut [Running],
+    factors: &'a mut [f32],
+}
+
+impl Kernel for Exponentials<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let rows = self.logits.chunks_exact_mut(self.cols).zip(self.running).zip(self.factors);
+        for ((x, running), factor) in rows {
+            let max = greatest(s, x).max(running.max);
+            // As in `Accumulate`: a row of nothing but -inf has no exponential.
+            if max == f32::NEG_INFINITY {
+                (*factor, running.max) = (1.0, max);
+                x.fill(0.0);
+                continue;
+            }
+            let top = s.splat(max);
+            let sum = sum!(s: S, self.cols, |at, n| {
+                let p = math::exp(s, s.sub(get(s, x, at, n), top));
+                put(s, x, at, n, p);
+                // Lanes beyond the row hold exp(0 - max), which is not part of the sum.
+                if n == S::LANES { p } else { get(s, x, at, n) }
+            });
+            *factor = (running.max - max).exp();
+            running.sum = running.sum * *factor + sum;
             running.max = max;
         }
     }

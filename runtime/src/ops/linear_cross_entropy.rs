@@ -7,7 +7,7 @@ use super::matmul::{PRECISIONS, check_weight, precision_name};
 use super::{
     AttrReader, Attrs, Case, Cost, Fill, LinearCrossEntropyGrad, Op, OpKind, Tolerance, Vjp,
 };
-use crate::backend::{Launch, LinearLoss};
+use crate::backend::{Launch, LinearLoss, LossPart};
 use crate::error::Result;
 use crate::tensor::{DType, TensorDesc};
 
@@ -90,7 +90,7 @@ impl Op for LinearCrossEntropy {
         Launch::LinearLoss(LinearLoss {
             ignore_index: self.ignore_index,
             precision: self.precision,
-            backward: false,
+            part: LossPart::Forward,
         })
     }
 

@@ -8,7 +8,7 @@ use super::matmul::{PRECISIONS, precision_name};
 use super::{
     AttrReader, Attrs, Case, Cost, Fill, Gradient, Op, OpKind, Tolerance, Vjp,
 };
-use crate::backend::{Launch, LinearLoss};
+use crate::backend::{Launch, LinearLoss, LossPart};
 use crate::error::{Error, Result};
 use crate::tensor::TensorDesc;
 
@@ -57,7 +57,7 @@ impl Op for LinearCrossEntropyGrad {
         Launch::LinearLoss(LinearLoss {
             ignore_index: self.ignore_index,
             precision: self.precision,
-            backward: true,
+            part: LossPart::Backward,
         })
     }
 

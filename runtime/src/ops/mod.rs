@@ -259,6 +259,7 @@ ops! {
     le::Le,
     linear::Linear,
     linear_cross_entropy::LinearCrossEntropy,
+    linear_cross_entropy_dx::LinearCrossEntropyDx,
     linear_cross_entropy_grad::LinearCrossEntropyGrad,
     log::Log,
     log_softmax::LogSoftmax,

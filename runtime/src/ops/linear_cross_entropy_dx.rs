@@ -1,0 +1,92 @@
+//! `linear_cross_entropy_dx`: a language model's head, loss, and the loss's gradient toward the
+//! head's input, all in one pass over the weight.
+
+use tenon_kernels::gemm::Precision;
+
+use super::common::{all_f32, arity};
+use super::linear_cross_entropy::{check, cost};
+use super::matmul::{PRECISIONS, precision_name};
+use super::{AttrReader, Attrs, Case, Cost, Fill, Gradient, Op, OpKind, Tolerance, Vjp};
+use crate::backend::{Launch, LinearLoss, LossPart};
+use crate::error::{Error, Result};
+use crate::tensor::{DType, TensorDesc};
+
+const REASON: &str = "it is made after differentiation, from ops that have one";
+
+/// From `x`, `W`, targets and the loss's cotangent: what `linear_cross_entropy` gives, and `dx` as
+/// `linear_cross_entropy_grad` gives it.
+///
+/// Each strip of logits becomes exponentials relative to the greatest logit so far, which are
+/// multiplied into `dx` at once and rescaled where a later strip holds a greater one, as attention
+/// does it (Dao et al. 2022). So the logits are computed once, not twice.
+#[derive(Clone, Copy, Debug)]
+pub struct LinearCrossEntropyDx {
+    /// Targets that do not count.
+    pub ignore_index: i32,
+    /// What operands are rounded to.
+    pub precision: Precision,
+}
+
+impl Op for LinearCrossEntropyDx {
+    fn name(&self) -> &'static str {
+        Self::NAME
+    }
+
+    fn attrs(&self) -> Attrs {
+        vec![
+            ("ignore_index", self.ignore_index.into()),
+            ("precision", precision_name(self.precision).into()),
+        ]
+    }
+
+    fn infer(&self, inputs: &[&TensorDesc]) -> Result<Vec<TensorDesc>> {
+        let [x, _, _, dloss] = arity(Self::NAME, inputs)?;
+        check(Self::NAME, inputs)?;
+        all_f32(Self::NAME, &[dloss])?;
+        Ok(vec![TensorDesc::f32(&[])?, TensorDesc::f32(&[x.rows()])?, x.clone()])
+    }
+
+    fn vjp(&self, _: &mut Vjp<'_>) -> Result<()> {
+        Err(Error::NoGradient { op: Self::NAME, reason: REASON })
+    }
+
+    fn launch(&self, _: &[&TensorDesc], _: &[&TensorDesc]) -> Launch {
+        Launch::LinearLoss(LinearLoss {
+            ignore_index: self.ignore_index,
+            precision: self.precision,
+            part: LossPart::Both,
+        })
+    }
+
+    fn cost(&self, inputs: &[&TensorDesc], outputs: &[&TensorDesc]) -> Cost {
+        cost(2.0, inputs, outputs)
+    }
+}
+
+impl OpKind for LinearCrossEntropyDx {
+    const NAME: &'static str = "linear_cross_entropy_dx";
+    const GRADIENT: Gradient = Gradient::None(REASON);
+    const TOLERANCE: Tolerance = Tolerance::scaled(2e-5);
+
+    fn parse(attrs: &mut AttrReader<'_>) -> Result<Self> {
+        Ok(Self {
+            ignore_index: attrs.int_or("ignore_index", -100)? as i32,
+            precision: attrs.choice("precision", PRECISIONS)?,
+        })
+    }
+
+    fn cases() -> Vec<Case> {
+        let q4 = DType::from_name("q4_1").unwrap_or(DType::F32);
+        let of = |ignore_index| Case::new(Self { ignore_index, precision: Precision::F32 });
+        let half = || Fill::Values(vec![0.5]);
+        vec![
+            of(-100).f32(&[5, 7]).f32(&[11, 7]).index(&[5], 11).fixed(&[], half()),
+            of(2).f32(&[9, 4]).f32(&[3, 4]).index(&[9], 3).fixed(&[], half()),
+            of(-100)
+                .f32(&[3, 64])
+                .typed(q4, &[5000, 64], Fill::Normal)
+                .index(&[3], 5000)
+                .fixed(&[], half()),
+        ]
+    }
+}
