@@ -167,7 +167,8 @@ impl Split {
         let rows = dst.rows.len(0).max(1);
         let bands = rows.div_ceil(by_source.min(by_result).max(1));
         let band_rows = rows.div_ceil(bands);
-        let results = block * band_rows * line * dst.rows.phases * dst.cols.phases;
+        let factors = [block, band_rows, line, dst.rows.phases, dst.cols.phases];
+        let results = factors.into_iter().fold(1, usize::saturating_mul);
         let groups = (TASK_RESULTS / results.max(1)).clamp(1, shape.groups);
         Self {
             groups,
@@ -216,8 +217,9 @@ impl Kernel for Task<'_> {
                 packed: scratch,
                 acc: scratch.wrapping_add(split.source_len),
             };
-            for y in 0..dst.rows.phases {
-                for x in 0..dst.cols.phases {
+            // A stride beyond the size leaves phases without a position.
+            for y in 0..dst.rows.phases.min(dst.rows.size) {
+                for x in 0..dst.cols.phases.min(dst.cols.size) {
                     // SAFETY: `convolve`'s contract; the part lies inside the shape, and its
                     // buffers hold any band of this split.
                     unsafe { part.phase(s, y, x) };
@@ -261,10 +263,9 @@ impl Part<'_> {
         let (shape, direction) = (&self.args.shape, self.args.direction);
         let mut started = false;
         for src_y in 0..self.src.rows.phases {
+            let Some(taps_y) = direction.taps(&shape.rows, src_y, dst_y) else { continue };
             for src_x in 0..self.src.cols.phases {
-                let taps_y = direction.taps(&shape.rows, src_y, dst_y);
-                let taps_x = direction.taps(&shape.cols, src_x, dst_x);
-                let (Some(taps_y), Some(taps_x)) = (taps_y, taps_x) else { continue };
+                let Some(taps_x) = direction.taps(&shape.cols, src_x, dst_x) else { continue };
                 // Every phase of the source has the pitch of the widest, so that sums line up.
                 let y = Window {
                     start: first as isize + taps_y.low(),

@@ -279,9 +279,9 @@ impl Block<'_> {
             unsafe { self.transpose(s, image, first, rows) };
         }
         for phase_y in 0..shape.rows.stride {
+            let Some(taps_y) = shape.rows.taps(phase_y) else { continue };
             for phase_x in 0..shape.cols.stride {
-                let taps = (shape.rows.taps(phase_y), shape.cols.taps(phase_x));
-                let (Some(taps_y), Some(taps_x)) = taps else { continue };
+                let Some(taps_x) = shape.cols.taps(phase_x) else { continue };
                 let y = Window {
                     start: first as isize + taps_y.low(),
                     len: rows + taps_y.span(),

@@ -221,8 +221,8 @@ impl Executor {
     }
 
     fn compile(&mut self, backends: &[Arc<dyn Backend>]) -> Result<()> {
-        let planned: Vec<&PlannedNode> =
-            self.plan.nodes().iter().filter(|p| p.launch != Launch::Alias).collect();
+        let runs = |p: &&PlannedNode| p.launch != Launch::Alias && self.writes(p);
+        let planned: Vec<&PlannedNode> = self.plan.nodes().iter().filter(runs).collect();
         for run in planned.chunk_by(|a, b| a.backend == b.backend) {
             let program = self.programs.len();
             let steps: Vec<Step> = run.iter().map(|p| self.step(p)).collect();
@@ -231,6 +231,14 @@ impl Executor {
             self.programs.push(backends[run[0].backend].compile(steps)?);
         }
         Ok(())
+    }
+
+    /// Whether there is any element that the node makes or overwrites. Backends need not think of
+    /// a matrix that has no columns but ever so many rows.
+    fn writes(&self, planned: &PlannedNode) -> bool {
+        let node = &self.graph.nodes()[planned.node.index()];
+        let overwritten = node.op.mutates().iter().map(|&i| &node.inputs[i]);
+        node.outputs.iter().chain(overwritten).any(|&v| self.graph.desc(v).numel() > 0)
     }
 
     fn step(&self, planned: &PlannedNode) -> Step {
