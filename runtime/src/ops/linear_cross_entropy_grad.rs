@@ -2,7 +2,7 @@
 
 use tenon_kernels::gemm::Precision;
 
-use super::common::{all_f32, arity};
+use super::common::{all_f32, arity, shape_error};
 use super::linear_cross_entropy::{check, cost};
 use super::matmul::{PRECISIONS, precision_name};
 use super::{
@@ -42,6 +42,10 @@ impl Op for LinearCrossEntropyGrad {
         let [x, w, _, lse, dloss] = arity(Self::NAME, inputs)?;
         check(Self::NAME, inputs)?;
         all_f32(Self::NAME, &[lse, dloss])?;
+        if lse.shape()[..] != [x.rows()] || dloss.numel() != 1 {
+            let why = "operands are not those of linear_cross_entropy";
+            return Err(shape_error(Self::NAME, inputs, why));
+        }
         let mut outputs = vec![x.clone()];
         if self.wants_weight {
             outputs.push(TensorDesc::f32(w.shape())?);
