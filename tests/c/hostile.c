@@ -281,7 +281,7 @@ static void train_options(void) {
 }
 
 static void losses(void) {
-  const int64_t dims[1] = {3}, one[1] = {1};
+  const int64_t dims[1] = {3}, one[1] = {1}, table[2] = {1, 3};
   const int64_t huge[2] = {INT64_C(1) << 21, INT64_C(1) << 21};
   const tn_attr shape = tn_attr_ints("shape", huge, 2);
   const tn_value values[] = {UINT32_MAX, good.logits, good.words, good.table};
@@ -306,6 +306,20 @@ static void losses(void) {
   MUST(tn_graph_add(g, "grad_norm", NULL, 0, &p, 1, &x, 1, NULL));
   REFUSED(TN_ERROR_GRAPH, tn_plan_graph(g, x, NULL, &out.plan));
   REFUSED(TN_ERROR_GRAPH, tn_session_create(g, x, NULL, &out.session));
+  /* So does an output that is not the op's first: its gradient would silently be left out. */
+  {
+    const tn_attr matrix = tn_attr_ints("shape", table, 2);
+    const int32_t target = 0;
+    tn_value made[2];
+    MUST(tn_graph_add(g, "reshape", &matrix, 1, &p, 1, &pair[0], 1, NULL));
+    MUST(tn_graph_constant(g, TN_I32, one, 1, &target, sizeof target, &pair[1]));
+    MUST(tn_graph_add(g, "cross_entropy", NULL, 0, pair, 2, made, 2, NULL));
+    MUST(tn_graph_add(g, "reduce_sum", NULL, 0, &made[1], 1, &pair[1], 1, NULL));
+    REFUSED(TN_ERROR_GRAPH, tn_session_create(g, pair[1], NULL, &out.session));
+    pair[0] = made[0];
+    MUST(tn_graph_add(g, "add", NULL, 0, pair, 2, &x, 1, NULL));
+    REFUSED(TN_ERROR_GRAPH, tn_session_create(g, x, NULL, &out.session));
+  }
   /* Names that belong to the session. */
   MUST(tn_graph_output(g, "loss", p));
   REFUSED(TN_ERROR_GRAPH, tn_session_create(g, loss, NULL, &out.session));

@@ -8,13 +8,15 @@ use crate::graph::{Graph, ValueId};
 use crate::ops::{Add, Gradient, Vjp, find};
 use crate::tensor::{DType, Tensor};
 
+const ASIDE: &str = "only its first output carries one";
+
 /// Adds to `graph` the gradients of `loss`, an f32 scalar, with respect to each of `wrt`.
 ///
 /// The result has one entry for each of `wrt`: `None` where the loss does not depend on it.
 ///
 /// # Errors
 /// [`Error::Graph`] where `loss` is not an f32 scalar; [`Error::NoGradient`] where an op on the
-/// way has none.
+/// way has none, or the way leads through another output than an op's first.
 pub fn gradients(
     graph: &mut Graph,
     loss: ValueId,
@@ -25,7 +27,13 @@ pub fn gradients(
         return Err(Error::Graph(format!("the loss must be an f32 scalar, not {desc}")));
     }
     let dims = desc.shape().to_vec();
-    let leads = leads_to(graph, wrt);
+    let (leads, aside) = leads_to(graph, wrt);
+    // A gradient that silently left out a way would be wrong.
+    let check = |value: ValueId| match aside[value.index()] {
+        Some(op) if !leads[value.index()] => Err(Error::NoGradient { op, reason: ASIDE }),
+        _ => Ok(()),
+    };
+    check(loss)?;
     let mut cotangents: Vec<Option<ValueId>> = vec![None; graph.values().len()];
     cotangents[loss.index()] = Some(graph.constant(Tensor::from_slice(&dims, &[1f32])?));
     for i in (0..graph.nodes().len()).rev() {
@@ -33,6 +41,7 @@ pub fn gradients(
         let wants: Vec<bool> = node.inputs.iter().map(|v| leads[v.index()]).collect();
         let cotangent = node.outputs.first().and_then(|v| cotangents[v.index()]);
         let (Some(cotangent), true) = (cotangent, wants.contains(&true)) else { continue };
+        node.inputs.iter().try_for_each(|&v| check(v))?;
         if let Gradient::None(reason) = find(node.op.name()).map_or(Gradient::Vjp, |e| e.gradient) {
             return Err(Error::NoGradient { op: node.op.name(), reason });
         }
@@ -49,16 +58,21 @@ pub fn gradients(
     Ok(wrt.iter().map(|v| cotangents[v.index()]).collect())
 }
 
-/// For each value, whether one of `wrt` is behind it. Only output 0 of a node carries a gradient.
-fn leads_to(graph: &Graph, wrt: &[ValueId]) -> Vec<bool> {
+/// For each value, whether one of `wrt` is behind it on a way that carries a gradient, and which op
+/// has one behind an output that carries none: all but an op's first are residuals.
+fn leads_to(graph: &Graph, wrt: &[ValueId]) -> (Vec<bool>, Vec<Option<&'static str>>) {
     let mut leads = vec![false; graph.values().len()];
+    let mut aside = vec![None; graph.values().len()];
     for v in wrt {
         leads[v.index()] = true;
     }
     for node in graph.nodes() {
-        if let Some(first) = node.outputs.first() {
-            leads[first.index()] |= node.inputs.iter().any(|v| leads[v.index()]);
+        let lead = node.inputs.iter().any(|v| leads[v.index()]);
+        let passed = node.inputs.iter().find_map(|v| aside[v.index()]);
+        for (i, output) in node.outputs.iter().enumerate() {
+            leads[output.index()] |= lead && i == 0;
+            aside[output.index()] = passed.or((lead && i > 0).then(|| node.op.name()));
         }
     }
-    leads
+    (leads, aside)
 }
