@@ -22,7 +22,7 @@ use tenon_tests::cases::Numbers;
 use tenon_tests::golden::report;
 
 /// Tries of each op.
-const TRIES: u64 = 2000;
+const TRIES: u64 = 5000;
 
 /// Graphs up to this size are run; larger ones are planned.
 const RUN_BYTES: usize = 1 << 22;

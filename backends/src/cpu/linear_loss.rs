@@ -222,7 +222,9 @@ impl Head<'_> {
                         .piece(task * self.width..(task + 1) * self.width),
                 )
             };
-            for ((row, dx), running) in rows.zip(dx.chunks_exact_mut(self.width)).zip(running) {
+            // A width of 0 has no rows to finish.
+            let dx = dx.chunks_exact_mut(self.width.max(1));
+            for ((row, dx), running) in rows.zip(dx).zip(running) {
                 let counts = targets[row] != self.spec.ignore_index;
                 let Some(target) = usize::try_from(targets[row]).ok().filter(|_| counts) else {
                     dx.fill(0.0);
@@ -324,7 +326,8 @@ fn keep_hits(strip: &Range<usize>, logits: &[f32], targets: &[i32], hits: &mut [
 
 /// Multiplies each row by its factor, where that is not 1.
 fn rescale(x: &mut [f32], width: usize, factors: &[f32]) {
-    for (row, &factor) in x.chunks_exact_mut(width).zip(factors).filter(|(_, f)| **f != 1.0) {
+    let rows = x.chunks_exact_mut(width.max(1));
+    for (row, &factor) in rows.zip(factors).filter(|(_, f)| **f != 1.0) {
         row.iter_mut().for_each(|v| *v *= factor);
     }
 }

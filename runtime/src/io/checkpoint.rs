@@ -80,7 +80,10 @@ pub fn save(path: &Path, tensors: &[(&str, &Tensor)], meta: &Meta) -> Result<()>
 /// [`Error::Io`]; [`Error::Format`] for a file that is torn, foreign or of another version.
 pub fn load(path: &Path) -> Result<Checkpoint> {
     let bytes = fs::read(path).map_err(|e| Error::io(path, e))?;
-    let broken = |why: String| Error::format(path, format!("not a whole checkpoint ({why})"));
+    let broken = |why: String| {
+        let mend = "give a file that a run has saved";
+        Error::format(path, format!("not a whole checkpoint ({why}): {mend}"))
+    };
     let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|e| broken(e.to_string()))?;
     let notes = metadata.metadata().clone().unwrap_or_default();
     let note = |name: &str| {

@@ -3,7 +3,7 @@
 
 use tenon_kernels::gemm::Precision;
 
-use super::common::{all_f32, arity};
+use super::common::{all_f32, arity, shape_error};
 use super::linear_cross_entropy::{check, cost};
 use super::matmul::{PRECISIONS, precision_name};
 use super::{AttrReader, Attrs, Case, Cost, Fill, Gradient, Op, OpKind, Tolerance, Vjp};
@@ -43,6 +43,9 @@ impl Op for LinearCrossEntropyDx {
         let [x, _, _, dloss] = arity(Self::NAME, inputs)?;
         check(Self::NAME, inputs)?;
         all_f32(Self::NAME, &[dloss])?;
+        if dloss.numel() != 1 {
+            return Err(shape_error(Self::NAME, inputs, "the loss's cotangent is not one number"));
+        }
         Ok(vec![TensorDesc::f32(&[])?, TensorDesc::f32(&[x.rows()])?, x.clone()])
     }
 

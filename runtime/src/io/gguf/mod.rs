@@ -230,7 +230,8 @@ fn read_tensors(r: &mut Reader<'_>, count: u64) -> Result<Vec<(String, TensorDes
     let mut tensors = Vec::new();
     for _ in 0..count {
         let name = r.string("tensor name")?;
-        let (desc, offset) = read_tensor(r).map_err(|why| format!("{why} (tensor `{name}`)"))?;
+        let entry = read_tensor(r);
+        let (desc, offset) = entry.map_err(|why| format!("its tensor `{name}`: {why}"))?;
         if !seen.insert(name) {
             return Err(format!("has the tensor `{name}` twice"));
         }
@@ -252,7 +253,8 @@ fn read_tensor(r: &mut Reader<'_>) -> Result<(TensorDesc, u64), String> {
     }
     let dtype = read_dtype(r)?;
     let desc = Shape::new(&dims[..rank]).and_then(|shape| TensorDesc::new(dtype, shape));
-    Ok((desc.map_err(|e| e.to_string())?, r.u64("tensor offset")?))
+    let desc = desc.map_err(|e| format!("{e}; the file is damaged: download it again"))?;
+    Ok((desc, r.u64("tensor offset")?))
 }
 
 fn read_dtype(r: &mut Reader<'_>) -> Result<DType, String> {
