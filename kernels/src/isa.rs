@@ -67,6 +67,10 @@ isas! {
     /// AVX-512 F, BW, DQ, VL.
     Avx512 = "avx512", "x86_64", is_x86_feature_detected, crate::arch::x86_avx512::Avx512,
         ["avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl"];
+    /// AVX-512 with VNNI (Cascade Lake on).
+    Avx512Vnni = "avx512_vnni", "x86_64", is_x86_feature_detected,
+        crate::arch::x86_avx512_vnni::Avx512Vnni,
+        ["avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni"];
     /// AVX-512 with VNNI and BF16 (Cooper Lake, Zen 4 on).
     Avx512Bf16 = "avx512_bf16", "x86_64", is_x86_feature_detected,
         crate::arch::x86_avx512_bf16::Avx512Bf16,

@@ -29,6 +29,8 @@ pub mod x86_avx2;
 pub mod x86_avx512;
 #[cfg(target_arch = "x86_64")]
 pub mod x86_avx512_bf16;
+#[cfg(target_arch = "x86_64")]
+pub mod x86_avx512_vnni;
 
 #[cfg(target_arch = "aarch64")]
 pub mod arm_neon;

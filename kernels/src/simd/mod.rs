@@ -23,6 +23,11 @@ pub trait Simd: Copy + Send + Sync + 'static {
     const GEMM_MR: usize;
     /// Vectors across the f32 register tile of gemm (its columns are `GEMM_NV * LANES`).
     const GEMM_NV: usize;
+    /// Rows of the int8 register tile of gemm, which holds each sum twice: as i32 within a block
+    /// and as f32 beyond it.
+    const INT8_MR: usize;
+    /// Vectors across the int8 register tile of gemm.
+    const INT8_NV: usize;
 
     /// All lanes `x`.
     fn splat(self, x: f32) -> Self::F;
@@ -144,6 +149,46 @@ pub trait Simd: Copy + Send + Sync + 'static {
         self.fma(a1, b1, self.fma(a0, b0, sum))
     }
 
+    /// `sum` with the products of the four bytes in each lane of `a` and `b` added: `a` unsigned
+    /// and below `2^BITS` (7 or 8), `b` signed, `sum` an i32 that wraps around. Exact; 7 bits are
+    /// faster where a level would saturate with 8.
+    #[inline(always)]
+    fn dot_u8i8<const BITS: usize>(self, a: Self::F, b: Self::F, sum: Self::F) -> Self::F {
+        let ((a, b), mut sum) = ((lanes(self, a), lanes(self, b)), lanes(self, sum));
+        for i in 0..Self::LANES {
+            let (a, b) = (a[i].to_bits().to_le_bytes(), b[i].to_bits().to_le_bytes());
+            let mut dot = sum[i].to_bits().cast_signed();
+            for (a, b) in a.into_iter().zip(b) {
+                dot = dot.wrapping_add(i32::from(a) * i32::from(b.cast_signed()));
+            }
+            sum[i] = f32::from_bits(dot.cast_unsigned());
+        }
+        // SAFETY: no level has more lanes.
+        unsafe { self.load(sum.as_ptr()) }
+    }
+
+    /// The i32 in each lane as f32, rounded to nearest even.
+    #[inline(always)]
+    fn from_i32(self, a: Self::F) -> Self::F {
+        let floats = lanes(self, a).map(|x| x.to_bits().cast_signed() as f32);
+        // SAFETY: no level has more lanes.
+        unsafe { self.load(floats.as_ptr()) }
+    }
+
+    /// Writes `LANES` signed bytes: the nearest integers, ties to even, of lanes in -128..=127;
+    /// unspecified bytes for others and for NaN.
+    ///
+    /// # Safety
+    /// `p` must be valid for writing `LANES` i8.
+    #[inline(always)]
+    unsafe fn store_i8(self, p: *mut i8, v: Self::F) {
+        let whole = lanes(self, self.round(v));
+        for (i, x) in whole.into_iter().enumerate().take(Self::LANES) {
+            // SAFETY: the caller's contract.
+            unsafe { *p.add(i) = x as i8 };
+        }
+    }
+
     /// `a + b`.
     fn add(self, a: Self::F, b: Self::F) -> Self::F;
     /// `a - b`.
@@ -209,4 +254,13 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn abs(self, a: Self::F) -> Self::F {
         self.and(a, self.splat(f32::from_bits(0x7fff_ffff)))
     }
+}
+
+/// The lanes of a vector, zero beyond `LANES`.
+#[inline(always)]
+fn lanes<S: Simd>(s: S, v: S::F) -> [f32; MAX_LANES] {
+    let mut out = [0.0; MAX_LANES];
+    // SAFETY: no level has more lanes.
+    unsafe { s.store(out.as_mut_ptr(), v) };
+    out
 }

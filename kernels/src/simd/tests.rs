@@ -65,7 +65,7 @@ macro_rules! on_every_level {
 
 on_every_level! {
     arithmetic minimum_and_maximum compare bitwise rounding scaling across_lanes tails
-    half_floats bytes narrowing transposing bfloat16_pairs
+    half_floats bytes narrowing transposing bfloat16_pairs byte_products integers
 }
 
 mod checks {
@@ -261,6 +261,55 @@ mod checks {
             let (x, y) = (round(x[i]).to_f64(), round(y[i]).to_f64());
             let want = x * y + y * y + 0.25;
             assert!((f64::from(dot[i]) - want).abs() <= 1e-6 * want, "dot, lane {i}: {}", dot[i]);
+        }
+    }
+    pub(super) fn byte_products<S: Simd>(s: S) {
+        fn check<S: Simd, const BITS: usize>(s: S) {
+            let top = ((1u32 << BITS) - 1) as u8;
+            // The extremes, where 16-bit sums of pairs saturate, and everything between.
+            let unsigned = [0, 1, top / 2, top - 1, top];
+            let mut signed: Vec<i8> = (i8::MIN..=i8::MAX).step_by(5).collect();
+            signed.extend([i8::MIN, i8::MAX, -127]);
+            for (turn, &x) in unsigned.iter().enumerate() {
+                for (at, &y) in signed.iter().enumerate() {
+                    let a = |lane: usize, i: usize| unsigned[(turn + lane * i) % unsigned.len()];
+                    let b = |lane: usize, i: usize| signed[(at + lane * i) % signed.len()];
+                    let of = |f: &dyn Fn(usize) -> [u8; 4]| -> Lanes {
+                        std::array::from_fn(|lane| f32::from_bits(u32::from_le_bytes(f(lane))))
+                    };
+                    let left = of(&|lane| std::array::from_fn(|i| a(lane, i)));
+                    let right = of(&|lane| std::array::from_fn(|i| b(lane, i).cast_unsigned()));
+                    let start = 7 - 300_000 * i32::from(y);
+                    let sum = s.splat(f32::from_bits(start.cast_unsigned()));
+                    let got = s.dot_u8i8::<BITS>(load(s, &left), load(s, &right), sum);
+                    for (lane, got) in lanes(s, got).into_iter().enumerate().take(S::LANES) {
+                        let dot = |i| i32::from(a(lane, i)) * i32::from(b(lane, i));
+                        let want = start + (0..4).map(dot).sum::<i32>();
+                        let got = got.to_bits().cast_signed();
+                        assert_eq!(got, want, "{BITS} bits, {x} by {y}, lane {lane}");
+                    }
+                }
+            }
+        }
+        check::<S, 7>(s);
+        check::<S, 8>(s);
+    }
+
+    pub(super) fn integers<S: Simd>(s: S) {
+        for x in [0, 1, -1, 16_777_217, -16_777_219, i32::MAX, i32::MIN, 1_040_384] {
+            let got = lanes(s, s.from_i32(s.splat(f32::from_bits(x.cast_unsigned()))));
+            assert_lanes(s, &got, |_| x as f32, "from_i32");
+        }
+        for first in (-256..=256).step_by(S::LANES) {
+            let x: Lanes =
+                std::array::from_fn(|i| ((first + i as i32) as f32 / 2.0).clamp(-128.0, 127.0));
+            let mut out = [99i8; MAX_LANES + 1];
+            // SAFETY: the array has more than `LANES` elements.
+            unsafe { s.store_i8(out.as_mut_ptr(), load(s, &x)) };
+            for i in 0..S::LANES {
+                assert_eq!(f32::from(out[i]), x[i].round_ties_even(), "store_i8 {}", x[i]);
+            }
+            assert_eq!(out[S::LANES], 99, "store_i8 writes its lanes only");
         }
     }
 }

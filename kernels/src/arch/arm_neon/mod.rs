@@ -65,6 +65,24 @@ fn transpose_4(a: float32x4_t, b: float32x4_t, c: float32x4_t, d: float32x4_t) -
     ]
 }
 
+/// [`Simd::dot_u8i8`]. Every product fits 16 bits; sums of two do not, so pairs are widened.
+#[inline]
+#[target_feature(enable = "neon")]
+fn dot_u8i8<const BITS: usize>(a: float32x4_t, b: float32x4_t, sum: float32x4_t) -> float32x4_t {
+    let b = vreinterpretq_s8_f32(b);
+    let (low, high) = if BITS <= 7 {
+        let a = vreinterpretq_s8_f32(a);
+        (vmull_s8(vget_low_s8(a), vget_low_s8(b)), vmull_high_s8(a, b))
+    } else {
+        let a = vreinterpretq_u8_f32(a);
+        let low = vreinterpretq_s16_u16(vmovl_u8(vget_low_u8(a)));
+        let high = vreinterpretq_s16_u16(vmovl_high_u8(a));
+        (vmulq_s16(low, vmovl_s8(vget_low_s8(b))), vmulq_s16(high, vmovl_high_s8(b)))
+    };
+    let fours = vpaddq_s32(vpaddlq_s16(low), vpaddlq_s16(high));
+    vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(sum), fours))
+}
+
 impl Simd for Neon {
     type F = float32x4_t;
     type M = uint32x4_t;
@@ -72,6 +90,20 @@ impl Simd for Neon {
     // 24 accumulators, 3 columns and 2 quads of broadcasts of the 32 registers.
     const GEMM_MR: usize = 8;
     const GEMM_NV: usize = 3;
+    // 8 sums of each kind, 2 columns and what the exact product takes of the 32 registers.
+    const INT8_MR: usize = 4;
+    const INT8_NV: usize = 2;
+
+    #[inline(always)]
+    fn dot_u8i8<const BITS: usize>(
+        self,
+        a: float32x4_t,
+        b: float32x4_t,
+        sum: float32x4_t,
+    ) -> float32x4_t {
+        // SAFETY: the token exists only where its instructions do.
+        unsafe { dot_u8i8::<BITS>(a, b, sum) }
+    }
 
     token_methods! {
         fn splat(self, x: f32) -> float32x4_t { vdupq_n_f32(x) }
@@ -118,6 +150,15 @@ impl Simd for Neon {
                 let to = dst.add(i * dst_stride);
                 if n == LANES { self.store(to, column) } else { self.store_n(to, column, n) }
             }
+        }
+
+        fn from_i32(self, a: float32x4_t) -> float32x4_t {
+            vcvtq_f32_s32(vreinterpretq_s32_f32(a))
+        }
+        unsafe fn store_i8(self, p: *mut i8, v: float32x4_t) {
+            let words = vqmovn_s32(vcvtnq_s32_f32(v));
+            let bytes = vreinterpret_u32_s8(vqmovn_s16(vcombine_s16(words, words)));
+            p.cast::<u32>().write_unaligned(vget_lane_u32::<0>(bytes));
         }
 
         fn add(self, a: float32x4_t, b: float32x4_t) -> float32x4_t { vaddq_f32(a, b) }

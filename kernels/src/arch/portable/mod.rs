@@ -31,6 +31,8 @@ impl Simd for Portable {
     const LANES: usize = LANES;
     const GEMM_MR: usize = 4;
     const GEMM_NV: usize = 1;
+    const INT8_MR: usize = 4;
+    const INT8_NV: usize = 1;
 
     #[inline(always)]
     fn splat(self, x: f32) -> f32x8 {

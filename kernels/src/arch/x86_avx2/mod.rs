@@ -79,6 +79,23 @@ fn transpose_8(rows: &[__m256; 8]) -> [__m256; 8] {
     out
 }
 
+/// [`Simd::dot_u8i8`]. The instruction that adds pairs of byte products saturates at 16 bits, which
+/// two products of 7 bits cannot reach; with 8 bits the bytes are widened first.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn dot_u8i8<const BITS: usize>(a: __m256, b: __m256, sum: __m256) -> __m256 {
+    let (a, b) = (_mm256_castps_si256(a), _mm256_castps_si256(b));
+    let dot = if BITS <= 7 {
+        _mm256_madd_epi16(_mm256_maddubs_epi16(a, b), _mm256_set1_epi16(1))
+    } else {
+        let even = _mm256_and_si256(a, _mm256_set1_epi16(0xff));
+        let even = _mm256_madd_epi16(even, _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(b)));
+        let odd = _mm256_madd_epi16(_mm256_srli_epi16::<8>(a), _mm256_srai_epi16::<8>(b));
+        _mm256_add_epi32(even, odd)
+    };
+    _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(sum), dot))
+}
+
 impl Simd for Avx2 {
     type F = __m256;
     type M = __m256;
@@ -86,6 +103,16 @@ impl Simd for Avx2 {
     // 12 accumulators, 2 columns and 1 broadcast of the 16 registers.
     const GEMM_MR: usize = 6;
     const GEMM_NV: usize = 2;
+    // 4 sums of each kind, 1 column, 1 broadcast, a constant and what the exact product takes of
+    // the 16 registers.
+    const INT8_MR: usize = 4;
+    const INT8_NV: usize = 1;
+
+    #[inline(always)]
+    fn dot_u8i8<const BITS: usize>(self, a: __m256, b: __m256, sum: __m256) -> __m256 {
+        // SAFETY: the token exists only where its instructions do.
+        unsafe { dot_u8i8::<BITS>(a, b, sum) }
+    }
 
     token_methods! {
         fn splat(self, x: f32) -> __m256 { _mm256_set1_ps(x) }
@@ -139,6 +166,14 @@ impl Simd for Avx2 {
             for (i, column) in transpose_8(&rows).into_iter().enumerate() {
                 _mm256_maskstore_ps(dst.add(i * dst_stride), lanes, column);
             }
+        }
+
+        fn from_i32(self, a: __m256) -> __m256 { _mm256_cvtepi32_ps(_mm256_castps_si256(a)) }
+        unsafe fn store_i8(self, p: *mut i8, v: __m256) {
+            let whole = _mm256_cvtps_epi32(v);
+            let high = _mm256_extracti128_si256::<1>(whole);
+            let words = _mm_packs_epi32(_mm256_castsi256_si128(whole), high);
+            _mm_storel_epi64(p.cast(), _mm_packs_epi16(words, words));
         }
 
         fn add(self, a: __m256, b: __m256) -> __m256 { _mm256_add_ps(a, b) }

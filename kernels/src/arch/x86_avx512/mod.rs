@@ -49,6 +49,13 @@ pub unsafe trait Avx512Family: Copy + Send + Sync + 'static {
             _mm512_fmadd_ps(high(a), high(b), _mm512_fmadd_ps(low(a), low(b), sum))
         }
     }
+
+    /// [`Simd::dot_u8i8`].
+    #[inline(always)]
+    fn dot_u8i8<const BITS: usize>(self, a: __m512, b: __m512, sum: __m512) -> __m512 {
+        // SAFETY: the token exists only where its instructions do.
+        unsafe { dot_u8i8::<BITS>(a, b, sum) }
+    }
 }
 
 // SAFETY: its own proof.
@@ -70,6 +77,23 @@ fn bf16_bits(v: __m512) -> __m512i {
     let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(v, v);
     let bits = _mm512_mask_or_epi32(even, nan, bits, _mm512_set1_epi32(0x40_0000));
     _mm512_srli_epi32::<16>(bits)
+}
+
+/// [`Simd::dot_u8i8`] without VNNI, as AVX2 has it: the instruction that adds pairs of byte
+/// products saturates with 8 bits, not with 7.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn dot_u8i8<const BITS: usize>(a: __m512, b: __m512, sum: __m512) -> __m512 {
+    let (a, b) = (_mm512_castps_si512(a), _mm512_castps_si512(b));
+    let dot = if BITS <= 7 {
+        _mm512_madd_epi16(_mm512_maddubs_epi16(a, b), _mm512_set1_epi16(1))
+    } else {
+        let even = _mm512_and_si512(a, _mm512_set1_epi16(0xff));
+        let even = _mm512_madd_epi16(even, _mm512_srai_epi16::<8>(_mm512_slli_epi16::<8>(b)));
+        let odd = _mm512_madd_epi16(_mm512_srli_epi16::<8>(a), _mm512_srai_epi16::<8>(b));
+        _mm512_add_epi32(even, odd)
+    };
+    _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(sum), dot))
 }
 
 /// Transposes 16 vectors of 16 lanes: pairs of rows, then fours, then the quarters of vectors.
@@ -107,6 +131,9 @@ impl<T: Avx512Family> Simd for T {
     // 28 accumulators, 2 columns and 1 broadcast of the 32 registers.
     const GEMM_MR: usize = 14;
     const GEMM_NV: usize = 2;
+    // 14 sums of each kind, 2 columns and 1 broadcast of the 32 registers.
+    const INT8_MR: usize = 7;
+    const INT8_NV: usize = 2;
     const HAS_DOT_BF16: bool = T::HAS_DOT_BF16;
 
     #[inline(always)]
@@ -116,6 +143,10 @@ impl<T: Avx512Family> Simd for T {
     #[inline(always)]
     fn dot_bf16(self, a: __m512, b: __m512, sum: __m512) -> __m512 {
         Avx512Family::dot_bf16(self, a, b, sum)
+    }
+    #[inline(always)]
+    fn dot_u8i8<const BITS: usize>(self, a: __m512, b: __m512, sum: __m512) -> __m512 {
+        Avx512Family::dot_u8i8::<BITS>(self, a, b, sum)
     }
 
     token_methods! {
@@ -167,6 +198,11 @@ impl<T: Avx512Family> Simd for T {
             for (i, column) in transpose_16(&rows).into_iter().enumerate() {
                 _mm512_mask_storeu_ps(dst.add(i * dst_stride), lanes, column);
             }
+        }
+
+        fn from_i32(self, a: __m512) -> __m512 { _mm512_cvtepi32_ps(_mm512_castps_si512(a)) }
+        unsafe fn store_i8(self, p: *mut i8, v: __m512) {
+            _mm_storeu_si128(p.cast(), _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(v)));
         }
 
         fn add(self, a: __m512, b: __m512) -> __m512 { _mm512_add_ps(a, b) }

@@ -1,10 +1,11 @@
-//! AVX-512 with VNNI and BF16: the f32 operations of [`x86_avx512`](super::x86_avx512) and, beyond
-//! them, the dot products of int8 and bfloat16.
+//! AVX-512 with VNNI and BF16: what [`x86_avx512_vnni`](super::x86_avx512_vnni) has and, beyond
+//! it, the dot product of bfloat16.
 
 use std::arch::x86_64::*;
 use std::mem::transmute;
 
 use super::x86_avx512::Avx512Family;
+use super::x86_avx512_vnni::dot_u8i8;
 
 /// Proof that AVX-512 VNNI and BF16 are present, with everything of
 /// [`Avx512`](super::x86_avx512::Avx512).
@@ -44,6 +45,12 @@ unsafe impl Avx512Family for Avx512Bf16 {
             let pairs = |v| transmute::<__m512, __m512bh>(v);
             _mm512_dpbf16_ps(sum, pairs(a), pairs(b))
         }
+    }
+
+    #[inline(always)]
+    fn dot_u8i8<const BITS: usize>(self, a: __m512, b: __m512, sum: __m512) -> __m512 {
+        // SAFETY: the token exists only where its instructions do.
+        unsafe { dot_u8i8(a, b, sum) }
     }
 }
 
