@@ -25,6 +25,7 @@
 //! The result differs from an exact one by at most `(k + 2) * 2^-24 * sum |a||b|`; with
 //! [`Precision::Bf16`] both operands are rounded to bfloat16 first (2^-9 each).
 
+mod int8;
 mod pack;
 mod reference;
 #[cfg(test)]
@@ -37,7 +38,7 @@ use crate::isa::{Isa, Kernel};
 use crate::quant::Format;
 use crate::simd::Simd;
 use pack::{Slab, Source};
-use tile::{Pair, Single, Tile};
+use tile::{Pair, Single, Target, Tile};
 
 /// Depth of a slab of B. A micro-panel of 32 columns is then 32 KiB and stays in L1 while A
 /// streams past it; the largest block of a format (256) divides it.
@@ -55,6 +56,20 @@ pub enum Precision {
     F32,
     /// bfloat16, with f32 sums.
     Bf16,
+    /// A to int8 in blocks of 32, multiplied as integers with the codes of B; for the product NT
+    /// with a weight that has [`Codes`](crate::quant::Codes).
+    Int8,
+}
+
+impl Precision {
+    /// Whether there is a product of this layout and format.
+    #[must_use]
+    pub const fn takes(self, trans_a: bool, b_format: Format, trans_b: bool) -> bool {
+        match self {
+            Self::F32 | Self::Bf16 => true,
+            Self::Int8 => !trans_a && trans_b && b_format.has_codes(),
+        }
+    }
 }
 
 /// A product: shapes, layouts, and how it is cut into tasks.
@@ -127,20 +142,36 @@ impl Gemm {
     }
 
     /// The same product in another precision.
+    ///
+    /// # Panics
+    /// Where [`Precision::takes`] says no.
     #[must_use]
     pub fn with_precision(self, precision: Precision) -> Self {
-        Self { precision, ..self }
+        assert!(
+            precision.takes(self.trans_a, self.b_format, self.trans_b),
+            "no product of {self:?} in {precision:?}"
+        );
+        let tile = if precision == Precision::Int8 {
+            self.isa.run(int8::RegisterTile)
+        } else {
+            self.isa.run(TileSize { rows: 0, columns: 0 })
+        };
+        Self { precision, tile, ..self }
     }
 
     /// f32 of the packed A that all tasks share.
     #[must_use]
     pub fn shared_len(&self) -> usize {
-        self.m.next_multiple_of(self.tile.rows) * self.k + PAD
+        let rows = self.m.next_multiple_of(self.tile.rows);
+        PAD + rows * if self.precision == Precision::Int8 { int8::row_len(self.k) } else { self.k }
     }
 
     /// f32 of scratch that a running task needs for itself.
     #[must_use]
     pub fn scratch_len(&self) -> usize {
+        if self.precision == Precision::Int8 {
+            return int8::scratch_len(self);
+        }
         let depth = self.k.min(DEPTH);
         let panels = self.columns().next_multiple_of(self.tile.columns) * depth;
         // Rows that are decoded before they are packed.
@@ -168,7 +199,11 @@ impl Gemm {
     pub unsafe fn pack(&self, task: usize, a: *const f32, shared: *mut f32) {
         let first = task * self.pack_rows();
         let rows = (self.m - first).min(self.pack_rows());
-        self.isa.run(PackA { gemm: self, first, rows, a, shared });
+        let part = PackA { gemm: self, first, rows, a, shared };
+        match self.precision {
+            Precision::Int8 => self.isa.run(int8::Quantize(part)),
+            _ => self.isa.run(part),
+        }
     }
 
     /// Tasks that compute C; each needs the whole of A packed.
@@ -193,7 +228,11 @@ impl Gemm {
         epilogue: Epilogue,
         scratch: *mut f32,
     ) {
-        self.isa.run(Run { gemm: self, task, shared, b, c, epilogue, scratch });
+        let part = Run { gemm: self, task, shared, b, c, epilogue, scratch };
+        match self.precision {
+            Precision::Int8 => self.isa.run(int8::Multiply(part)),
+            _ => self.isa.run(part),
+        }
     }
 
     /// Columns of C in a task: few enough that there are some 16 tasks to share, whole tiles and
@@ -270,9 +309,7 @@ impl Kernel for Run<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let g = self.gemm;
-        let across = g.n.div_ceil(g.columns());
-        let (row, column) = (self.task / across * g.rows(), self.task % across * g.columns());
-        let (rows, columns) = ((g.m - row).min(g.rows()), (g.n - column).min(g.columns()));
+        let ([row, rows], [column, columns]) = self.rectangle();
         let source = Source { data: self.b, format: g.b_format, trans: g.trans_b, k: g.k, n: g.n };
         let decoded = columns.next_multiple_of(g.tile.columns) * g.k.min(DEPTH) + PAD / 2;
         let mut depth = 0;
@@ -302,6 +339,33 @@ impl Kernel for Run<'_> {
 }
 
 impl Run<'_> {
+    /// First row and rows, first column and columns of the task.
+    #[inline(always)]
+    fn rectangle(&self) -> ([usize; 2], [usize; 2]) {
+        let g = self.gemm;
+        let across = g.n.div_ceil(g.columns());
+        let (row, column) = (self.task / across * g.rows(), self.task % across * g.columns());
+        ([row, (g.m - row).min(g.rows())], [column, (g.n - column).min(g.columns())])
+    }
+
+    /// The tile of C at a row and column; what lies above `depth` is summed already.
+    #[inline(always)]
+    fn target(&self, depth: usize, row: usize, [column, columns]: [usize; 2]) -> Target {
+        let (g, bias) = (self.gemm, self.epilogue.bias);
+        Target {
+            c: self.c.wrapping_add(row * g.n + column),
+            c_step: g.n,
+            rows: (g.m - row).min(g.tile.rows),
+            columns: columns.min(g.tile.columns),
+            accumulate: depth > 0 || self.epilogue.accumulate,
+            bias: if depth > 0 || bias.is_null() {
+                std::ptr::null()
+            } else {
+                bias.wrapping_add(column)
+            },
+        }
+    }
+
     /// All tiles of some rows and columns over one slab.
     #[inline(always)]
     unsafe fn block<S: Simd>(
@@ -318,23 +382,13 @@ impl Run<'_> {
         let rows_a_step = if paired { 2 } else { 1 };
         for j in (0..columns).step_by(width) {
             for i in (row..row + rows).step_by(S::GEMM_MR) {
-                let bias = self.epilogue.bias;
                 let tile = Tile {
                     depth: slab.div_ceil(rows_a_step),
                     // A packed panel starts at `i * k`, the slab's micro-panel `j` at `j * slab`.
                     a: self.shared.wrapping_add(i * g.k + depth / rows_a_step * S::GEMM_MR),
                     b: self.scratch.wrapping_add(j * slab),
                     b_step: width,
-                    c: self.c.wrapping_add(i * g.n + column + j),
-                    c_step: g.n,
-                    rows: (g.m - i).min(S::GEMM_MR),
-                    columns: (columns - j).min(width),
-                    accumulate: depth > 0 || self.epilogue.accumulate,
-                    bias: if depth > 0 || bias.is_null() {
-                        std::ptr::null()
-                    } else {
-                        bias.wrapping_add(column + j)
-                    },
+                    to: self.target(depth, i, [column + j, columns - j]),
                 };
                 // SAFETY: the panels are packed and the tile of C is this task's own.
                 unsafe {

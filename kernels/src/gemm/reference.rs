@@ -1,8 +1,11 @@
 //! The scalar reference.
 
 use super::{Gemm, Precision};
+use crate::quant::{Codes, CodesVisitor, Format};
 
-/// `C = op(A) op(B)` and `sum |a||b|` for each element, in f64.
+/// `C = op(A) op(B)` of the operands as the precision rounds them, in f64, and for each element
+/// the sum of magnitudes that the error of f32 sums is relative to: `sum |a||b|`, where a block of
+/// int8 codes counts `|d (q - center)| + |m|` as `|b|`.
 ///
 /// # Safety
 /// `b` must be valid for the stored B.
@@ -12,26 +15,63 @@ use super::{Gemm, Precision};
 #[must_use]
 pub unsafe fn reference(gemm: &Gemm, a: &[f32], b: *const u8) -> (Vec<f64>, Vec<f64>) {
     let &Gemm { m, n, k, .. } = gemm;
-    let round = |x: f32| match gemm.precision {
-        Precision::F32 => f64::from(x),
+    let bf16 = |x: f32| match gemm.precision {
         Precision::Bf16 => f64::from(half::bf16::from_f32(x).to_f32()),
+        _ => f64::from(x),
+    };
+    let a: Vec<f64> = match gemm.precision {
+        Precision::Int8 => a.chunks(32).flat_map(int8).collect(),
+        _ => a.iter().map(|&x| bf16(x)).collect(),
     };
     let row_bytes = gemm.b_format.row_bytes(if gemm.trans_b { k } else { n }).unwrap_or(0);
     let b_at = |p: usize, j: usize| {
         let (row, column) = if gemm.trans_b { (j, p) } else { (p, j) };
         // SAFETY: the caller vouches for B.
-        round(unsafe { gemm.b_format.element(b.add(row * row_bytes), column) })
+        unsafe {
+            let row = b.add(row * row_bytes);
+            let y = bf16(gemm.b_format.element(row, column));
+            let int8 = gemm.precision == Precision::Int8;
+            (y, if int8 { terms(gemm.b_format, row, column) } else { y.abs() })
+        }
     };
     let (mut c, mut size) = (vec![0.0; m * n], vec![0.0; m * n]);
-    for i in 0..m {
-        for j in 0..n {
-            for p in 0..k {
-                let x = round(if gemm.trans_a { a[p * m + i] } else { a[i * k + p] });
-                let y = b_at(p, j);
+    for j in 0..n {
+        for p in 0..k {
+            let (y, magnitude) = b_at(p, j);
+            for i in 0..m {
+                let x = a[if gemm.trans_a { p * m + i } else { i * k + p }];
                 c[i * n + j] += x * y;
-                size[i * n + j] += (x * y).abs();
+                size[i * n + j] += x.abs() * magnitude;
             }
         }
     }
     (c, size)
+}
+
+/// A block of A as its codes and scale give it back.
+fn int8(x: &[f32]) -> Vec<f64> {
+    let largest = x.iter().fold(0f32, |most, x| most.max(x.abs()));
+    if !x.iter().all(|x| x.is_finite()) {
+        return vec![f64::NAN; x.len()];
+    }
+    let inverse = if largest < 2f32.powi(-100) { 0.0 } else { 127.0 / largest };
+    let scale = f64::from(largest / 127.0);
+    x.iter().map(|x| f64::from((x * inverse).round_ties_even()) * scale).collect()
+}
+
+/// `|d (q - center)| + |m|` of an element of a row.
+unsafe fn terms(format: Format, row: *const u8, i: usize) -> f64 {
+    struct Terms(*const u8, usize);
+    impl CodesVisitor for Terms {
+        type Out = f64;
+        fn visit<C: Codes>(self) -> f64 {
+            let Self(row, i) = self;
+            // SAFETY: the caller vouches for B; blocks have no alignment to keep.
+            let block = unsafe { &*row.cast::<C>().add(i / C::ELEMS) };
+            let half = |bits| half::f16::from_bits(bits).to_f64();
+            let code = f64::from(block.codes()[i % C::ELEMS]) - f64::from(C::CENTER);
+            (half(block.scale()) * code).abs() + half(block.min()).abs()
+        }
+    }
+    format.visit_codes(Terms(row, i)).unwrap_or(f64::NAN)
 }

@@ -15,6 +15,13 @@ pub(super) struct Tile {
     pub b: *const f32,
     /// f32 from row to row of the panel of B.
     pub b_step: usize,
+    /// The tile of C.
+    pub to: Target,
+}
+
+/// A tile of C.
+#[derive(Clone, Copy)]
+pub(super) struct Target {
     /// Where the tile of C begins.
     pub c: *mut f32,
     /// f32 from row to row of C.
@@ -68,12 +75,12 @@ impl Tile {
     #[inline(always)]
     pub(super) unsafe fn run<S: Simd, D: Step>(&self, s: S) {
         const { assert!(matches!((S::GEMM_MR, S::GEMM_NV), (14, 2) | (8, 3) | (6, 2) | (4, 1))) }
-        let narrow = self.columns <= S::LANES;
+        let narrow = self.to.columns <= S::LANES;
         // SAFETY: the caller's contract; each tile covers the rows and columns that exist. Only
         // the arms of this level's own tile are compiled.
         unsafe {
             match (S::GEMM_MR, S::GEMM_NV) {
-                (14, 2) => match (self.rows, narrow) {
+                (14, 2) => match (self.to.rows, narrow) {
                     (..=4, false) => self.sized::<S, D, 4, 2>(s),
                     (..=4, true) => self.sized::<S, D, 4, 1>(s),
                     (..=8, false) => self.sized::<S, D, 8, 2>(s),
@@ -81,11 +88,11 @@ impl Tile {
                     (_, false) => self.sized::<S, D, 14, 2>(s),
                     (_, true) => self.sized::<S, D, 14, 1>(s),
                 },
-                (8, 3) => match self.rows {
+                (8, 3) => match self.to.rows {
                     ..=4 => self.sized::<S, D, 4, 3>(s),
                     _ => self.sized::<S, D, 8, 3>(s),
                 },
-                (6, 2) => match self.rows {
+                (6, 2) => match self.to.rows {
                     ..=2 => self.sized::<S, D, 2, 2>(s),
                     _ => self.sized::<S, D, 6, 2>(s),
                 },
@@ -119,6 +126,23 @@ impl Tile {
             a = a.wrapping_add(S::GEMM_MR);
             b = b.wrapping_add(self.b_step);
         }
+        // SAFETY: the caller's contract.
+        unsafe { self.to.put(s, &sums) };
+    }
+}
+
+impl Target {
+    /// Writes the sums of a register tile.
+    ///
+    /// # Safety
+    /// `c` and the bias must be valid for the rows and columns that exist, which must be at most
+    /// `R` and `NV` vectors.
+    #[inline(always)]
+    pub(super) unsafe fn put<S: Simd, const R: usize, const NV: usize>(
+        &self,
+        s: S,
+        sums: &[[S::F; NV]; R],
+    ) {
         // Only plain loops over constant bounds keep the sums in registers; with the general code
         // of `finish` in their place they are stored in every step of depth (75 instead of 220
         // GFLOP/s). So a tile at an edge, or one with a bias, goes through memory.
@@ -145,7 +169,7 @@ impl Tile {
     /// Moves the rows and columns that exist from `from` to C.
     ///
     /// # Safety
-    /// As for [`Tile::run`]; `from` must hold the rows, `step` apart, in whole vectors.
+    /// As for [`Target::put`]; `from` must hold the rows, `step` apart, in whole vectors.
     #[inline(always)]
     unsafe fn finish<S: Simd>(&self, s: S, from: *const f32, step: usize) {
         for first in (0..self.columns).step_by(S::LANES) {
@@ -171,7 +195,7 @@ impl Tile {
 /// # Safety
 /// `p` must be valid for reading `n` f32.
 #[inline(always)]
-unsafe fn load<S: Simd>(s: S, p: *const f32, n: usize) -> S::F {
+pub(super) unsafe fn load<S: Simd>(s: S, p: *const f32, n: usize) -> S::F {
     // SAFETY: the caller vouches for `n` f32.
     unsafe { if n == S::LANES { s.load(p) } else { s.load_n(p, n) } }
 }

@@ -37,6 +37,17 @@ pub(super) fn nibble(packed: &[u8; 16], i: usize) -> u8 {
     if i < 16 { packed[i] & 15 } else { packed[i - 16] >> 4 }
 }
 
+/// All 32 four-bit codes, as bytes in order.
+#[inline(always)]
+pub(super) fn unpack_nibbles(packed: &[u8; 16]) -> [u8; 32] {
+    let mut codes = [0; 32];
+    for i in 0..16 {
+        codes[i] = packed[i] & 15;
+        codes[i + 16] = packed[i] >> 4;
+    }
+    codes
+}
+
 /// Packs the low four bits of 32 codes so that [`nibble`] finds them.
 #[inline(always)]
 pub(super) fn pack_nibbles(codes: &[u8; 32]) -> [u8; 16] {

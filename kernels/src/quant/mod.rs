@@ -10,6 +10,7 @@
 //! `gguf.quants`, which can only decode the K-quants: those encoders are our own ([`fit`]).
 
 mod bits;
+mod codes;
 mod fit;
 mod float;
 mod q4_0;
@@ -22,6 +23,7 @@ mod q8_0;
 #[cfg(test)]
 mod tests;
 
+pub use codes::{Codes, CodesVisitor};
 pub use float::{BF16, F16, F32};
 pub use q4_0::Q4_0;
 pub use q4_1::Q4_1;

@@ -6,10 +6,11 @@
 //!       f16 | high  low nibble
 //! ```
 
-use super::BlockFormat;
 use super::bits::{
     codes, extreme, half, nibble, pack_nibbles, reciprocal, scale_nibbles, splat_half, to_half,
+    unpack_nibbles,
 };
+use super::{BlockFormat, Codes};
 use crate::simd::Simd;
 
 /// 32 signed 4-bit codes with a scale.
@@ -42,5 +43,26 @@ unsafe impl BlockFormat for Q4_0 {
     unsafe fn decode_block<S: Simd>(&self, s: S, dst: *mut f32) {
         // SAFETY: the caller's contract.
         unsafe { scale_nibbles(s, &self.q, 8.0, splat_half(s, self.d), dst) };
+    }
+}
+
+impl Codes for Q4_0 {
+    const BITS: usize = 7;
+    const CENTER: u8 = 8;
+    const HAS_MIN: bool = false;
+
+    #[inline(always)]
+    fn codes(&self) -> [u8; 32] {
+        unpack_nibbles(&self.q)
+    }
+
+    #[inline(always)]
+    fn scale(&self) -> u16 {
+        u16::from_le_bytes(self.d)
+    }
+
+    #[inline(always)]
+    fn min(&self) -> u16 {
+        0
     }
 }

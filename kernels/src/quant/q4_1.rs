@@ -6,8 +6,10 @@
 //!       f16 | f16 | high  low nibble
 //! ```
 
-use super::BlockFormat;
-use super::bits::{codes, half, nibble, pack_nibbles, range, reciprocal, splat_half, to_half};
+use super::bits::{
+    codes, half, nibble, pack_nibbles, range, reciprocal, splat_half, to_half, unpack_nibbles,
+};
+use super::{BlockFormat, Codes};
 use crate::simd::Simd;
 
 /// 32 unsigned 4-bit codes with a scale and a minimum.
@@ -50,5 +52,26 @@ unsafe impl BlockFormat for Q4_1 {
                 s.store(dst.add(i + 16), s.fma(s.load_high_nibbles(packed), d, m));
             }
         }
+    }
+}
+
+impl Codes for Q4_1 {
+    const BITS: usize = 7;
+    const CENTER: u8 = 0;
+    const HAS_MIN: bool = true;
+
+    #[inline(always)]
+    fn codes(&self) -> [u8; 32] {
+        unpack_nibbles(&self.q)
+    }
+
+    #[inline(always)]
+    fn scale(&self) -> u16 {
+        u16::from_le_bytes(self.d)
+    }
+
+    #[inline(always)]
+    fn min(&self) -> u16 {
+        u16::from_le_bytes(self.m)
     }
 }

@@ -6,8 +6,8 @@
 //!       f16 | i8
 //! ```
 
-use super::BlockFormat;
 use super::bits::{extreme, half, reciprocal, scale_bytes, splat_half, to_half};
+use super::{BlockFormat, Codes};
 use crate::simd::Simd;
 
 /// 32 signed bytes with a scale.
@@ -48,5 +48,26 @@ unsafe impl BlockFormat for Q8_0 {
     unsafe fn decode_block<S: Simd>(&self, s: S, dst: *mut f32) {
         // SAFETY: the caller's contract.
         unsafe { scale_bytes(s, &self.q, splat_half(s, self.d), dst) };
+    }
+}
+
+impl Codes for Q8_0 {
+    const BITS: usize = 8;
+    const CENTER: u8 = 128;
+    const HAS_MIN: bool = false;
+
+    #[inline(always)]
+    fn codes(&self) -> [u8; 32] {
+        self.q.map(|q| q.cast_unsigned() ^ 0x80)
+    }
+
+    #[inline(always)]
+    fn scale(&self) -> u16 {
+        u16::from_le_bytes(self.d)
+    }
+
+    #[inline(always)]
+    fn min(&self) -> u16 {
+        0
     }
 }
