@@ -42,6 +42,7 @@ impl Bench {
         let how = match to {
             Precision::F32 => "f32",
             Precision::Bf16 => "bf16",
+            Precision::Int8 => "int8",
         };
         Self {
             name: format!("{letters}/m{m} n{n} k{k}/{} weight/{how}", format.name()),
@@ -102,6 +103,15 @@ fn products(isa: Isa) -> impl Iterator<Item = Bench> {
                 .into_iter()
                 .map(move |format| of(size, layout, format, Precision::Bf16))
         });
+    // The head as `linear_cross_entropy` runs it, a strip of 2048 columns at a time, and whole.
+    let strip = [256, 2048, 576];
+    let int8 = [up, down, strip, head, [1, 1536, 576], [4, 1536, 576], [1, 49152, 576]]
+        .into_iter()
+        .flat_map(move |size| {
+            [Format::Q4_0, Format::Q4_1, Format::Q8_0]
+                .into_iter()
+                .map(move |format| of(size, NT, format, Precision::Int8))
+        });
     let lora = [
         ([256, 8, 576], NT),
         ([256, 576, 8], NT),
@@ -118,7 +128,7 @@ fn products(isa: Isa) -> impl Iterator<Item = Bench> {
     let vector = [Format::F32, Format::Q4_1]
         .into_iter()
         .map(move |format| of([1, 1536, 576], NT, format, Precision::F32));
-    float.chain(quantized).chain(bf16).chain(lora).chain(large).chain(vector)
+    float.chain(quantized).chain(bf16).chain(int8).chain(lora).chain(large).chain(vector)
 }
 
 fn gemm(c: &mut Criterion) {

@@ -169,7 +169,7 @@ pub trait Simd: Copy + Send + Sync + 'static {
 
     /// The i32 in each lane as f32, rounded to nearest even.
     #[inline(always)]
-    fn from_i32(self, a: Self::F) -> Self::F {
+    fn convert_i32(self, a: Self::F) -> Self::F {
         let floats = lanes(self, a).map(|x| x.to_bits().cast_signed() as f32);
         // SAFETY: no level has more lanes.
         unsafe { self.load(floats.as_ptr()) }

@@ -297,8 +297,8 @@ mod checks {
 
     pub(super) fn integers<S: Simd>(s: S) {
         for x in [0, 1, -1, 16_777_217, -16_777_219, i32::MAX, i32::MIN, 1_040_384] {
-            let got = lanes(s, s.from_i32(s.splat(f32::from_bits(x.cast_unsigned()))));
-            assert_lanes(s, &got, |_| x as f32, "from_i32");
+            let got = lanes(s, s.convert_i32(s.splat(f32::from_bits(x.cast_unsigned()))));
+            assert_lanes(s, &got, |_| x as f32, "convert_i32");
         }
         for first in (-256..=256).step_by(S::LANES) {
             let x: Lanes =

@@ -152,7 +152,7 @@ impl Simd for Neon {
             }
         }
 
-        fn from_i32(self, a: float32x4_t) -> float32x4_t {
+        fn convert_i32(self, a: float32x4_t) -> float32x4_t {
             vcvtq_f32_s32(vreinterpretq_s32_f32(a))
         }
         unsafe fn store_i8(self, p: *mut i8, v: float32x4_t) {

@@ -168,7 +168,7 @@ impl Simd for Avx2 {
             }
         }
 
-        fn from_i32(self, a: __m256) -> __m256 { _mm256_cvtepi32_ps(_mm256_castps_si256(a)) }
+        fn convert_i32(self, a: __m256) -> __m256 { _mm256_cvtepi32_ps(_mm256_castps_si256(a)) }
         unsafe fn store_i8(self, p: *mut i8, v: __m256) {
             let whole = _mm256_cvtps_epi32(v);
             let high = _mm256_extracti128_si256::<1>(whole);

@@ -200,7 +200,7 @@ impl<T: Avx512Family> Simd for T {
             }
         }
 
-        fn from_i32(self, a: __m512) -> __m512 { _mm512_cvtepi32_ps(_mm512_castps_si512(a)) }
+        fn convert_i32(self, a: __m512) -> __m512 { _mm512_cvtepi32_ps(_mm512_castps_si512(a)) }
         unsafe fn store_i8(self, p: *mut i8, v: __m512) {
             _mm_storeu_si128(p.cast(), _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(v)));
         }

@@ -20,31 +20,39 @@ const MAX_COLUMNS: usize = 32;
 /// Magnitudes below it count as zero: their inverse would overflow.
 const TINY: f32 = f32::from_bits((127 - 100) << 23);
 
-/// The scale of a block with largest magnitude `largest`, and what its elements are multiplied
-/// with. The scale of what is not finite is NaN.
-#[inline(always)]
-fn scale_and_inverse<S: Simd>(s: S, largest: S::F) -> (S::F, S::F) {
-    let top = s.splat(127.0);
-    // Infinity less itself is NaN; 0 for all else.
-    let scale = s.add(s.div(largest, top), s.sub(largest, largest));
-    (scale, s.select(s.lt(largest, s.splat(TINY)), s.zero(), s.div(top, largest)))
-}
-
-/// The largest magnitude of a block, infinite where one is NaN.
+/// Scales of up to `LANES` blocks, and what their elements are multiplied with. The scale of a
+/// block with a NaN or an infinity is NaN.
 ///
 /// # Safety
-/// `x` must be valid for reading [`BLOCK`] f32.
+/// `x` must be valid for reading `blocks` blocks.
 #[inline(always)]
-unsafe fn largest<S: Simd>(s: S, x: *const f32) -> f32 {
+unsafe fn scales<S: Simd>(s: S, x: *const f32, blocks: usize) -> (S::F, S::F) {
+    // The largest magnitudes lane by lane, then across lanes by a transpose for all blocks at
+    // once.
+    let (mut lanes, mut turned) = ([0f32; MAX_LANES * MAX_LANES], [0f32; MAX_LANES * MAX_LANES]);
     let (mut largest, mut odd) = (s.zero(), s.zero());
-    for at in (0..BLOCK).step_by(S::LANES) {
-        // SAFETY: the caller's contract.
-        let v = unsafe { s.load(x.add(at)) };
-        largest = s.max(largest, s.abs(v));
-        // 0 times infinity or NaN is NaN.
-        odd = s.fma(v, s.zero(), odd);
+    // SAFETY: the caller's contract; the arrays hold `LANES` vectors of any level.
+    unsafe {
+        for b in 0..blocks {
+            // 0 times infinity or NaN is NaN, which a maximum may drop but a sum keeps.
+            let (mut most, mut odd) = (s.zero(), s.zero());
+            for at in (b * BLOCK..(b + 1) * BLOCK).step_by(S::LANES) {
+                let v = s.load(x.add(at));
+                most = s.max(most, s.abs(v));
+                odd = s.fma(v, s.zero(), odd);
+            }
+            s.store(lanes.as_mut_ptr().add(b * S::LANES), s.add(most, odd));
+        }
+        s.transpose(lanes.as_ptr(), S::LANES, turned.as_mut_ptr(), S::LANES, S::LANES);
+        for i in 0..S::LANES {
+            let v = s.load(turned.as_ptr().add(i * S::LANES));
+            largest = s.max(largest, v);
+            odd = s.fma(v, s.zero(), odd);
+        }
     }
-    s.max_lane(s.select(s.eq(odd, odd), largest, s.splat(f32::INFINITY)))
+    let top = s.splat(127.0);
+    let inverse = s.select(s.lt(largest, s.splat(TINY)), s.zero(), s.div(top, largest));
+    (s.add(s.div(largest, top), odd), inverse)
 }
 
 /// Packs rows of A: `[k / 4][MR]` lanes of four codes, `[k / 32][MR]` scales, as many starts.
@@ -91,15 +99,11 @@ pub(super) unsafe fn rows_of_a<S: Simd, C: Codes>(
 /// `x` and `codes` must be valid for the blocks, `scales` for a scale of each.
 #[inline(always)]
 unsafe fn round_row<S: Simd>(s: S, x: *const f32, blocks: usize, codes: *mut i8, scales: *mut f32) {
-    // All scales of the chunk in one division.
     let (mut scale, mut inverse) = ([0f32; MAX_LANES], [0f32; MAX_LANES]);
     // SAFETY: the caller's contract; the arrays hold a lane for each block.
     unsafe {
-        for b in 0..blocks {
-            scale[b] = largest(s, x.add(b * BLOCK));
-        }
-        for at in (0..MAX_LANES).step_by(S::LANES) {
-            let both = scale_and_inverse(s, s.load(scale.as_ptr().add(at)));
+        for at in (0..blocks).step_by(S::LANES) {
+            let both = self::scales(s, x.add(at * BLOCK), (blocks - at).min(S::LANES));
             s.store(scale.as_mut_ptr().add(at), both.0);
             s.store(inverse.as_mut_ptr().add(at), both.1);
         }
@@ -142,7 +146,7 @@ unsafe fn starts<S: Simd, C: Codes>(
                 }
                 let at = b * mr + first;
                 let start = if C::HAS_MIN {
-                    s.mul(s.from_i32(sum), load(s, scales.add(at), n))
+                    s.mul(s.convert_i32(sum), load(s, scales.add(at), n))
                 } else {
                     s.xor(sum, ones)
                 };

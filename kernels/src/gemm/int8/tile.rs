@@ -99,7 +99,7 @@ impl Tile {
                 for r in 0..R {
                     // SAFETY: inside the panel.
                     let by = s.mul(scale, s.splat(unsafe { *scales_a.add(r) }));
-                    sums[r][v] = s.fma(s.from_i32(dots[r][v]), by, sums[r][v]);
+                    sums[r][v] = s.fma(s.convert_i32(dots[r][v]), by, sums[r][v]);
                 }
             }
             if C::HAS_MIN {
