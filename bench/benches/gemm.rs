@@ -105,13 +105,14 @@ fn products(isa: Isa) -> impl Iterator<Item = Bench> {
         });
     // The head as `linear_cross_entropy` runs it, a strip of 2048 columns at a time, and whole.
     let strip = [256, 2048, 576];
-    let int8 = [up, down, strip, head, [1, 1536, 576], [4, 1536, 576], [1, 49152, 576]]
-        .into_iter()
-        .flat_map(move |size| {
-            [Format::Q4_0, Format::Q4_1, Format::Q8_0]
-                .into_iter()
-                .map(move |format| of(size, NT, format, Precision::Int8))
-        });
+    let vectors = [[1, 1536, 576], [4, 1536, 576], [1, 49152, 576]];
+    let forward = [up, down, strip, head].into_iter().chain(vectors).map(|size| (size, NT));
+    let backward = [up, down, [256, 576, 2048]].into_iter().map(|size| (size, NN));
+    let int8 = forward.chain(backward).flat_map(move |(size, layout)| {
+        [Format::Q4_0, Format::Q4_1, Format::Q8_0, Format::F32]
+            .into_iter()
+            .map(move |format| of(size, layout, format, Precision::Int8))
+    });
     let lora = [
         ([256, 8, 576], NT),
         ([256, 576, 8], NT),

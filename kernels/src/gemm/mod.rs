@@ -23,7 +23,8 @@
 //! | 256, 49152, 576 | 209 NT | | |
 //!
 //! The result differs from an exact one by at most `(k + 2) * 2^-24 * sum |a||b|`; with
-//! [`Precision::Bf16`] both operands are rounded to bfloat16 first (2^-9 each).
+//! [`Precision::Bf16`] both operands are rounded to bfloat16 first (2^-9 each), with
+//! [`Precision::Int8`] to codes (1/254 of the largest magnitude of each block of 32).
 
 mod int8;
 mod pack;
@@ -56,19 +57,17 @@ pub enum Precision {
     F32,
     /// bfloat16, with f32 sums.
     Bf16,
-    /// A to int8 in blocks of 32, multiplied as integers with the codes of B; for the product NT
-    /// with a weight that has [`Codes`](crate::quant::Codes).
+    /// int8 in blocks of 32 along the sums, with exact sums of a block and f32 beyond; a B stored
+    /// [n, k] in a format that has [`Codes`](crate::quant::Codes) is multiplied as it is. For an A
+    /// stored [m, k].
     Int8,
 }
 
 impl Precision {
-    /// Whether there is a product of this layout and format.
+    /// Whether there is a product with an A stored so.
     #[must_use]
-    pub const fn takes(self, trans_a: bool, b_format: Format, trans_b: bool) -> bool {
-        match self {
-            Self::F32 | Self::Bf16 => true,
-            Self::Int8 => !trans_a && trans_b && b_format.has_codes(),
-        }
+    pub const fn takes(self, trans_a: bool) -> bool {
+        !(trans_a && matches!(self, Self::Int8))
     }
 }
 
@@ -147,10 +146,7 @@ impl Gemm {
     /// Where [`Precision::takes`] says no.
     #[must_use]
     pub fn with_precision(self, precision: Precision) -> Self {
-        assert!(
-            precision.takes(self.trans_a, self.b_format, self.trans_b),
-            "no product of {self:?} in {precision:?}"
-        );
+        assert!(precision.takes(self.trans_a), "no product of {self:?} in {precision:?}");
         let tile = if precision == Precision::Int8 {
             self.isa.run(int8::RegisterTile)
         } else {

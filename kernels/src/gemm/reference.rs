@@ -1,11 +1,12 @@
 //! The scalar reference.
 
+use super::int8::keeps_codes;
 use super::{Gemm, Precision};
 use crate::quant::{Codes, CodesVisitor, Format};
 
 /// `C = op(A) op(B)` of the operands as the precision rounds them, in f64, and for each element
 /// the sum of magnitudes that the error of f32 sums is relative to: `sum |a||b|`, where a block of
-/// int8 codes counts `|d (q - center)| + |m|` as `|b|`.
+/// int8 codes that B stores counts `|d (q - center)| + |m|` as `|b|`.
 ///
 /// # Safety
 /// `b` must be valid for the stored B.
@@ -19,25 +20,35 @@ pub unsafe fn reference(gemm: &Gemm, a: &[f32], b: *const u8) -> (Vec<f64>, Vec<
         Precision::Bf16 => f64::from(half::bf16::from_f32(x).to_f32()),
         _ => f64::from(x),
     };
-    let a: Vec<f64> = match gemm.precision {
-        Precision::Int8 => a.chunks(32).flat_map(int8).collect(),
-        _ => a.iter().map(|&x| bf16(x)).collect(),
+    let int8 = gemm.precision == Precision::Int8;
+    let a: Vec<f64> = if int8 {
+        a.chunks(k.max(1)).flat_map(|row| row.chunks(32)).flat_map(rounded).collect()
+    } else {
+        a.iter().map(|&x| bf16(x)).collect()
     };
     let row_bytes = gemm.b_format.row_bytes(if gemm.trans_b { k } else { n }).unwrap_or(0);
+    // An element of B and what counts as its magnitude.
     let b_at = |p: usize, j: usize| {
         let (row, column) = if gemm.trans_b { (j, p) } else { (p, j) };
         // SAFETY: the caller vouches for B.
         unsafe {
             let row = b.add(row * row_bytes);
-            let y = bf16(gemm.b_format.element(row, column));
-            let int8 = gemm.precision == Precision::Int8;
-            (y, if int8 { terms(gemm.b_format, row, column) } else { y.abs() })
+            let y = gemm.b_format.element(row, column);
+            let codes = int8 && keeps_codes(gemm.b_format, gemm.trans_b);
+            (y, if codes { terms(gemm.b_format, row, column) } else { f64::from(y.abs()) })
         }
+    };
+    let column_of_b = |j: usize| -> Vec<(f64, f64)> {
+        let column = (0..k).map(|p| b_at(p, j));
+        if !int8 || keeps_codes(gemm.b_format, gemm.trans_b) {
+            return column.map(|(y, magnitude)| (bf16(y), magnitude)).collect();
+        }
+        let column: Vec<f32> = column.map(|(y, _)| y).collect();
+        column.chunks(32).flat_map(rounded).map(|y| (y, y.abs())).collect()
     };
     let (mut c, mut size) = (vec![0.0; m * n], vec![0.0; m * n]);
     for j in 0..n {
-        for p in 0..k {
-            let (y, magnitude) = b_at(p, j);
+        for (p, (y, magnitude)) in column_of_b(j).into_iter().enumerate() {
             for i in 0..m {
                 let x = a[if gemm.trans_a { p * m + i } else { i * k + p }];
                 c[i * n + j] += x * y;
@@ -48,8 +59,8 @@ pub unsafe fn reference(gemm: &Gemm, a: &[f32], b: *const u8) -> (Vec<f64>, Vec<
     (c, size)
 }
 
-/// A block of A as its codes and scale give it back.
-fn int8(x: &[f32]) -> Vec<f64> {
+/// A block as its int8 codes and scale give it back.
+fn rounded(x: &[f32]) -> Vec<f64> {
     let largest = x.iter().fold(0f32, |most, x| most.max(x.abs()));
     if !x.iter().all(|x| x.is_finite()) {
         return vec![f64::NAN; x.len()];

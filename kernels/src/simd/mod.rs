@@ -189,6 +189,17 @@ pub trait Simd: Copy + Send + Sync + 'static {
         }
     }
 
+    /// The lanes of four vectors rounded as [`Simd::store_i8`] does, byte `i` of each lane from
+    /// `v[i]`: what [`Simd::dot_u8i8`] takes.
+    #[inline(always)]
+    fn pack_i8(self, v: [Self::F; 4]) -> Self::F {
+        let v = v.map(|v| lanes(self, self.round(v)));
+        let bytes = |i: usize| u32::from_le_bytes(v.map(|v| (v[i] as i8).cast_unsigned()));
+        let packed: [f32; MAX_LANES] = std::array::from_fn(|i| f32::from_bits(bytes(i)));
+        // SAFETY: no level has more lanes.
+        unsafe { self.load(packed.as_ptr()) }
+    }
+
     /// `a + b`.
     fn add(self, a: Self::F, b: Self::F) -> Self::F;
     /// `a - b`.

@@ -310,6 +310,12 @@ mod checks {
                 assert_eq!(f32::from(out[i]), x[i].round_ties_even(), "store_i8 {}", x[i]);
             }
             assert_eq!(out[S::LANES], 99, "store_i8 writes its lanes only");
+            let four = std::array::from_fn(|i| x.map(|x| if i % 2 == 0 { x } else { -0.75 * x }));
+            let packed = lanes(s, s.pack_i8(four.each_ref().map(|x: &Lanes| load(s, x))));
+            for lane in 0..S::LANES {
+                let want = four.map(|x| (x[lane].round_ties_even() as i8).cast_unsigned());
+                assert_eq!(packed[lane].to_bits().to_le_bytes(), want, "pack_i8 {}", x[lane]);
+            }
         }
     }
 }

@@ -160,6 +160,11 @@ impl Simd for Neon {
             let bytes = vreinterpret_u32_s8(vqmovn_s16(vcombine_s16(words, words)));
             p.cast::<u32>().write_unaligned(vget_lane_u32::<0>(bytes));
         }
+        fn pack_i8(self, v: [float32x4_t; 4]) -> float32x4_t {
+            let low = vsliq_n_s32::<8>(vcvtnq_s32_f32(v[0]), vcvtnq_s32_f32(v[1]));
+            let high = vsliq_n_s32::<8>(vcvtnq_s32_f32(v[2]), vcvtnq_s32_f32(v[3]));
+            vreinterpretq_f32_s32(vsliq_n_s32::<16>(low, high))
+        }
 
         fn add(self, a: float32x4_t, b: float32x4_t) -> float32x4_t { vaddq_f32(a, b) }
         fn sub(self, a: float32x4_t, b: float32x4_t) -> float32x4_t { vsubq_f32(a, b) }

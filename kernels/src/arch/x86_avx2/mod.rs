@@ -175,6 +175,14 @@ impl Simd for Avx2 {
             let words = _mm_packs_epi32(_mm256_castsi256_si128(whole), high);
             _mm_storel_epi64(p.cast(), _mm_packs_epi16(words, words));
         }
+        fn pack_i8(self, v: [__m256; 4]) -> __m256 {
+            let low = _mm256_packs_epi32(_mm256_cvtps_epi32(v[0]), _mm256_cvtps_epi32(v[1]));
+            let high = _mm256_packs_epi32(_mm256_cvtps_epi32(v[2]), _mm256_cvtps_epi32(v[3]));
+            // Each 16 bytes now hold four of each vector in turn: put them lane by lane.
+            let turn = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+            let bytes = _mm256_packs_epi16(low, high);
+            _mm256_castsi256_ps(_mm256_shuffle_epi8(bytes, _mm256_broadcastsi128_si256(turn)))
+        }
 
         fn add(self, a: __m256, b: __m256) -> __m256 { _mm256_add_ps(a, b) }
         fn sub(self, a: __m256, b: __m256) -> __m256 { _mm256_sub_ps(a, b) }

@@ -1,61 +1,25 @@
 //! Packing: rows of A rounded to int8, and the codes of B laid out in lanes of four.
 
+use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 
-use crate::quant::Codes;
-use crate::simd::{MAX_LANES, Simd};
+use crate::quant::{BlockFormat, Codes, FormatVisitor, Q8_0};
+use crate::simd::Simd;
 
-use super::super::pack::transposed;
+use super::super::pack::{Slab, Source, transposed};
 use super::super::tile::load;
+use super::round::{self, BLOCK, MAX_BLOCKS};
 use super::{DEPTH, column_len};
 
-/// Elements under one scale.
-pub(super) const BLOCK: usize = 32;
-/// Elements of a row that are rounded before they are laid out: a scale for each lane.
-const CHUNK: usize = BLOCK * MAX_LANES;
+/// Elements of a row that are rounded before they are laid out.
+const CHUNK: usize = BLOCK * MAX_BLOCKS;
 /// Most rows of a panel of A.
 const MAX_ROWS: usize = 8;
 /// Most columns of a micro-panel of B.
 const MAX_COLUMNS: usize = 32;
-/// Magnitudes below it count as zero: their inverse would overflow.
-const TINY: f32 = f32::from_bits((127 - 100) << 23);
 
-/// Scales of up to `LANES` blocks, and what their elements are multiplied with. The scale of a
-/// block with a NaN or an infinity is NaN.
-///
-/// # Safety
-/// `x` must be valid for reading `blocks` blocks.
-#[inline(always)]
-unsafe fn scales<S: Simd>(s: S, x: *const f32, blocks: usize) -> (S::F, S::F) {
-    // The largest magnitudes lane by lane, then across lanes by a transpose for all blocks at
-    // once.
-    let (mut lanes, mut turned) = ([0f32; MAX_LANES * MAX_LANES], [0f32; MAX_LANES * MAX_LANES]);
-    let (mut largest, mut odd) = (s.zero(), s.zero());
-    // SAFETY: the caller's contract; the arrays hold `LANES` vectors of any level.
-    unsafe {
-        for b in 0..blocks {
-            // 0 times infinity or NaN is NaN, which a maximum may drop but a sum keeps.
-            let (mut most, mut odd) = (s.zero(), s.zero());
-            for at in (b * BLOCK..(b + 1) * BLOCK).step_by(S::LANES) {
-                let v = s.load(x.add(at));
-                most = s.max(most, s.abs(v));
-                odd = s.fma(v, s.zero(), odd);
-            }
-            s.store(lanes.as_mut_ptr().add(b * S::LANES), s.add(most, odd));
-        }
-        s.transpose(lanes.as_ptr(), S::LANES, turned.as_mut_ptr(), S::LANES, S::LANES);
-        for i in 0..S::LANES {
-            let v = s.load(turned.as_ptr().add(i * S::LANES));
-            largest = s.max(largest, v);
-            odd = s.fma(v, s.zero(), odd);
-        }
-    }
-    let top = s.splat(127.0);
-    let inverse = s.select(s.lt(largest, s.splat(TINY)), s.zero(), s.div(top, largest));
-    (s.add(s.div(largest, top), odd), inverse)
-}
-
-/// Packs rows of A: `[k / 4][MR]` lanes of four codes, `[k / 32][MR]` scales, as many starts.
+/// Packs rows of A: `[k / 4][MR]` lanes of four codes, `[k / 32][MR]` scales, as many starts; k
+/// rounded up to whole blocks with zeros.
 ///
 /// # Safety
 /// `src` must be valid for `rows` rows of `k` f32, `rows` from 1 to MR; `dst` for MR packed rows.
@@ -71,15 +35,24 @@ pub(super) unsafe fn rows_of_a<S: Simd, C: Codes>(
     let mr = S::INT8_MR;
     let mut space = MaybeUninit::<[f32; MAX_ROWS * CHUNK / 4]>::uninit();
     let codes = space.as_mut_ptr().cast::<f32>();
+    let row_blocks = k.div_ceil(BLOCK);
     for from in (0..k).step_by(CHUNK) {
-        let blocks = (k - from).min(CHUNK) / BLOCK;
+        let there = (k - from).min(CHUNK);
+        let blocks = there.div_ceil(BLOCK);
         // SAFETY: the chunk of existing rows; the panel has a place for each of its blocks.
         unsafe {
-            let scales = dst.add(k / 4 * mr + from / BLOCK * mr);
+            let scales = dst.add((row_blocks * BLOCK / 4 + from / BLOCK) * mr);
             for r in 0..rows {
-                let x = src.add(r * k + from);
-                let bytes = codes.add(r * CHUNK / 4).cast::<i8>();
-                round_row(s, x, blocks, bytes, scales.add(r));
+                let mut x = src.add(r * k + from);
+                let mut whole = MaybeUninit::<[f32; CHUNK]>::uninit();
+                if there < blocks * BLOCK {
+                    let whole = whole.as_mut_ptr().cast();
+                    x.copy_to_nonoverlapping(whole, there);
+                    fill_blocks(whole, there);
+                    x = whole;
+                }
+                let bytes = codes.add(r * CHUNK / 4).cast();
+                round::row(s, x, blocks, bytes, scales.add(r), mr);
             }
             for b in 0..blocks {
                 for r in rows..mr {
@@ -88,33 +61,19 @@ pub(super) unsafe fn rows_of_a<S: Simd, C: Codes>(
             }
             let panel = dst.add(from / 4 * mr);
             transposed(s, codes, CHUNK / 4, rows, mr, blocks * BLOCK / 4, panel);
-            starts::<S, C>(s, panel, blocks, scales, scales.add(k / BLOCK * mr));
+            starts::<S, C>(s, panel, blocks, scales, scales.add(row_blocks * mr));
         }
     }
 }
 
-/// Rounds up to [`MAX_LANES`] blocks of a row to `codes` and writes a scale every MR f32.
+/// Writes zeros after `there` f32, up to whole blocks.
 ///
 /// # Safety
-/// `x` and `codes` must be valid for the blocks, `scales` for a scale of each.
+/// `x` must be valid for the whole blocks.
 #[inline(always)]
-unsafe fn round_row<S: Simd>(s: S, x: *const f32, blocks: usize, codes: *mut i8, scales: *mut f32) {
-    let (mut scale, mut inverse) = ([0f32; MAX_LANES], [0f32; MAX_LANES]);
-    // SAFETY: the caller's contract; the arrays hold a lane for each block.
-    unsafe {
-        for at in (0..blocks).step_by(S::LANES) {
-            let both = self::scales(s, x.add(at * BLOCK), (blocks - at).min(S::LANES));
-            s.store(scale.as_mut_ptr().add(at), both.0);
-            s.store(inverse.as_mut_ptr().add(at), both.1);
-        }
-        for b in 0..blocks {
-            *scales.add(b * S::INT8_MR) = scale[b];
-            let by = s.splat(inverse[b]);
-            for at in (b * BLOCK..(b + 1) * BLOCK).step_by(S::LANES) {
-                s.store_i8(codes.add(at), s.mul(s.load(x.add(at)), by));
-            }
-        }
-    }
+unsafe fn fill_blocks(x: *mut f32, there: usize) {
+    // SAFETY: the caller's contract.
+    unsafe { x.add(there).write_bytes(0, there.next_multiple_of(BLOCK) - there) };
 }
 
 /// What the sums of each row and block start from: `-center sum p` as an i32, or `s sum p`.
@@ -160,14 +119,61 @@ unsafe fn starts<S: Simd, C: Codes>(
     }
 }
 
-/// Unpacks a micro-panel of B: `[depth / 4][width]` lanes of four codes, `[depth / 32][width]`
-/// scales, as many minimums where the format has them; zero past the `columns` that exist.
+/// How the columns of B become codes.
+pub(super) trait Columns: Copy {
+    /// The blocks that the tile multiplies.
+    type Codes: Codes;
+
+    /// Packs a slab of B as micro-panels: `[depth / 4][width]` lanes of four codes,
+    /// `[depth / 32][width]` scales, as many minimums where the blocks have them; depth rounded up
+    /// to whole blocks. What lies in columns that do not exist is unspecified.
+    ///
+    /// # Safety
+    /// The slab must lie inside B and start at whole blocks, `dst` be valid for its micro-panels,
+    /// `space` for [`space_len`].
+    unsafe fn pack<S: Simd>(self, s: S, slab: Slab, dst: *mut f32, space: *mut f32);
+}
+
+/// f32 of space that packing uses: a micro-panel's codes as they are stored, or decoded rows.
+pub(super) fn space_len(width: usize, depth: usize, block: usize) -> usize {
+    (width * depth.next_multiple_of(BLOCK) / 4).max(decoded_width(width, block) * BLOCK)
+}
+
+/// Columns that are decoded at once where rows run along n: whole micro-panels and whole blocks.
+fn decoded_width(width: usize, block: usize) -> usize {
+    block.next_multiple_of(width)
+}
+
+/// The codes of B's own blocks, which run along k.
+#[derive(Clone, Copy)]
+pub(super) struct Stored<C>(pub(super) Source, pub(super) PhantomData<C>);
+
+impl<C: Codes> Columns for Stored<C> {
+    type Codes = C;
+
+    #[inline(always)]
+    unsafe fn pack<S: Simd>(self, s: S, slab: Slab, dst: *mut f32, space: *mut f32) {
+        let (width, row_blocks) = (S::INT8_NV * S::LANES, self.0.k / BLOCK);
+        let first = self.0.data.cast::<C>().wrapping_add(slab.from / BLOCK);
+        for j in (0..slab.columns).step_by(width) {
+            let there = (slab.columns - j).min(width);
+            // SAFETY: the caller's contract.
+            unsafe {
+                let src = first.add((slab.column + j) * row_blocks);
+                let to = dst.add(j * column_len(slab.depth));
+                stored_columns(s, src, row_blocks, there, slab.depth / BLOCK, to, space.cast());
+            }
+        }
+    }
+}
+
+/// One micro-panel of [`Stored`].
 ///
 /// # Safety
 /// `src` must be valid for `blocks` blocks of each column, columns `row_blocks` apart; `dst` for a
 /// micro-panel, `codes` for its codes.
 #[inline(always)]
-pub(super) unsafe fn columns_of_b<S: Simd, C: Codes>(
+unsafe fn stored_columns<S: Simd, C: Codes>(
     s: S,
     src: *const C,
     row_blocks: usize,
@@ -204,6 +210,123 @@ pub(super) unsafe fn columns_of_b<S: Simd, C: Codes>(
                 }
             }
         }
-        debug_assert!(depth / 4 + 2 * blocks == column_len(depth));
+    }
+}
+
+/// Codes of what B's elements decode to, rounded as the rows of A are.
+#[derive(Clone, Copy)]
+pub(super) struct Rounded(pub(super) Source);
+
+impl Columns for Rounded {
+    /// Signed codes under one scale, as the tile sees them.
+    type Codes = Q8_0;
+
+    #[inline(always)]
+    unsafe fn pack<S: Simd>(self, s: S, slab: Slab, dst: *mut f32, space: *mut f32) {
+        struct Of<S>(S, Source, Slab, *mut f32, *mut f32);
+        impl<S: Simd> FormatVisitor for Of<S> {
+            type Out = ();
+            #[inline(always)]
+            fn visit<B: BlockFormat>(self) {
+                let Self(s, source, slab, dst, space) = self;
+                // SAFETY: the contract of `Columns::pack`.
+                unsafe {
+                    if source.trans {
+                        rounded_rows::<S, B>(s, source, slab, dst, space);
+                    } else {
+                        rounded_columns::<S, B>(s, source, slab, dst, space);
+                    }
+                }
+            }
+        }
+        self.0.format.visit(Of(s, self.0, slab, dst, space));
+    }
+}
+
+/// [`Rounded`] where rows run along k: each is a column's own, rounded like a row of A.
+///
+/// # Safety
+/// As for [`Columns::pack`].
+#[inline(always)]
+unsafe fn rounded_rows<S: Simd, B: BlockFormat>(
+    s: S,
+    source: Source,
+    slab: Slab,
+    dst: *mut f32,
+    space: *mut f32,
+) {
+    let width = S::INT8_NV * S::LANES;
+    let depth = slab.depth.next_multiple_of(BLOCK);
+    let center = s.splat(f32::from_bits(0x8080_8080));
+    let mut decoded = MaybeUninit::<[f32; CHUNK]>::uninit();
+    let decoded = decoded.as_mut_ptr().cast::<f32>();
+    for j in (0..slab.columns).step_by(width) {
+        let there = (slab.columns - j).min(width);
+        // SAFETY: the caller's contract.
+        unsafe {
+            let to = dst.add(j * column_len(depth));
+            let scales = to.add(depth / 4 * width);
+            for r in 0..there {
+                let row = (slab.column + j + r) * (source.k / B::ELEMS);
+                for from in (0..slab.depth).step_by(CHUNK) {
+                    let n = (slab.depth - from).min(CHUNK);
+                    let first = row + (slab.from + from) / B::ELEMS;
+                    B::decode_blocks(s, source.data.cast::<B>().add(first), n / B::ELEMS, decoded);
+                    fill_blocks(decoded, n);
+                    let codes = space.add((r * depth + from) / 4).cast();
+                    let scales = scales.add(from / BLOCK * width + r);
+                    round::row(s, decoded, n.div_ceil(BLOCK), codes, scales, width);
+                }
+            }
+            transposed(s, space, depth / 4, there, width, depth / 4, to);
+            for at in (0..depth / 4 * width).step_by(S::LANES) {
+                s.store(to.add(at), s.xor(s.load(to.add(at)), center));
+            }
+        }
+    }
+}
+
+/// [`Rounded`] where rows run along n: 32 of them are decoded, then rounded column by column.
+///
+/// # Safety
+/// As for [`Columns::pack`].
+#[inline(always)]
+unsafe fn rounded_columns<S: Simd, B: BlockFormat>(
+    s: S,
+    source: Source,
+    slab: Slab,
+    dst: *mut f32,
+    rows: *mut f32,
+) {
+    let width = S::INT8_NV * S::LANES;
+    let depth = slab.depth.next_multiple_of(BLOCK);
+    // So few columns at a time that 32 rows stay in L1.
+    let some = decoded_width(width, B::ELEMS);
+    for p in (0..slab.depth).step_by(BLOCK) {
+        let there = (slab.depth - p).min(BLOCK);
+        for first in (0..slab.columns).step_by(some) {
+            let columns = (slab.columns - first).min(some);
+            // SAFETY: the caller's contract; tasks start at whole blocks.
+            unsafe {
+                for r in 0..there {
+                    let at = (slab.from + p + r) * (source.n / B::ELEMS);
+                    let src = source.data.cast::<B>().add(at + (slab.column + first) / B::ELEMS);
+                    B::decode_blocks(s, src, columns.div_ceil(B::ELEMS), rows.add(r * some));
+                }
+                rows.add(there * some).write_bytes(0, (BLOCK - there) * some);
+                for j in (0..columns).step_by(S::LANES) {
+                    let panel = dst.add((first + j) / width * width * column_len(depth));
+                    let (panel, scales) = (panel.add(j % width), depth / 4 * width);
+                    round::columns(
+                        s,
+                        rows.add(j),
+                        some,
+                        panel.add(p / 4 * width),
+                        width,
+                        panel.add(scales + p / BLOCK * width),
+                    );
+                }
+            }
+        }
     }
 }

@@ -4,7 +4,7 @@ use crate::quant::Codes;
 use crate::simd::Simd;
 
 use super::super::tile::Target;
-use super::pack::BLOCK;
+use super::round::BLOCK;
 
 /// Two packed panels and the place of their product.
 #[derive(Clone, Copy)]
