@@ -7,6 +7,9 @@
 //! platform's mathematical library: the same bits on every level of one machine, while libraries
 //! that differ in the last f64 bit may now and then round to a neighbouring f32.
 
+use crate::isa::{Isa, Kernel};
+use crate::simd::{MAX_LANES, Simd};
+
 /// A sequence of random numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Philox {
@@ -81,18 +84,95 @@ pub const fn unit(word: u32) -> f32 {
 const fn philox(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
     let mut round = 0;
     while round < 10 {
-        let a = counter[0] as u64 * 0xd251_1f53;
-        let b = counter[2] as u64 * 0xcd9e_8d57;
+        let a = counter[0] as u64 * MULTIPLIERS[0] as u64;
+        let b = counter[2] as u64 * MULTIPLIERS[1] as u64;
         counter = [
             (b >> 32) as u32 ^ counter[1] ^ key[0],
             b as u32,
             (a >> 32) as u32 ^ counter[3] ^ key[1],
             a as u32,
         ];
-        key = [key[0].wrapping_add(0x9e37_79b9), key[1].wrapping_add(0xbb67_ae85)];
+        key = next_key(key);
         round += 1;
     }
     counter
+}
+
+/// What each half of a block's product is multiplied by in a round.
+const MULTIPLIERS: [u32; 2] = [0xd251_1f53, 0xcd9e_8d57];
+
+/// The key of the next round.
+#[inline]
+const fn next_key(key: [u32; 2]) -> [u32; 2] {
+    [key[0].wrapping_add(0x9e37_79b9), key[1].wrapping_add(0xbb67_ae85)]
+}
+
+/// [`unit`] of the word in each lane: the same numbers, for both forms are exact.
+#[inline(always)]
+fn units<S: Simd>(s: S, words: S::F) -> S::F {
+    // The upper 24 bits less 2^31, which makes them an i32 that an f32 holds.
+    let upper = s.and(words, s.splat(f32::from_bits(0xffff_ff00)));
+    let signed = s.convert_i32(s.xor(upper, s.splat(-0.0)));
+    s.fma(signed, s.splat(1.0 / 4_294_967_296.0), s.splat(0.5))
+}
+
+/// A position in the sequence, as counters of `LANES / 2` blocks in the even lanes.
+///
+/// A word has two lanes because the rounds need the whole product: with both in one vector a round
+/// is two multiplications, two shifts and two three-way exclusive ors.
+#[derive(Clone, Copy)]
+struct Blocks<S: Simd> {
+    s: S,
+    random: Philox,
+    /// What to add to the first block's number for the block of each lane.
+    order: S::F,
+}
+
+impl<S: Simd> Blocks<S> {
+    /// Blocks in two vectors.
+    const COUNT: usize = S::LANES / 2;
+
+    #[inline(always)]
+    fn new(s: S, random: Philox) -> Self {
+        let mut order = [0.0; MAX_LANES];
+        for i in 0..Self::COUNT {
+            // Where `zip_even` takes the blocks from that it puts in order.
+            let block = i % 2 * (S::LANES / 4) + i / 2;
+            order[2 * i] = f32::from_bits(block as u32);
+        }
+        // SAFETY: no level has more lanes.
+        Self { s, random, order: unsafe { s.load(order.as_ptr()) } }
+    }
+
+    /// The words of `COUNT` blocks from `index` on; their numbers must differ in the lower 32 bits
+    /// only.
+    #[inline(always)]
+    fn words(&self, index: u64) -> [S::F; 2] {
+        let s = self.s;
+        let word = |bits: u32| s.splat(f32::from_bits(bits));
+        let [s0, s1] = self.random.stream;
+        let mut counter = [
+            s.add_i32(word(index as u32), self.order),
+            word((index >> 32) as u32),
+            word(s0),
+            word(s1),
+        ];
+        let mut key = self.random.key;
+        let mut round = 0;
+        while round < 10 {
+            let a = s.mul_wide_u32(counter[0], word(MULTIPLIERS[0]));
+            let b = s.mul_wide_u32(counter[2], word(MULTIPLIERS[1]));
+            counter = [
+                s.xor(s.xor(s.odd_to_even(b), counter[1]), word(key[0])),
+                b,
+                s.xor(s.xor(s.odd_to_even(a), counter[3]), word(key[1])),
+                a,
+            ];
+            key = next_key(key);
+            round += 1;
+        }
+        s.zip_even(counter)
+    }
 }
 
 /// `y = x / keep` where the sequence's number is below `keep`, else 0, for elements `first..` of a
@@ -100,21 +180,61 @@ const fn philox(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
 ///
 /// # Panics
 /// Where the slices differ in length.
-pub fn dropout(random: Philox, keep: f32, first: u64, x: &[f32], y: &mut [f32]) {
+pub fn dropout(isa: Isa, random: Philox, keep: f32, first: u64, x: &[f32], y: &mut [f32]) {
     assert_eq!(x.len(), y.len());
     let scale = if keep > 0.0 { 1.0 / keep } else { 0.0 };
-    let mut at = 0;
-    while at < x.len() {
-        let position = first + at as u64;
-        let block = random.block(position / 4);
-        let skip = (position % 4) as usize;
-        for word in &block[skip..] {
-            if at == x.len() {
-                break;
-            }
-            y[at] = if unit(*word) < keep { x[at] * scale } else { 0.0 };
-            at += 1;
+    isa.run(Dropout { random, keep, scale, first, x, y });
+}
+
+struct Dropout<'a> {
+    random: Philox,
+    keep: f32,
+    scale: f32,
+    first: u64,
+    x: &'a [f32],
+    y: &'a mut [f32],
+}
+
+impl Dropout<'_> {
+    /// One element at a time.
+    fn plain(&mut self, range: std::ops::Range<usize>) {
+        for at in range {
+            let kept = self.random.uniform(self.first + at as u64) < self.keep;
+            self.y[at] = if kept { self.x[at] * self.scale } else { 0.0 };
         }
+    }
+}
+
+impl Kernel for Dropout<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(mut self, s: S) {
+        let blocks = Blocks::new(s, self.random);
+        let (keep, scale) = (s.splat(self.keep), s.splat(self.scale));
+        let group = 2 * S::LANES;
+        let mut at = ((4 - self.first % 4) % 4) as usize;
+        at = at.min(self.x.len());
+        self.plain(0..at);
+        while at + group <= self.x.len() {
+            let index = (self.first + at as u64) / 4;
+            if (index as u32).checked_add(Blocks::<S>::COUNT as u32).is_none() {
+                self.plain(at..at + group);
+            } else {
+                let words = blocks.words(index);
+                for (half, words) in words.into_iter().enumerate() {
+                    let i = at + half * S::LANES;
+                    // SAFETY: both slices hold `group` elements from `at` on.
+                    unsafe {
+                        let kept = s.mul(s.load(self.x.as_ptr().add(i)), scale);
+                        let kept = s.select(s.lt(units(s, words), keep), kept, s.zero());
+                        s.store(self.y.as_mut_ptr().add(i), kept);
+                    }
+                }
+            }
+            at += group;
+        }
+        self.plain(at..self.x.len());
     }
 }
 
@@ -153,17 +273,40 @@ mod tests {
     }
 
     #[test]
+    fn dropout_takes_the_numbers_of_the_sequence_on_every_level() {
+        let random = Philox::new(0xfedc_ba98_7654_3210, 5);
+        let x: Vec<f32> = (0..1003).map(|i| i as f32 - 500.0).collect();
+        let mut y = vec![f32::NAN; x.len()];
+        // The third start lets the lower half of the counter wrap around.
+        for first in [0, 3, (1 << 34) - 500, u64::MAX >> 2] {
+            for keep in [0.0, 0.3, 0.75, 1.0] {
+                for isa in Isa::available() {
+                    dropout(isa, random, keep, first, &x, &mut y);
+                    for (i, (&x, &y)) in x.iter().zip(&y).enumerate() {
+                        let kept = random.uniform(first + i as u64) < keep;
+                        let want = if kept { x * (1.0 / keep) } else { 0.0 };
+                        assert_eq!(y.to_bits(), want.to_bits(), "{i} of {first} {}", isa.name());
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
     fn dropout_in_parts_is_dropout_whole() {
         let random = Philox::new(1, 2);
         let x = vec![1.0f32; 1003];
-        let mut whole = vec![0.0; 1003];
-        dropout(random, 0.75, 0, &x, &mut whole);
-        let mut parts = vec![0.0; 1003];
-        let (a, b) = parts.split_at_mut(333);
-        dropout(random, 0.75, 0, &x[..333], a);
-        dropout(random, 0.75, 333, &x[333..], b);
-        assert_eq!(whole, parts);
-        let kept = whole.iter().filter(|&&v| v > 0.0).count();
-        assert!((700..800).contains(&kept) && whole.iter().all(|&v| v == 0.0 || v == 1.0 / 0.75));
+        for isa in Isa::available() {
+            let mut whole = vec![0.0; 1003];
+            dropout(isa, random, 0.75, 0, &x, &mut whole);
+            let mut parts = vec![0.0; 1003];
+            let (a, b) = parts.split_at_mut(333);
+            dropout(isa, random, 0.75, 0, &x[..333], a);
+            dropout(isa, random, 0.75, 333, &x[333..], b);
+            assert_eq!(whole, parts);
+            let kept = whole.iter().filter(|&&v| v > 0.0).count();
+            assert!((700..800).contains(&kept));
+            assert!(whole.iter().all(|&v| v == 0.0 || v == 1.0 / 0.75));
+        }
     }
 }

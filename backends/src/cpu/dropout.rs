@@ -15,6 +15,6 @@ pub(super) fn launch(cx: &Context, keep: f32, stream: u32, args: Args<'_>) {
         let range = part(task);
         // SAFETY: tasks take disjoint ranges.
         let y = unsafe { y.piece(range.clone()) };
-        dropout(random, keep, range.start as u64, &x[range], y);
+        dropout(cx.isa, random, keep, range.start as u64, &x[range], y);
     });
 }

@@ -175,6 +175,57 @@ pub trait Simd: Copy + Send + Sync + 'static {
         unsafe { self.load(floats.as_ptr()) }
     }
 
+    /// The sum of the integers in each lane, wrapping around.
+    #[inline(always)]
+    fn add_i32(self, a: Self::F, b: Self::F) -> Self::F {
+        let (mut sum, b) = (lanes(self, a), lanes(self, b));
+        for (a, b) in sum.iter_mut().zip(b) {
+            *a = f32::from_bits(a.to_bits().wrapping_add(b.to_bits()));
+        }
+        // SAFETY: no level has more lanes.
+        unsafe { self.load(sum.as_ptr()) }
+    }
+
+    /// The 64-bit products of the u32 in the even lanes; each takes an even lane, for its lower
+    /// half, and the odd lane after it.
+    #[inline(always)]
+    fn mul_wide_u32(self, a: Self::F, b: Self::F) -> Self::F {
+        let (mut product, b) = (lanes(self, a), lanes(self, b));
+        for (a, b) in product.chunks_exact_mut(2).zip(b.chunks_exact(2)) {
+            let wide = u64::from(a[0].to_bits()) * u64::from(b[0].to_bits());
+            (a[0], a[1]) = (f32::from_bits(wide as u32), f32::from_bits((wide >> 32) as u32));
+        }
+        // SAFETY: no level has more lanes.
+        unsafe { self.load(product.as_ptr()) }
+    }
+
+    /// The odd lanes in the place of the even ones before them; what the odd ones hold is
+    /// unspecified.
+    #[inline(always)]
+    fn odd_to_even(self, a: Self::F) -> Self::F {
+        let mut a = lanes(self, a);
+        for pair in a.chunks_exact_mut(2) {
+            pair[0] = pair[1];
+        }
+        // SAFETY: no level has more lanes.
+        unsafe { self.load(a.as_ptr()) }
+    }
+
+    /// Lane `2 i` of the four vectors becomes, in their order, one group of four lanes: groups of
+    /// even `i` follow each other in the first result, those of odd `i` in the second.
+    #[inline(always)]
+    fn zip_even(self, vectors: [Self::F; 4]) -> [Self::F; 2] {
+        let vectors = vectors.map(|v| lanes(self, v));
+        let mut out = [[0.0; MAX_LANES]; 2];
+        for i in 0..Self::LANES / 2 {
+            for (word, v) in vectors.iter().enumerate() {
+                out[i % 2][i / 2 * 4 + word] = v[2 * i];
+            }
+        }
+        // SAFETY: no level has more lanes.
+        out.map(|v| unsafe { self.load(v.as_ptr()) })
+    }
+
     /// Writes `LANES` signed bytes: the nearest integers, ties to even, of lanes in -128..=127;
     /// unspecified bytes for others and for NaN.
     ///

@@ -65,7 +65,7 @@ macro_rules! on_every_level {
 
 on_every_level! {
     arithmetic minimum_and_maximum compare bitwise rounding scaling across_lanes tails
-    half_floats bytes narrowing transposing bfloat16_pairs byte_products integers
+    half_floats bytes narrowing transposing bfloat16_pairs byte_products integers wide_integers
 }
 
 mod checks {
@@ -315,6 +315,30 @@ mod checks {
             for lane in 0..S::LANES {
                 let want = four.map(|x| (x[lane].round_ties_even() as i8).cast_unsigned());
                 assert_eq!(packed[lane].to_bits().to_le_bytes(), want, "pack_i8 {}", x[lane]);
+            }
+        }
+    }
+
+    pub(super) fn wide_integers<S: Simd>(s: S) {
+        let bits = |i: usize, seed: u32| (i as u32 + 1).wrapping_mul(seed);
+        let of = |seed: u32| -> Lanes { std::array::from_fn(|i| f32::from_bits(bits(i, seed))) };
+        let (a, b) = (of(0x9e37_79b9), of(0xd251_1f53));
+        let sum = map2(s, &a, &b, |a, b| s.add_i32(a, b));
+        let product = map2(s, &a, &b, |a, b| s.mul_wide_u32(a, b));
+        let moved = map2(s, &a, &b, |a, _| s.odd_to_even(a));
+        let rows = [3, 5, 7, 11].map(of);
+        let zipped = s.zip_even([0, 1, 2, 3].map(|row| load(s, &rows[row]))).map(|v| lanes(s, v));
+        for i in 0..S::LANES {
+            let (a, b) = (bits(i, 0x9e37_79b9), bits(i, 0xd251_1f53));
+            assert_eq!(sum[i].to_bits(), a.wrapping_add(b));
+            let from = i / 4 * 4;
+            assert_eq!(zipped[0][i].to_bits(), rows[i % 4][from].to_bits());
+            assert_eq!(zipped[1][i].to_bits(), rows[i % 4][from + 2].to_bits());
+            if i % 2 == 0 {
+                let wide = u64::from(a) * u64::from(b);
+                assert_eq!(product[i].to_bits(), wide as u32);
+                assert_eq!(product[i + 1].to_bits(), (wide >> 32) as u32);
+                assert_eq!(moved[i].to_bits(), bits(i + 1, 0x9e37_79b9));
             }
         }
     }

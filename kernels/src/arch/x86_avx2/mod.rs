@@ -169,6 +169,23 @@ impl Simd for Avx2 {
         }
 
         fn convert_i32(self, a: __m256) -> __m256 { _mm256_cvtepi32_ps(_mm256_castps_si256(a)) }
+        fn add_i32(self, a: __m256, b: __m256) -> __m256 {
+            let (a, b) = (_mm256_castps_si256(a), _mm256_castps_si256(b));
+            _mm256_castsi256_ps(_mm256_add_epi32(a, b))
+        }
+        fn mul_wide_u32(self, a: __m256, b: __m256) -> __m256 {
+            let (a, b) = (_mm256_castps_si256(a), _mm256_castps_si256(b));
+            _mm256_castsi256_ps(_mm256_mul_epu32(a, b))
+        }
+        fn odd_to_even(self, a: __m256) -> __m256 {
+            _mm256_castsi256_ps(_mm256_srli_epi64::<32>(_mm256_castps_si256(a)))
+        }
+        fn zip_even(self, v: [__m256; 4]) -> [__m256; 2] {
+            let pair = |a, b| _mm256_castps_pd(_mm256_blend_ps::<0xaa>(a, _mm256_moveldup_ps(b)));
+            let (low, high) = (pair(v[0], v[1]), pair(v[2], v[3]));
+            let even = _mm256_castpd_ps(_mm256_unpacklo_pd(low, high));
+            [even, _mm256_castpd_ps(_mm256_unpackhi_pd(low, high))]
+        }
         unsafe fn store_i8(self, p: *mut i8, v: __m256) {
             let whole = _mm256_cvtps_epi32(v);
             let high = _mm256_extracti128_si256::<1>(whole);

@@ -201,6 +201,23 @@ impl<T: Avx512Family> Simd for T {
         }
 
         fn convert_i32(self, a: __m512) -> __m512 { _mm512_cvtepi32_ps(_mm512_castps_si512(a)) }
+        fn add_i32(self, a: __m512, b: __m512) -> __m512 {
+            let (a, b) = (_mm512_castps_si512(a), _mm512_castps_si512(b));
+            _mm512_castsi512_ps(_mm512_add_epi32(a, b))
+        }
+        fn mul_wide_u32(self, a: __m512, b: __m512) -> __m512 {
+            let (a, b) = (_mm512_castps_si512(a), _mm512_castps_si512(b));
+            _mm512_castsi512_ps(_mm512_mul_epu32(a, b))
+        }
+        fn odd_to_even(self, a: __m512) -> __m512 {
+            _mm512_castsi512_ps(_mm512_srli_epi64::<32>(_mm512_castps_si512(a)))
+        }
+        fn zip_even(self, v: [__m512; 4]) -> [__m512; 2] {
+            let pair = |a, b| _mm512_castps_pd(_mm512_mask_moveldup_ps(a, 0xaaaa, b));
+            let (low, high) = (pair(v[0], v[1]), pair(v[2], v[3]));
+            let even = _mm512_castpd_ps(_mm512_unpacklo_pd(low, high));
+            [even, _mm512_castpd_ps(_mm512_unpackhi_pd(low, high))]
+        }
         unsafe fn store_i8(self, p: *mut i8, v: __m512) {
             _mm_storeu_si128(p.cast(), _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(v)));
         }

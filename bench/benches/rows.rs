@@ -1,0 +1,262 @@
+//! Speed of the kernels that memory bounds, on one thread: `cargo bench -p tenon-bench --bench rows
+//! [FILTER]`.
+//!
+//! Bytes are those of the operands, each read or written once. `read` and `triad` (STREAM's `a = b +
+//! s c`) are the limits to compare with: what the same loop over vectors reaches when it computes
+//! next to nothing. Every kernel runs on tensors of 64 MiB, beyond all caches, and on those of
+//! SmolLM2-135M at 256 tokens.
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use tenon_kernels::Isa;
+use tenon_kernels::binary::{self, Binary};
+use tenon_kernels::broadcast::Broadcast;
+use tenon_kernels::isa::Kernel;
+use tenon_kernels::random::{Philox, dropout};
+use tenon_kernels::reduce::sum_of_squares;
+use tenon_kernels::row::cross_entropy::{self, Running, Strip};
+use tenon_kernels::row::layer_norm::{LayerNorm, LayerNormGrad, layer_norm, layer_norm_grad};
+use tenon_kernels::row::rms_norm::{AddRmsNorm, add_rms_norm, rms_norm, rms_norm_grad};
+use tenon_kernels::row::rope::{Layout, Rope, rope};
+use tenon_kernels::row::softmax::{log_softmax, log_softmax_grad, softmax, softmax_grad};
+use tenon_kernels::simd::Simd;
+use tenon_kernels::unary::{self, Unary};
+use tenon_kernels::update::{Adam, Sgd, adam, sgd};
+
+/// Most tensors that a kernel here takes.
+const TENSORS: usize = 4;
+
+/// Operands: tensors of `rows` by `cols`, and what is smaller.
+struct Data {
+    isa: Isa,
+    cols: usize,
+    tensors: [Vec<f32>; TENSORS],
+    /// Of `cols`.
+    weight: Vec<f32>,
+    bias: Vec<f32>,
+    /// Of `rows`.
+    mean: Vec<f32>,
+    scale: Vec<f32>,
+    targets: Vec<i32>,
+    running: Vec<Running>,
+}
+
+/// A kernel: its name, the number of tensors it reads and writes, and a call.
+type Row = (&'static str, usize, fn(&mut Data));
+
+/// Every kernel, after the two limits.
+const ROWS: &[Row] = &[
+    ("read", 1, |d| {
+        black_box(d.isa.run(Read(&d.tensors[0])));
+    }),
+    ("triad", 3, |d| {
+        let [a, b, c, _] = &mut d.tensors;
+        d.isa.run(Triad(a, b, c));
+    }),
+    ("softmax", 2, |d| {
+        let [x, y, ..] = &mut d.tensors;
+        softmax(d.isa, d.cols, x, y);
+    }),
+    ("softmax_grad", 3, |d| {
+        let [y, dy, dx, _] = &mut d.tensors;
+        softmax_grad(d.isa, d.cols, y, dy, dx);
+    }),
+    ("log_softmax", 2, |d| {
+        let [x, y, ..] = &mut d.tensors;
+        log_softmax(d.isa, d.cols, x, y);
+    }),
+    ("log_softmax_grad", 3, |d| {
+        let [y, dy, dx, _] = &mut d.tensors;
+        log_softmax_grad(d.isa, d.cols, y, dy, dx);
+    }),
+    ("layer_norm", 2, |d| {
+        let [x, y, ..] = &mut d.tensors;
+        let (weight, bias) = (Some(&d.weight[..]), Some(&d.bias[..]));
+        let (mean, rstd) = (&mut d.mean[..], &mut d.scale[..]);
+        layer_norm(d.isa, LayerNorm { eps: 1e-5, cols: d.cols, x, weight, bias, y, mean, rstd });
+    }),
+    ("layer_norm_grad", 3, |d| {
+        let [x, dy, dx, _] = &mut d.tensors;
+        let (weight, mean, rstd) = (Some(&d.weight[..]), &d.mean[..], &d.scale[..]);
+        layer_norm_grad(d.isa, LayerNormGrad { cols: d.cols, x, weight, mean, rstd, dy, dx });
+    }),
+    ("rms_norm", 2, |d| {
+        let [x, y, ..] = &mut d.tensors;
+        rms_norm(d.isa, 1e-5, x, &d.weight, y, &mut d.scale);
+    }),
+    ("rms_norm_grad", 3, |d| {
+        let [x, dy, dx, _] = &mut d.tensors;
+        rms_norm_grad(d.isa, x, &d.weight, &d.scale, dy, dx);
+    }),
+    ("add_rms_norm", 4, |d| {
+        let [x, h, sum, y] = &mut d.tensors;
+        let (weight, rstd) = (&d.weight[..], &mut d.scale[..]);
+        add_rms_norm(d.isa, AddRmsNorm { eps: 1e-5, x, h, weight, sum, y, rstd });
+    }),
+    ("rope", 2, |d| turn(d, Layout::Half, false)),
+    ("rope_grad", 2, |d| turn(d, Layout::Half, true)),
+    ("rope_interleaved", 2, |d| turn(d, Layout::Interleaved, false)),
+    ("cross_entropy", 1, |d| {
+        d.running.fill(Running::START);
+        cross_entropy::accumulate(d.isa, d.cols, &d.tensors[0], &mut d.running);
+    }),
+    ("cross_entropy_grad", 2, |d| {
+        let (logits, lse, scale) = (&mut d.tensors[0][..], &d.mean[..], &d.scale[..]);
+        let targets = &d.targets[..];
+        let strip = Strip { first: 0, cols: d.cols, logits, lse, targets, ignore: -1, scale };
+        cross_entropy::gradient(d.isa, strip);
+    }),
+    ("gelu", 2, |d| map(d, Unary::Gelu)),
+    ("gelu_grad", 3, |d| zip(d, Binary::GeluGrad)),
+    ("gelu_tanh", 2, |d| map(d, Unary::GeluTanh)),
+    ("gelu_tanh_grad", 3, |d| zip(d, Binary::GeluTanhGrad)),
+    ("silu", 2, |d| map(d, Unary::Silu)),
+    ("silu_grad", 3, |d| zip(d, Binary::SiluGrad)),
+    ("silu_mul", 3, |d| zip(d, Binary::SiluMul)),
+    ("exp", 2, |d| map(d, Unary::Exp)),
+    ("log", 2, |d| map(d, Unary::Log)),
+    ("tanh", 2, |d| map(d, Unary::Tanh)),
+    ("erf", 2, |d| map(d, Unary::Erf)),
+    ("add", 3, |d| zip(d, Binary::Add)),
+    ("dropout", 2, |d| {
+        let [x, y, ..] = &mut d.tensors;
+        dropout(d.isa, Philox::new(7, 1), 0.9, 0, x, y);
+    }),
+    ("grad_norm", 1, |d| {
+        black_box(sum_of_squares(d.isa, &d.tensors[0]));
+    }),
+    ("sgd", 3, |d| {
+        let [p, grad, ..] = &mut d.tensors;
+        let hyper =
+            Sgd { lr: 1e-9, momentum: 0.0, nesterov: false, weight_decay: 0.01, scale: 0.5 };
+        sgd(d.isa, hyper, p, grad, &mut []);
+    }),
+    ("sgd_momentum", 5, |d| {
+        let [p, grad, buffer, _] = &mut d.tensors;
+        let hyper =
+            Sgd { lr: 1e-9, momentum: 0.9, nesterov: false, weight_decay: 0.01, scale: 0.5 };
+        sgd(d.isa, hyper, p, grad, buffer);
+    }),
+    ("adamw", 7, |d| {
+        let [p, grad, m, v] = &mut d.tensors;
+        let hyper = Adam {
+            lr: 1e-9,
+            beta1: 0.9,
+            beta2: 0.999,
+            eps: 1e-8,
+            weight_decay: 0.01,
+            decoupled: true,
+            step: 3.0,
+            scale: 0.5,
+        };
+        adam(d.isa, hyper, p, grad, m, v);
+    }),
+];
+
+struct Read<'a>(&'a [f32]);
+
+impl Kernel for Read<'_> {
+    type Out = f32;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> f32 {
+        let mut sums = [s.zero(); 4];
+        for part in self.0.chunks_exact(4 * S::LANES) {
+            for (i, sum) in sums.iter_mut().enumerate() {
+                // SAFETY: the part holds four vectors.
+                *sum = s.add(*sum, unsafe { s.load(part.as_ptr().add(i * S::LANES)) });
+            }
+        }
+        sums.map(|sum| s.sum(sum)).iter().sum()
+    }
+}
+
+struct Triad<'a>(&'a mut [f32], &'a [f32], &'a [f32]);
+
+impl Kernel for Triad<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let parts = self.1.chunks_exact(S::LANES).zip(self.2.chunks_exact(S::LANES));
+        for (a, (b, c)) in self.0.chunks_exact_mut(S::LANES).zip(parts) {
+            // SAFETY: each part is a vector.
+            unsafe {
+                let sum = s.fma(s.load(c.as_ptr()), s.splat(0.5), s.load(b.as_ptr()));
+                s.store(a.as_mut_ptr(), sum);
+            }
+        }
+    }
+}
+
+fn turn(d: &mut Data, layout: Layout, inverse: bool) {
+    let [x, y, ..] = &mut d.tensors;
+    let (heads, dim) = (d.cols / 64, 64);
+    // One position, whose table is short, so that the table counts for little, as in a model.
+    let (cos, sin) = (&d.weight[..dim / 2], &d.bias[..dim / 2]);
+    for (x, y) in x.chunks_exact(d.cols).zip(y.chunks_exact_mut(d.cols)) {
+        rope(d.isa, Rope { layout, inverse, heads, dim, x, cos, sin, y });
+    }
+}
+
+fn map(d: &mut Data, op: Unary) {
+    let [x, y, ..] = &mut d.tensors;
+    // SAFETY: two tensors of that length.
+    unsafe { unary::apply(d.isa, op, x.as_ptr(), y.as_mut_ptr(), x.len()) };
+}
+
+fn zip(d: &mut Data, op: Binary) {
+    let [a, b, c, _] = &mut d.tensors;
+    let plan = Broadcast::row([true, true], a.len());
+    // SAFETY: three tensors of that length.
+    unsafe {
+        binary::apply(d.isa, op, &plan, 0..a.len(), (a.as_ptr(), b.as_ptr()), c.as_mut_ptr());
+    }
+}
+
+impl Data {
+    fn new(isa: Isa, [rows, cols]: [usize; 2]) -> Self {
+        let values = |n: usize| -> Vec<f32> { (0..n).map(noise).collect() };
+        // AdamW's second moment is a tensor too: none is negative.
+        let mut tensors: [Vec<f32>; TENSORS] = std::array::from_fn(|_| values(rows * cols));
+        tensors[TENSORS - 1].iter_mut().for_each(|v| *v = v.abs());
+        Self {
+            isa,
+            cols,
+            tensors,
+            weight: values(cols),
+            bias: values(cols),
+            mean: vec![7.0; rows],
+            scale: vec![0.5; rows],
+            targets: (0..rows).map(|row| (row % cols) as i32).collect(),
+            running: vec![Running::START; rows],
+        }
+    }
+}
+
+/// Values in -4..4, where the elementary functions do their work.
+fn noise(i: usize) -> f32 {
+    (i.wrapping_mul(0x9e37_79b1) % 8191) as f32 / 1023.9 - 4.0
+}
+
+fn rows(c: &mut Criterion) {
+    let isa = Isa::from_env().expect("TENON_ISA names a level of this machine");
+    for shape in [[16384, 1024], [256, 576], [256, 1536]] {
+        let mut data = Data::new(isa, shape);
+        let [rows, cols] = shape;
+        let mut group = c.benchmark_group(format!("rows/{}/{rows}x{cols}", isa.name()));
+        group.warm_up_time(Duration::from_millis(100));
+        group.measurement_time(Duration::from_millis(600)).sample_size(15);
+        for (name, tensors, run) in ROWS {
+            let bytes = tensors * rows * cols * size_of::<f32>();
+            group.throughput(Throughput::Bytes(bytes as u64));
+            group.bench_function(*name, |b| b.iter(|| run(&mut data)));
+        }
+        group.finish();
+    }
+}
+
+criterion_group!(benches, rows);
+criterion_main!(benches);
