@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use tenon_backends::cpu::{self, Cpu};
+use tenon_kernels::gemm::Precision;
 use tenon_runtime::backend::Backend;
 use tenon_runtime::models::{GraphOptions, Lora, Model, ModelConfig, RopeLayout, Trains};
 use tenon_runtime::tensor::SystemAllocator;
@@ -38,7 +39,8 @@ pub(crate) struct Options {
     /// Learning rate at its peak.
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     lr: Option<f32>,
-    /// What matrix products round their operands to; sums are always f32.
+    /// What matrix products round their operands to, int8 in blocks of 32 and with frozen weights
+    /// only; sums are f32.
     #[arg(long, value_enum, default_value = "f32")]
     dtype: DTypeOption,
     /// Largest global norm of the gradient.
@@ -71,6 +73,7 @@ pub(crate) struct Options {
 enum DTypeOption {
     F32,
     Bf16,
+    Int8,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -125,7 +128,11 @@ impl Options {
             None => Trains::Everything,
         };
         let mut options = GraphOptions::new(self.batch(), self.seq(), trains);
-        options.bf16 = self.dtype == DTypeOption::Bf16;
+        options.precision = match self.dtype {
+            DTypeOption::F32 => Precision::F32,
+            DTypeOption::Bf16 => Precision::Bf16,
+            DTypeOption::Int8 => Precision::Int8,
+        };
         Ok(options)
     }
 

@@ -266,6 +266,14 @@ void tn_model_destroy(tn_model *model);
 typedef int32_t tn_trains;
 enum { TN_TRAIN_LORA = 0, TN_TRAIN_EVERYTHING = 1 };
 
+/* What the products with a model's own weights round their operands to; sums are f32. */
+typedef int32_t tn_precision;
+enum {
+  TN_PRECISION_F32 = 0,  /* nothing */
+  TN_PRECISION_BF16 = 1, /* bfloat16 */
+  TN_PRECISION_INT8 = 2  /* int8 in blocks of 32; for weights that do not train */
+};
+
 /* How a model becomes a session. Inputs of the session: `tokens`, i32 [batch, seq], and `targets`,
  * i32 [batch * seq], the token that follows each, -100 where none counts. Output: `loss`. */
 typedef struct tn_model_options {
@@ -276,7 +284,7 @@ typedef struct tn_model_options {
   uint32_t lora_rank;       /* 0: 8 */
   float lora_alpha;         /* 0: twice the rank */
   const char *lora_targets; /* projections with commas between; NULL: "q_proj,v_proj" */
-  int32_t bf16;             /* not 0: matrix products round their operands to bfloat16 */
+  tn_precision precision;
   uint64_t seed;            /* of the adapters' first values */
   int32_t logits;           /* not 0: give the output `logits` too; they are whole then */
 } tn_model_options;

@@ -244,6 +244,11 @@ pub type tn_trains = i32;
 pub const TN_TRAIN_LORA: _bindgen_ty_4 = 0;
 pub const TN_TRAIN_EVERYTHING: _bindgen_ty_4 = 1;
 pub type _bindgen_ty_4 = ::core::ffi::c_uint;
+pub type tn_precision = i32;
+pub const TN_PRECISION_F32: _bindgen_ty_5 = 0;
+pub const TN_PRECISION_BF16: _bindgen_ty_5 = 1;
+pub const TN_PRECISION_INT8: _bindgen_ty_5 = 2;
+pub type _bindgen_ty_5 = ::core::ffi::c_uint;
 #[repr(C)]
 #[derive(Copy, Clone)]
 pub struct tn_model_options {
@@ -254,20 +259,20 @@ pub struct tn_model_options {
     pub lora_rank: u32,
     pub lora_alpha: f32,
     pub lora_targets: *const ::core::ffi::c_char,
-    pub bf16: i32,
+    pub precision: tn_precision,
     pub seed: u64,
     pub logits: i32,
 }
 pub type tn_optimizer = i32;
-pub const TN_ADAMW: _bindgen_ty_5 = 0;
-pub const TN_ADAM: _bindgen_ty_5 = 1;
-pub const TN_SGD: _bindgen_ty_5 = 2;
-pub type _bindgen_ty_5 = ::core::ffi::c_uint;
-pub type tn_schedule = i32;
-pub const TN_SCHEDULE_CONSTANT: _bindgen_ty_6 = 0;
-pub const TN_SCHEDULE_LINEAR: _bindgen_ty_6 = 1;
-pub const TN_SCHEDULE_COSINE: _bindgen_ty_6 = 2;
+pub const TN_ADAMW: _bindgen_ty_6 = 0;
+pub const TN_ADAM: _bindgen_ty_6 = 1;
+pub const TN_SGD: _bindgen_ty_6 = 2;
 pub type _bindgen_ty_6 = ::core::ffi::c_uint;
+pub type tn_schedule = i32;
+pub const TN_SCHEDULE_CONSTANT: _bindgen_ty_7 = 0;
+pub const TN_SCHEDULE_LINEAR: _bindgen_ty_7 = 1;
+pub const TN_SCHEDULE_COSINE: _bindgen_ty_7 = 2;
+pub type _bindgen_ty_7 = ::core::ffi::c_uint;
 #[repr(C)]
 #[derive(Copy, Clone)]
 pub struct tn_train_options {

@@ -1,5 +1,6 @@
 //! Option structs as the runtime's options.
 
+use tenon_kernels::gemm::Precision;
 use tenon_runtime::Result;
 use tenon_runtime::memory::Plan;
 use tenon_runtime::models::{GraphOptions, Lora, Trains};
@@ -14,6 +15,12 @@ const DECAYS: &[(u32, Decay)] = &[
     (abi::TN_SCHEDULE_CONSTANT, Decay::Constant),
     (abi::TN_SCHEDULE_LINEAR, Decay::Linear),
     (abi::TN_SCHEDULE_COSINE, Decay::Cosine),
+];
+
+const PRECISIONS: &[(u32, Precision)] = &[
+    (abi::TN_PRECISION_F32, Precision::F32),
+    (abi::TN_PRECISION_BF16, Precision::Bf16),
+    (abi::TN_PRECISION_INT8, Precision::Int8),
 ];
 
 /// `value`, or `default` where it is zero.
@@ -98,7 +105,7 @@ pub(crate) unsafe fn model(given: *const abi::tn_model_options) -> Result<(Graph
     };
     let (batch, seq) = (or(given.batch, 1) as usize, or(given.seq, 256) as usize);
     let mut options = GraphOptions::new(batch, seq, trains);
-    options.bf16 = given.bf16 != 0;
+    options.precision = choice(PRECISIONS, given.precision, "tn_precision")?;
     options.logits = given.logits != 0;
     Ok((options, given.seed))
 }

@@ -72,7 +72,8 @@ impl<'a> Head<'a> {
     /// `dW[strip] = strip^T x`.
     fn dw(&self, n: usize) -> Gemm {
         let sizes = [n, self.width, self.rows];
-        Gemm::new(self.cx.isa, sizes, true, Format::F32, false).with_precision(self.spec.precision)
+        Gemm::new(self.cx.isa, sizes, true, Format::F32, false)
+            .with_precision(self.spec.precision.or_f32(true))
     }
 
     fn scratch(&self) -> Scratch {

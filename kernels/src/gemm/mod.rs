@@ -70,6 +70,13 @@ impl Precision {
     pub const fn takes(self, trans_a: bool) -> bool {
         !(trans_a && matches!(self, Self::Int8))
     }
+
+    /// The same where it [takes](Precision::takes) an A stored so, else f32: what a gradient toward
+    /// a weight is computed in, whose A is the transpose of the cotangent.
+    #[must_use]
+    pub const fn or_f32(self, trans_a: bool) -> Self {
+        if self.takes(trans_a) { self } else { Self::F32 }
+    }
 }
 
 /// A product: shapes, layouts, and how it is cut into tasks.

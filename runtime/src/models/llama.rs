@@ -1,11 +1,13 @@
 //! The graph of a llama-family model.
 
+use tenon_kernels::gemm::Precision;
+
 use super::config::{ModelConfig, RopeLayout};
 use super::load::Model;
 use super::lora::Lora;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, ValueId};
-use crate::ops::Attr;
+use crate::ops::{Attr, precision_name};
 use crate::tensor::{Tensor, TensorDesc};
 
 /// What of a model trains.
@@ -28,8 +30,9 @@ pub struct GraphOptions {
     pub seq: usize,
     /// What trains.
     pub trains: Trains,
-    /// Whether matrix products round their operands to bfloat16 (f32 accumulation).
-    pub bf16: bool,
+    /// What the model's matrix products round their operands to; those of adapters are f32.
+    /// [`Precision::Int8`] is for weights that do not train.
+    pub precision: Precision,
     /// Whether to give the logits of all positions as the output `logits`. They are whole then:
     /// for evaluation of short sequences.
     pub logits: bool,
@@ -39,7 +42,7 @@ impl GraphOptions {
     /// A step of `batch` sequences of `seq` tokens in f32 without logits.
     #[must_use]
     pub fn new(batch: usize, seq: usize, trains: Trains) -> Self {
-        Self { batch, seq, trains, bf16: false, logits: false }
+        Self { batch, seq, trains, precision: Precision::F32, logits: false }
     }
 }
 
@@ -94,6 +97,9 @@ fn check(config: &ModelConfig, options: &GraphOptions) -> Result<()> {
     }
     match &options.trains {
         Trains::Lora(lora) => lora.check(),
+        Trains::Everything if options.precision == Precision::Int8 => Err(Error::Usage(
+            "int8 products are for frozen weights; train adapters, or every weight in bf16".into(),
+        )),
         Trains::Nothing | Trains::Everything => Ok(()),
     }
 }
@@ -189,7 +195,7 @@ impl Builder<'_> {
     }
 
     fn precision(&self) -> Vec<(&'static str, Attr)> {
-        if self.options.bf16 { vec![("precision", "bf16".into())] } else { Vec::new() }
+        vec![("precision", precision_name(self.options.precision).into())]
     }
 
     fn norm(&mut self, name: &str, x: ValueId) -> Result<ValueId> {

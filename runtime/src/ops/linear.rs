@@ -14,6 +14,9 @@ use crate::tensor::{DType, TensorDesc};
 /// `y[..., n] = x[..., k] W[n, k]^T + b[n]`; the bias is optional. `W` is f32, f16, bf16 or
 /// block-quantized, and only an f32 one has a gradient. The gradient toward `x` reads the same
 /// stored blocks.
+///
+/// The precision `int8` is that of [`MatMul`]: both products with `W` are int8, gradients go
+/// straight through the rounding, and the one toward `W` is an f32 product.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Linear {
     /// What operands are rounded to.
@@ -68,7 +71,7 @@ impl Op for Linear {
         }
         if cx.wants(1) {
             let x = as_rows(cx, cx.input(0))?;
-            let dw = cx.add(MatMul { trans_a: true, ..product }, &[dy, x])?;
+            let dw = cx.add(product.with(true, false), &[dy, x])?;
             cx.set(1, dw);
         }
         if cx.input_count() == 3 && cx.wants(2) {
@@ -109,6 +112,11 @@ impl OpKind for Linear {
             new().f32(&[2, 3, 5]).f32(&[4, 5]).f32(&[4]),
             new().f32(&[5]).f32(&[4, 5]),
             new().f32(&[3, 64]).typed(q4, &[6, 64], Fill::Normal).f32(&[6]),
+            // Finite differences would see the steps of the rounding.
+            Case::new(Self { precision: Precision::Int8 })
+                .fixed(&[3, 64], Fill::Normal)
+                .typed(q4, &[6, 64], Fill::Normal)
+                .f32(&[6]),
             new().f32(&[256, 576]).typed(q4, &[1536, 576], Fill::Normal).bench(),
         ]
     }

@@ -17,6 +17,9 @@ use crate::tensor::{DType, TensorDesc};
 ///
 /// The logits exist only as a strip of [`LinearLoss::STRIP`] columns at a time; the sums run over
 /// the strips in order, as in online softmax (Milakov and Gimelshein 2018).
+///
+/// The precision `int8` is that of [`super::MatMul`]: the products with `W` are int8, the gradient
+/// toward `W` is an f32 product.
 #[derive(Clone, Copy, Debug)]
 pub struct LinearCrossEntropy {
     /// Targets that do not count.
@@ -118,6 +121,11 @@ impl OpKind for LinearCrossEntropy {
             new().f32(&[5, 7]).f32(&[11, 7]).index(&[5], 11),
             ignoring.f32(&[9, 4]).f32(&[3, 4]).index(&[9], 3),
             new().f32(&[3, 64]).typed(q4, &[2500, 64], Fill::Normal).index(&[3], 2500),
+            // Finite differences would see the steps of the rounding.
+            Case::new(Self { precision: Precision::Int8, ..Self::default() })
+                .fixed(&[3, 64], Fill::Normal)
+                .typed(q4, &[2500, 64], Fill::Normal)
+                .index(&[3], 2500),
             new().f32(&[256, 576]).typed(q4, &[49152, 576], Fill::Normal).index(&[256], 49152).bench(),
         ]
     }

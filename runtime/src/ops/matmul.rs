@@ -13,6 +13,10 @@ use crate::tensor::{DType, Shape, TensorDesc};
 /// `Y[..., m, n] = op(A)[..., m, k] op(B)[..., k, n]`, where `op` swaps the last two axes if asked
 /// to. Leading axes broadcast. A is f32; B is f32, f16, bf16 or block-quantized, and only an f32 B
 /// has a gradient.
+///
+/// In the precision `int8` the operands are rounded in blocks of 32 along the sums, and a B whose
+/// stored codes run along them is multiplied as it is; `trans_a` is refused. Gradients go straight
+/// through the rounding: the one toward A is an int8 product too, the one toward B an f32 one.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct MatMul {
     /// Whether A is stored [..., k, m].
@@ -25,10 +29,11 @@ pub struct MatMul {
 
 /// The words of the attribute `precision`.
 pub(super) const PRECISIONS: &[(&str, Precision)] =
-    &[("f32", Precision::F32), ("bf16", Precision::Bf16)];
+    &[("f32", Precision::F32), ("bf16", Precision::Bf16), ("int8", Precision::Int8)];
 
-/// The word for a precision.
-pub(super) fn precision_name(precision: Precision) -> &'static str {
+/// The word for a precision, as the attribute `precision` takes it.
+#[must_use]
+pub fn precision_name(precision: Precision) -> &'static str {
     PRECISIONS.iter().find(|p| p.1 == precision).map_or("f32", |p| p.0)
 }
 
@@ -46,8 +51,9 @@ pub(super) fn check_weight(op: &'static str, operand: usize, desc: &TensorDesc) 
 }
 
 impl MatMul {
-    fn with(self, trans_a: bool, trans_b: bool) -> Self {
-        Self { trans_a, trans_b, ..self }
+    /// A product of a gradient, as near to this one's precision as there is.
+    pub(super) fn with(self, trans_a: bool, trans_b: bool) -> Self {
+        Self { trans_a, trans_b, precision: self.precision.or_f32(trans_a) }
     }
 
     /// Whether the leading axes of A are just more rows: B is one matrix.
@@ -106,6 +112,13 @@ impl Op for MatMul {
         let [a, b] = arity(Self::NAME, inputs)?;
         dtype_is(Self::NAME, 0, a, DType::F32, "f32 (insert a cast)")?;
         check_weight(Self::NAME, 1, b)?;
+        if !self.precision.takes(self.trans_a) {
+            return Err(Error::Attr {
+                op: Self::NAME.into(),
+                name: "precision".into(),
+                why: format!("{} takes no transposed A", precision_name(self.precision)),
+            });
+        }
         let fail = |why: &str| shape_error(Self::NAME, inputs, why);
         let ([.., a0, a1], [.., b0, b1]) = (&a.shape()[..], &b.shape()[..]) else {
             return Err(fail("takes matrices: reshape vectors to [1, k] or [k, 1]"));
@@ -175,6 +188,7 @@ impl OpKind for MatMul {
         let q4 = DType::from_name("q4_1").unwrap_or(DType::F32);
         let q6 = DType::from_name("q6_k").unwrap_or(DType::F32);
         let of = |a, b| Case::new(Self::default().with(a, b));
+        let int8 = |b| Case::new(Self { precision: Precision::Int8, ..Self::default().with(false, b) });
         vec![
             of(false, false).f32(&[3, 5]).f32(&[5, 4]),
             of(false, true).f32(&[3, 5]).f32(&[4, 5]),
@@ -187,6 +201,10 @@ impl OpKind for MatMul {
             of(false, false).f32(&[2, 3, 6]).typed(q4, &[6, 64], Fill::Normal),
             of(true, true).f32(&[256, 3]).typed(q6, &[5, 256], Fill::Normal),
             of(false, true).f32(&[7, 16]).typed(DType::F16, &[6, 16], Fill::Normal),
+            // Finite differences would see the steps of the rounding.
+            int8(true).fixed(&[7, 64], Fill::Normal).typed(q4, &[6, 64], Fill::Normal),
+            int8(false).fixed(&[2, 3, 7], Fill::Normal).typed(q4, &[7, 64], Fill::Normal),
+            int8(false).fixed(&[2, 3, 37], Fill::Normal).fixed(&[2, 37, 5], Fill::Normal),
             of(false, false).f32(&[1024, 1024]).f32(&[1024, 1024]).bench(),
             of(false, true).f32(&[256, 576]).typed(q4, &[1536, 576], Fill::Normal).bench(),
             of(false, false).f32(&[256, 1536]).typed(q4, &[1536, 576], Fill::Normal).bench(),

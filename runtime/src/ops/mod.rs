@@ -21,6 +21,7 @@ use std::sync::Arc;
 
 pub use attr::{Attr, AttrReader, Attrs};
 pub use case::{Case, Fill, Operand};
+pub use matmul::precision_name;
 pub use vjp::Vjp;
 pub use window::{PoolWindow, Window};
 

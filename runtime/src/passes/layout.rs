@@ -68,6 +68,7 @@ impl View<'_> {
         let (a, b) = (node.inputs[0], node.inputs[1]);
         if let Some(from) = self.swapped(a)
             && self.keeps_rows(a, b)
+            && op.precision.takes(!op.trans_a)
         {
             return Some(with(node, MatMul { trans_a: !op.trans_a, ..op }, vec![from, b]));
         }
