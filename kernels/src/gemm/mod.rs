@@ -42,13 +42,18 @@ use pack::{Slab, Source};
 use tile::{Pair, Single, Target, Tile};
 
 /// Most depth of a slab of B. The register tile keeps 0.97 of the limit up to 1536 steps, with a
-/// micro-panel of B coming from L2; deeper slabs mean fewer passes over C (at 512 cubed 250 GFLOP/s,
-/// where slabs of 256 gave 243).
-pub const DEPTH: usize = 768;
-/// Rows of A that stay in L2 while the columns of a task pass: 256 x 768 f32 is 768 KiB.
-const ROWS: usize = 256;
-/// Most columns of a task.
-const COLUMNS: usize = 256;
+/// micro-panel of B coming from L2; deeper slabs mean fewer passes over C, shallower ones leave room
+/// in L2. 640 cuts 576 into one slab, 1024, 1536 and 2048 into slabs of 512.
+pub const DEPTH: usize = 640;
+/// Rows of A that stay in L2 while the columns of a task pass: 126 x 512 f32 is 252 KiB. With 252
+/// rows, 1024 cubed takes 4 % longer: half of an L2 of 1 MiB is more than pages at random places
+/// leave without conflicts.
+const ROWS: usize = 126;
+/// Most columns of a task: a slab of B of 128 KiB. Wider ones are slower for the same reason.
+const COLUMNS: usize = 64;
+/// Bytes of A that the tasks of all columns pass over before they turn to the next rows: they stay
+/// in L3. At 2048 cubed, with A of 16 MiB, 207 GFLOP/s; 155 without.
+const PASS: usize = 4 << 20;
 
 /// What the operands are rounded to before they are multiplied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -247,10 +252,13 @@ impl Gemm {
         (self.n / 16).next_multiple_of(unit).clamp(unit, COLUMNS.max(unit))
     }
 
-    /// Rows of C in a task: all of them, unless there are too few columns to make tasks of.
+    /// Rows of C in a task: all of them, unless there are too few columns to make tasks of, or more
+    /// rows than stay in a cache.
     fn rows(&self) -> usize {
         if self.n.div_ceil(self.columns()) >= 4 {
-            return self.m.max(1);
+            let most = (PASS / size_of::<f32>() / self.k.max(1)).next_multiple_of(ROWS);
+            let parts = self.m.div_ceil(most).max(1);
+            return self.m.div_ceil(parts).next_multiple_of(self.tile.rows).max(1);
         }
         (self.m / 8).next_multiple_of(self.tile.rows).max(self.tile.rows * 4)
     }
