@@ -64,6 +64,9 @@ isas! {
     /// AVX2 with FMA and F16C (2013 on).
     Avx2 = "avx2", "x86_64", is_x86_feature_detected, crate::arch::x86_avx2::Avx2,
         ["avx2", "fma", "f16c"];
+    /// AVX2 with AVX-VNNI (Alder Lake on).
+    AvxVnni = "avx_vnni", "x86_64", is_x86_feature_detected, crate::arch::x86_avx_vnni::AvxVnni,
+        ["avx2", "fma", "f16c", "avxvnni"];
     /// AVX-512 F, BW, DQ, VL.
     Avx512 = "avx512", "x86_64", is_x86_feature_detected, crate::arch::x86_avx512::Avx512,
         ["avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl"];

@@ -31,6 +31,8 @@ pub mod x86_avx512;
 pub mod x86_avx512_bf16;
 #[cfg(target_arch = "x86_64")]
 pub mod x86_avx512_vnni;
+#[cfg(target_arch = "x86_64")]
+pub mod x86_avx_vnni;
 
 #[cfg(target_arch = "aarch64")]
 pub mod arm_neon;

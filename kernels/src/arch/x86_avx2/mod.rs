@@ -1,21 +1,53 @@
 //! AVX2 with FMA and F16C.
 
 use std::arch::x86_64::*;
+use std::marker::PhantomData;
 
 use crate::simd::Simd;
 
-/// Proof that AVX2, FMA and F16C are present.
+/// Proof that AVX2, FMA and F16C are present, and what [`Bytes`] multiplies bytes with.
 #[derive(Clone, Copy, Debug)]
-pub struct Avx2(());
+pub struct Level<B>(PhantomData<B>);
 
-impl Avx2 {
+/// AVX2 alone.
+pub type Avx2 = Level<Pairs>;
+
+impl<B: Bytes> Level<B> {
     /// The token.
     ///
     /// # Safety
-    /// The processor must have AVX2, FMA and F16C.
+    /// The processor must have AVX2, FMA, F16C and what `B` asks for.
     #[inline(always)]
     pub const unsafe fn new_unchecked() -> Self {
-        Self(())
+        Self(PhantomData)
+    }
+}
+
+/// How a level with AVX2 multiplies bytes.
+pub trait Bytes: Copy + Send + Sync + 'static {
+    /// [`Simd::INT8_MR`] and [`Simd::INT8_NV`].
+    const TILE: [usize; 2];
+
+    /// [`Simd::dot_u8i8`].
+    ///
+    /// # Safety
+    /// The processor must have AVX2 and what the implementor asks for.
+    unsafe fn dot_u8i8<const BITS: usize>(a: __m256, b: __m256, sum: __m256) -> __m256;
+}
+
+/// By sums of pairs of products; it asks for AVX2 only.
+#[derive(Clone, Copy, Debug)]
+pub struct Pairs;
+
+impl Bytes for Pairs {
+    // 4 sums of each kind, 1 column, 1 broadcast, a constant and what the exact product takes of
+    // the 16 registers.
+    const TILE: [usize; 2] = [4, 1];
+
+    #[inline(always)]
+    unsafe fn dot_u8i8<const BITS: usize>(a: __m256, b: __m256, sum: __m256) -> __m256 {
+        // SAFETY: the caller's contract.
+        unsafe { dot_u8i8::<BITS>(a, b, sum) }
     }
 }
 
@@ -96,22 +128,20 @@ fn dot_u8i8<const BITS: usize>(a: __m256, b: __m256, sum: __m256) -> __m256 {
     _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(sum), dot))
 }
 
-impl Simd for Avx2 {
+impl<B: Bytes> Simd for Level<B> {
     type F = __m256;
     type M = __m256;
     const LANES: usize = 8;
     // 12 accumulators, 2 columns and 1 broadcast of the 16 registers.
     const GEMM_MR: usize = 6;
     const GEMM_NV: usize = 2;
-    // 4 sums of each kind, 1 column, 1 broadcast, a constant and what the exact product takes of
-    // the 16 registers.
-    const INT8_MR: usize = 4;
-    const INT8_NV: usize = 1;
+    const INT8_MR: usize = B::TILE[0];
+    const INT8_NV: usize = B::TILE[1];
 
     #[inline(always)]
     fn dot_u8i8<const BITS: usize>(self, a: __m256, b: __m256, sum: __m256) -> __m256 {
         // SAFETY: the token exists only where its instructions do.
-        unsafe { dot_u8i8::<BITS>(a, b, sum) }
+        unsafe { B::dot_u8i8::<BITS>(a, b, sum) }
     }
 
     token_methods! {

@@ -34,7 +34,7 @@ impl Tile {
     /// exist.
     #[inline(always)]
     pub(super) unsafe fn run<S: Simd, C: Codes>(&self, s: S) {
-        const { assert!(matches!((S::INT8_MR, S::INT8_NV), (7, 2) | (4, 2) | (4, 1))) }
+        const { assert!(matches!((S::INT8_MR, S::INT8_NV), (7, 2) | (4, 2) | (4, 1) | (3, 2))) }
         let narrow = self.to.columns <= S::LANES;
         // SAFETY: the caller's contract; each tile covers the rows and columns that exist. Only
         // the arms of this level's own tile are compiled.
@@ -48,6 +48,8 @@ impl Tile {
                 },
                 (4, 2) if !narrow => self.sized::<S, C, 4, 2>(s),
                 (4, _) => self.sized::<S, C, 4, 1>(s),
+                (3, _) if narrow => self.sized::<S, C, 3, 1>(s),
+                (3, _) => self.sized::<S, C, 3, 2>(s),
                 _ => unreachable!("no register tile of this size"),
             }
         }
