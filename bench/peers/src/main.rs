@@ -58,6 +58,9 @@ const FLOAT: &[Library] = &[
     ("candle", Product::candle),
 ];
 
+/// Peers in bfloat16 come from PyPI.
+const BF16: &[Library] = &[("tenon", Product::tenon)];
+
 const QUANTIZED: &[Library] = &[("tenon", Product::tenon), ("candle", Product::candle)];
 
 impl Product {
@@ -251,7 +254,8 @@ fn main() {
     let before = limit(isa);
     let mut race = |libraries, size: [usize; 3], layout: Layout, format: Format, precision| {
         let [m, n, k] = size;
-        let name = format!("{} m{m} n{n} k{k} {}", layout.0, format.name());
+        let what = if precision == Precision::Bf16 { "bf16" } else { format.name() };
+        let name = format!("{} m{m} n{n} k{k} {what}", layout.0);
         if !name.contains(&filter) {
             return;
         }
@@ -263,8 +267,9 @@ fn main() {
         if !json {
             let text: Vec<_> =
                 named.iter().map(|(name, rate)| format!("{name} {rate:.0}")).collect();
-            let peer = named[1..].iter().map(|l| l.1).fold(0.0, f64::max);
-            println!("{name:32} {}  (x {:.2})", text.join("  "), named[0].1 / peer);
+            let peer = named[1..].iter().map(|l| l.1).reduce(f64::max);
+            let times = peer.map(|peer| format!("(x {:.2})", named[0].1 / peer));
+            println!("{name:32} {}  {}", text.join("  "), times.unwrap_or_default());
         }
         races.push((name, named));
     };
@@ -275,6 +280,7 @@ fn main() {
     for size in [[512; 3], [1024; 3], [2048; 3], up, down, head] {
         for layout in LAYOUTS {
             race(FLOAT, size, layout, Format::F32, Precision::F32);
+            race(BF16, size, layout, Format::F32, Precision::Bf16);
         }
     }
     for format in [Format::Q4_0, Format::Q4_1, Format::Q8_0] {
