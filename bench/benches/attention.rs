@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use tenon_kernels::Isa;
-use tenon_kernels::attention::{Attention, Backward, Forward, forward, grad_key_value, grad_query};
+use tenon_kernels::attention::{Attention, Backward, Forward, forward, grad_head, sum_heads};
 
 /// A shape with its operands.
 struct Bench {
@@ -23,7 +23,7 @@ struct Bench {
     dq: Vec<f32>,
     dk: Vec<f32>,
     dv: Vec<f32>,
-    delta: Vec<f32>,
+    parts: Vec<f32>,
     scratch: Vec<f32>,
 }
 
@@ -44,7 +44,7 @@ impl Bench {
             dq: values(q, 0),
             dk: values(k, 0),
             dv: values(k, 0),
-            delta: vec![0.0; shape.delta_len()],
+            parts: vec![0.0; shape.parts_len()],
             scratch: vec![0.0; shape.forward_scratch().max(shape.backward_scratch())],
         }
     }
@@ -76,18 +76,18 @@ impl Bench {
             out: self.out.as_ptr(),
             dout: self.dout.as_ptr(),
             lse: self.lse.as_ptr(),
-            delta: self.delta.as_mut_ptr(),
+            parts: self.parts.as_mut_ptr(),
             dq: self.dq.as_mut_ptr(),
             dk: self.dk.as_mut_ptr(),
             dv: self.dv.as_mut_ptr(),
         };
-        for task in 0..self.shape.query_tasks() {
+        for task in 0..self.shape.head_tasks() {
             // SAFETY: as above.
-            unsafe { grad_query(self.isa, &args, task, &mut self.scratch) };
+            unsafe { grad_head(self.isa, &args, task, &mut self.scratch) };
         }
-        for task in 0..self.shape.key_tasks() {
+        for task in 0..self.shape.sum_tasks() {
             // SAFETY: as above, after all the tasks before.
-            unsafe { grad_key_value(self.isa, &args, task, &mut self.scratch) };
+            unsafe { sum_heads(self.isa, &args, task) };
         }
         black_box(&mut self.dq);
     }

@@ -1,8 +1,6 @@
 //! Attention, forward and backward.
 
-use tenon_kernels::attention::{
-    Attention, Backward, Forward, Mask, forward, grad_key_value, grad_query,
-};
+use tenon_kernels::attention::{Attention, Backward, Forward, Mask, forward, grad_head, sum_heads};
 
 use super::Context;
 use super::args::Args;
@@ -13,9 +11,9 @@ fn forward_scratch(shape: &Attention) -> Scratch {
     Scratch::new(0, shape.forward_scratch())
 }
 
-/// The scratch of the backward pass; its tasks share the row sums of `dout * out`.
+/// The scratch of the backward pass; its tasks share what heads add to the gradients of keys.
 fn backward_scratch(shape: &Attention) -> Scratch {
-    Scratch::new(shape.delta_len(), shape.backward_scratch())
+    Scratch::new(shape.parts_len(), shape.backward_scratch())
 }
 
 /// Scratch bytes of [`launch`].
@@ -78,17 +76,17 @@ pub(super) fn launch_grad(cx: &Context, shape: &Attention, args: Args<'_>) {
         out: args.input_ptr(3).cast(),
         dout: args.input_ptr(4).cast(),
         lse: args.input_ptr(5).cast(),
-        delta: scratch.shared(args),
+        parts: scratch.shared(args),
         dq: args.output_ptr(0).cast(),
         dk: args.output_ptr(1).cast(),
         dv: args.output_ptr(2).cast(),
     };
-    cx.pool.run(shape.query_tasks(), &|task, thread| {
+    cx.pool.run(shape.head_tasks(), &|task, thread| {
         // SAFETY: the op's inference fixed the operands' sizes; each task runs once.
-        unsafe { grad_query(cx.isa, &operands, task, scratch.of_thread(args, thread)) };
+        unsafe { grad_head(cx.isa, &operands, task, scratch.of_thread(args, thread)) };
     });
-    cx.pool.run(shape.key_tasks(), &|task, thread| {
-        // SAFETY: as above; `run` has returned, so every query task has ended.
-        unsafe { grad_key_value(cx.isa, &operands, task, scratch.of_thread(args, thread)) };
+    cx.pool.run(shape.sum_tasks(), &|task, _| {
+        // SAFETY: as above; `run` has returned, so every head's task has ended.
+        unsafe { sum_heads(cx.isa, &operands, task) };
     });
 }

@@ -1,15 +1,19 @@
 //! The backward pass, by recomputation.
 //!
 //! With `p = exp(s - lse)` and `ds = p * (dout . v - delta)`, where `delta = sum(dout * out)`:
-//! `dq = scale * ds k`, `dk = scale * ds^T q`, `dv = p^T dout`. Two steps: [`grad_query`] has the
-//! queries in its lanes, [`grad_key_value`] the keys. Scores are computed twice, which costs two
-//! of seven products and saves every reduction across tasks.
+//! `dq = scale * ds k`, `dk = scale * ds^T q`, `dv = p^T dout`. A task of [`grad_head`] owns a query
+//! head, so that one walk over its blocks of keys, which lie in the lanes, gives all three by five
+//! products. Where heads share keys, [`sum_heads`] then adds up what each contributed.
 
-use super::block::{FLOOR, Rows, Sight, chunks, clear, unpack};
-use super::{Attention, BLOCK, CHUNK, Mask};
+use std::ops::Range;
+
+use super::block::{FLOOR, LOG2_E, Rows, Sight, blocks, chunks, clear, common, unpack};
+use super::{Attention, BLOCK, BLOCKS, CHUNK, Mask};
+
 use crate::isa::{Isa, Kernel};
+use crate::product::{Nest, Product};
 use crate::simd::Simd;
-use crate::simd::math::exp;
+use crate::simd::math::exp2_below;
 
 /// What the backward pass reads and writes; shapes as [`Attention`] says.
 #[derive(Clone, Copy, Debug)]
@@ -30,8 +34,8 @@ pub struct Backward {
     pub dout: *const f32,
     /// Log-sum-exp from the forward pass.
     pub lse: *const f32,
-    /// Workspace of [`Attention::delta_len`] f32, written by [`grad_query`].
-    pub delta: *mut f32,
+    /// Workspace of [`Attention::parts_len`] f32.
+    pub parts: *mut f32,
     /// Gradient of the queries.
     pub dq: *mut f32,
     /// Gradient of the keys.
@@ -43,187 +47,276 @@ pub struct Backward {
 // SAFETY: addresses only; using them is the contract of the functions that take them.
 unsafe impl Sync for Backward {}
 
-/// Runs one of [`Attention::query_tasks`] tasks: `dq` and `delta` of a block of queries.
+/// Runs one of [`Attention::head_tasks`] tasks: `dq` of a query head, and what it adds to `dk` and
+/// `dv`.
 ///
 /// # Safety
 /// The pointers of `args` must be valid for its shape, what is written overlap nothing else,
 /// `task` be in range and run once, and `scratch` hold [`Attention::backward_scratch`] f32.
-pub unsafe fn grad_query(isa: Isa, args: &Backward, task: usize, scratch: &mut [f32]) {
+pub unsafe fn grad_head(isa: Isa, args: &Backward, task: usize, scratch: &mut [f32]) {
     debug_assert!(scratch.len() >= args.shape.backward_scratch());
-    isa.run(QueryTask { args, task, scratch: scratch.as_mut_ptr() });
+    isa.run(HeadTask { args, task, scratch: scratch.as_mut_ptr() });
 }
 
-/// Runs one of [`Attention::key_tasks`] tasks: `dk` and `dv` of a block of keys.
+/// Runs one of [`Attention::sum_tasks`] tasks: `dk` and `dv` of a block of shared keys, from its
+/// heads in order.
 ///
 /// # Safety
-/// As for [`grad_query`], all of whose tasks must have ended.
-pub unsafe fn grad_key_value(isa: Isa, args: &Backward, task: usize, scratch: &mut [f32]) {
-    debug_assert!(scratch.len() >= args.shape.backward_scratch());
-    isa.run(KeyTask { args, task, scratch: scratch.as_mut_ptr() });
+/// As for [`grad_head`], all of whose tasks must have ended.
+pub unsafe fn sum_heads(isa: Isa, args: &Backward, task: usize) {
+    isa.run(SumTask { args, task });
 }
 
-struct QueryTask<'a> {
-    args: &'a Backward,
-    task: usize,
-    scratch: *mut f32,
-}
-
-impl Kernel for QueryTask<'_> {
-    type Out = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let Self { args, task, scratch } = self;
-        let shape = &args.shape;
-        let dim = shape.dim;
-        let (batch, head, first) = Attention::place(task, shape.heads, shape.queries);
-        let count = BLOCK.min(shape.queries - first);
-        let group = head / (shape.heads / shape.kv_heads);
-        let mask = args.mask.map(|m| m.of_head(batch, head));
-        let q_at = shape.offset(batch, shape.queries, first, shape.heads, head);
-        let q_stride = shape.heads * dim;
-        let kv_stride = shape.kv_heads * dim;
-        let row = (batch * shape.heads + head) * shape.queries + first;
-
-        let query = scratch;
-        let dout = query.wrapping_add(dim * BLOCK);
-        let dq = dout.wrapping_add(dim * BLOCK);
-        let scores = dq.wrapping_add(dim * BLOCK);
-        let dscores = scores.wrapping_add(CHUNK * BLOCK);
-        // SAFETY: `grad_query`'s contract: every offset lies inside the shape or the scratch.
-        unsafe {
-            let q = Rows { data: args.q.add(q_at), stride: q_stride, dim };
-            let g = Rows { data: args.dout.add(q_at), stride: q_stride, dim };
-            q.pack(s, count, shape.scale, query);
-            g.pack(s, count, 1.0, dout);
-            clear(s, dim, dq);
-            let mut lse = [f32::INFINITY; BLOCK];
-            let mut delta = [0.0; BLOCK];
-            for i in 0..count {
-                lse[i] = finite_lse(*args.lse.add(row + i));
-                let at = q_at + i * q_stride;
-                delta[i] = row_dot(s, args.dout.add(at), args.out.add(at), dim);
-                *args.delta.add(row + i) = delta[i];
-            }
-            for (key, keys) in chunks(shape.keys_seen(first, first + count)) {
-                let at = shape.offset(batch, shape.keys, key, shape.kv_heads, group);
-                let k = Rows { data: args.k.add(at), stride: kv_stride, dim };
-                let v = Rows { data: args.v.add(at), stride: kv_stride, dim };
-                k.dot(s, keys, query, scores);
-                Sight::of_queries(shape, first, key, mask).apply(s, keys, count, scores);
-                v.dot(s, keys, dout, dscores);
-                for lane in (0..BLOCK).step_by(S::LANES) {
-                    let lse = s.load(lse.as_ptr().add(lane));
-                    let delta = s.load(delta.as_ptr().add(lane));
-                    for at in (0..keys).map(|r| r * BLOCK + lane) {
-                        let p = exp(s, s.sub(s.load(scores.add(at)), lse));
-                        let dp = s.sub(s.load(dscores.add(at)), delta);
-                        s.store(dscores.add(at), s.mul(p, dp));
-                    }
-                }
-                k.weigh(s, keys, dscores, dq);
-            }
-            unpack(s, dq, &[shape.scale; BLOCK], count, args.dq.add(q_at), q_stride, dim);
-        }
-    }
-}
-
-struct KeyTask<'a> {
-    args: &'a Backward,
-    task: usize,
-    scratch: *mut f32,
-}
-
-impl Kernel for KeyTask<'_> {
-    type Out = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let Self { args, task, scratch } = self;
-        let shape = &args.shape;
-        let dim = shape.dim;
-        let (batch, group, first) = Attention::place(task, shape.kv_heads, shape.keys);
-        let count = BLOCK.min(shape.keys - first);
-        let kv_at = shape.offset(batch, shape.keys, first, shape.kv_heads, group);
-        let kv_stride = shape.kv_heads * dim;
-
-        let tile = KeyTile {
-            key: scratch,
-            value: scratch.wrapping_add(dim * BLOCK),
-            dk: scratch.wrapping_add(2 * dim * BLOCK),
-            dv: scratch.wrapping_add(3 * dim * BLOCK),
-            scores: scratch.wrapping_add(4 * dim * BLOCK),
-        };
-        // SAFETY: `grad_key_value`'s contract: every offset lies inside the shape or the scratch.
-        unsafe {
-            let k = Rows { data: args.k.add(kv_at), stride: kv_stride, dim };
-            let v = Rows { data: args.v.add(kv_at), stride: kv_stride, dim };
-            k.pack(s, count, shape.scale, tile.key);
-            v.pack(s, count, 1.0, tile.value);
-            clear(s, 2 * dim, tile.dk);
-            let per_group = shape.heads / shape.kv_heads;
-            for head in group * per_group..(group + 1) * per_group {
-                for (query, queries) in chunks(shape.queries_seeing(first, first + count)) {
-                    tile.absorb(s, args, (batch, head), (query, queries), (first, count));
-                }
-            }
-            unpack(s, tile.dk, &[shape.scale; BLOCK], count, args.dk.add(kv_at), kv_stride, dim);
-            unpack(s, tile.dv, &[1.0; BLOCK], count, args.dv.add(kv_at), kv_stride, dim);
-        }
-    }
-}
-
-/// A block of keys and values with their gradients, `[dim][BLOCK]` each, and room for scores.
-#[derive(Clone, Copy)]
-struct KeyTile {
-    key: *mut f32,
-    value: *mut f32,
+/// Where a head's part of the gradients of keys and values goes: from row to row, and the rows.
+struct Parts {
+    stride: usize,
     dk: *mut f32,
     dv: *mut f32,
-    scores: *mut f32,
 }
 
-impl KeyTile {
-    /// Adds what `queries` positions from `query` on of one head contribute.
+impl Backward {
+    /// The part of a query head: rows of the workspace where others share the keys.
+    fn parts(&self, batch: usize, head: usize) -> Parts {
+        let shape = &self.shape;
+        if shape.shares_keys() {
+            let at = (batch * shape.heads + head) * shape.keys * shape.dim;
+            let dk = self.parts.wrapping_add(at);
+            Parts { stride: shape.dim, dk, dv: dk.wrapping_add(shape.parts_len() / 2) }
+        } else {
+            let at = shape.offset(batch, shape.keys, 0, shape.kv_heads, head);
+            let stride = shape.kv_heads * shape.dim;
+            Parts { stride, dk: self.dk.wrapping_add(at), dv: self.dv.wrapping_add(at) }
+        }
+    }
+}
+
+struct HeadTask<'a> {
+    args: &'a Backward,
+    task: usize,
+    scratch: *mut f32,
+}
+
+impl Kernel for HeadTask<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { args, task, scratch } = self;
+        let shape = &args.shape;
+        let (dim, queries) = (shape.dim, shape.queries);
+        let (batch, head) = (task / shape.heads, task % shape.heads);
+        let group = head / (shape.heads / shape.kv_heads);
+        let kv_stride = shape.kv_heads * dim;
+        let q_at = shape.offset(batch, queries, 0, shape.heads, head);
+        let buffers = BLOCKS * Block::len(shape);
+        let head = Head {
+            shape,
+            mask: args.mask.map(|m| m.of_head(batch, head)),
+            parts: args.parts(batch, head),
+            q: args.q.wrapping_add(q_at),
+            dout: args.dout.wrapping_add(q_at),
+            dq: args.dq.wrapping_add(q_at),
+            stride: shape.heads * dim,
+            scores: scratch.wrapping_add(buffers),
+            lse: scratch.wrapping_add(buffers + 2 * CHUNK * BLOCK),
+            delta: scratch.wrapping_add(buffers + 2 * CHUNK * BLOCK + queries),
+        };
+        // SAFETY: `grad_head`'s contract: every offset lies inside the shape or the scratch.
+        unsafe {
+            let out = args.out.add(q_at);
+            let lse = args.lse.add(task * queries);
+            for i in 0..queries {
+                let row = i * head.stride;
+                *head.lse.add(i) = finite_lse(*lse.add(i)) * LOG2_E;
+                *head.delta.add(i) = row_dot(s, head.dout.add(row), out.add(row), dim);
+                std::slice::from_raw_parts_mut(head.dq.add(row), dim).fill(0.0);
+            }
+            for first in (0..shape.keys).step_by(BLOCKS * BLOCK) {
+                let end = shape.keys.min(first + BLOCKS * BLOCK);
+                for (i, keys) in blocks(first, shape.keys) {
+                    let at = shape.offset(batch, shape.keys, keys.start, shape.kv_heads, group);
+                    let k = Rows { data: args.k.add(at), stride: kv_stride, dim };
+                    let v = Rows { data: args.v.add(at), stride: kv_stride, dim };
+                    Block::new(scratch, i, shape).start(s, shape, k, v, keys.len());
+                }
+                for chunk in chunks(shape.queries_seeing(first, end)) {
+                    for (i, keys) in blocks(first, shape.keys) {
+                        let seeing = shape.queries_seeing(keys.start, keys.end);
+                        let queries = common(&chunk, &seeing);
+                        if !queries.is_empty() {
+                            head.absorb(s, &Block::new(scratch, i, shape), queries, keys);
+                        }
+                    }
+                }
+                for (i, keys) in blocks(first, shape.keys) {
+                    let Parts { stride, dk, dv } = head.parts;
+                    let at = keys.start * stride;
+                    let block = Block::new(scratch, i, shape);
+                    let (factor, n) = ([shape.scale; BLOCK], keys.len());
+                    unpack(s, block.dk, &factor, n, dk.add(at), stride, dim);
+                    unpack(s, block.dv, &[1.0; BLOCK], n, dv.add(at), stride, dim);
+                }
+            }
+        }
+    }
+}
+
+/// Buffers of a block of keys and values: panels of `[dim][BLOCK]`, and rows.
+struct Block {
+    key: *mut f32,
+    value: *mut f32,
+    /// The gradients, which follow each other.
+    dk: *mut f32,
+    dv: *mut f32,
+    /// The keys times the scale, in rows of whole vectors.
+    key_rows: *mut f32,
+}
+
+impl Block {
+    /// f32 of a block's buffers.
+    fn len(shape: &Attention) -> usize {
+        (4 * shape.dim + shape.padded_dim()) * BLOCK
+    }
+
+    /// The buffers of the `i`-th block in the scratch.
+    #[inline(always)]
+    fn new(scratch: *mut f32, i: usize, shape: &Attention) -> Self {
+        let first = scratch.wrapping_add(i * Self::len(shape));
+        let panel = |n: usize| first.wrapping_add(n * shape.dim * BLOCK);
+        let (key, value, dk, dv) = (panel(0), panel(1), panel(2), panel(3));
+        Self { key, value, dk, dv, key_rows: panel(4) }
+    }
+
+    /// Packs `n` keys and values and clears their gradients.
     ///
     /// # Safety
-    /// The tile's buffers must be valid, and the positions inside the shape of `args`.
+    /// The buffers must be valid, and `n <= BLOCK` rows readable.
     #[inline(always)]
-    unsafe fn absorb<S: Simd>(
-        self,
-        s: S,
-        args: &Backward,
-        (batch, head): (usize, usize),
-        (query, queries): (usize, usize),
-        (key, keys): (usize, usize),
-    ) {
-        let shape = &args.shape;
-        let at = shape.offset(batch, shape.queries, query, shape.heads, head);
-        let row = (batch * shape.heads + head) * shape.queries + query;
-        let mask = args.mask.map(|m| m.of_head(batch, head));
-        let stride = shape.heads * shape.dim;
-        let dscores = self.scores.wrapping_add(CHUNK * BLOCK);
+    unsafe fn start<S: Simd>(&self, s: S, shape: &Attention, k: Rows, v: Rows, n: usize) {
         // SAFETY: the caller's contract.
         unsafe {
-            let q = Rows { data: args.q.add(at), stride, dim: shape.dim };
-            let g = Rows { data: args.dout.add(at), stride, dim: shape.dim };
-            q.dot(s, queries, self.key, self.scores);
-            Sight::of_keys(shape, query, key, mask).apply(s, queries, keys, self.scores);
-            g.dot(s, queries, self.value, dscores);
-            for i in 0..queries {
-                let lse = s.splat(finite_lse(*args.lse.add(row + i)));
-                let delta = s.splat(*args.delta.add(row + i));
+            k.pack(s, n, shape.scale * LOG2_E, self.key);
+            v.pack(s, n, 1.0, self.value);
+            k.copy(n, shape.scale, self.key_rows, shape.padded_dim());
+            clear(s, 2 * shape.dim, self.dk);
+        }
+    }
+}
+
+/// A query head.
+struct Head<'a> {
+    shape: &'a Attention,
+    mask: Option<Mask>,
+    parts: Parts,
+    /// Rows of the head, `stride` apart.
+    q: *const f32,
+    dout: *const f32,
+    dq: *mut f32,
+    stride: usize,
+    /// `[CHUNK][BLOCK]` twice: scores, and their gradients.
+    scores: *mut f32,
+    /// The log-sum-exp to the base 2, and `delta`, of each query.
+    lse: *mut f32,
+    delta: *mut f32,
+}
+
+impl Head<'_> {
+    /// Adds what a chunk of queries and a block of keys do to each other's gradients.
+    ///
+    /// # Safety
+    /// The buffers must be valid, and the positions inside the shape.
+    #[inline(always)]
+    unsafe fn absorb<S: Simd>(
+        &self,
+        s: S,
+        block: &Block,
+        queries: Range<usize>,
+        keys: Range<usize>,
+    ) {
+        let (shape, dim, stride) = (self.shape, self.shape.dim, self.stride);
+        let (first, at, count) = (queries.start, queries.start * stride, queries.len());
+        let (scores, dscores) = (self.scores, self.scores.wrapping_add(CHUNK * BLOCK));
+        // SAFETY: the caller's contract.
+        unsafe {
+            let q = Rows { data: self.q.add(at), stride, dim };
+            let g = Rows { data: self.dout.add(at), stride, dim };
+            q.dot(s, count, block.key, scores);
+            let sight = Sight::of_keys(shape, first, keys.start, self.mask);
+            sight.apply(s, count, keys.len(), scores);
+            g.dot(s, count, block.value, dscores);
+            for i in 0..count {
+                let lse = s.splat(*self.lse.add(first + i));
+                let delta = s.splat(*self.delta.add(first + i));
                 for at in (i * BLOCK..(i + 1) * BLOCK).step_by(S::LANES) {
-                    let p = exp(s, s.sub(s.load(self.scores.add(at)), lse));
-                    s.store(self.scores.add(at), p);
+                    let p = exp2_below(s, s.sub(s.load(scores.add(at)), lse));
+                    s.store(scores.add(at), p);
                     let dp = s.sub(s.load(dscores.add(at)), delta);
                     s.store(dscores.add(at), s.mul(p, dp));
                 }
             }
-            g.weigh(s, queries, self.scores, self.dv);
-            q.weigh(s, queries, dscores, self.dk);
+            g.weigh(s, count, scores, block.dv);
+            q.weigh(s, count, dscores, block.dk);
+            let dq = Product {
+                a: dscores,
+                rows: Nest::line(count, BLOCK),
+                depth: Nest::line(keys.len(), 1),
+                b: block.key_rows,
+                b_step: [0, 0, shape.padded_dim() as isize],
+                cols: dim,
+                c: self.dq.add(at),
+                c_step: [0, 0, stride as isize],
+                accumulate: true,
+            };
+            dq.run(s);
         }
     }
+}
+
+struct SumTask<'a> {
+    args: &'a Backward,
+    task: usize,
+}
+
+impl Kernel for SumTask<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { args, task } = self;
+        let shape = &args.shape;
+        let (batch, group, first) = Attention::place(task, shape.kv_heads, shape.keys);
+        let count = (BLOCKS * BLOCK).min(shape.keys - first);
+        let heads = shape.heads / shape.kv_heads;
+        let Parts { stride, dk, dv } = args.parts(batch, group * heads);
+        let to = shape.offset(batch, shape.keys, first, shape.kv_heads, group);
+        for (parts, to) in [(dk, args.dk.wrapping_add(to)), (dv, args.dv.wrapping_add(to))] {
+            for (key, d) in
+                (0..count).flat_map(|k| (0..shape.dim).step_by(S::LANES).map(move |d| (k, d)))
+            {
+                let n = S::LANES.min(shape.dim - d);
+                let from = parts.wrapping_add((first + key) * stride + d);
+                // SAFETY: the parts of the group's heads follow each other, `keys` rows each.
+                unsafe {
+                    let mut sum = load(s, from, n);
+                    for head in 1..heads {
+                        sum = s.add(sum, load(s, from.add(head * shape.keys * stride), n));
+                    }
+                    let to = to.add(key * shape.kv_heads * shape.dim + d);
+                    if n == S::LANES { s.store(to, sum) } else { s.store_n(to, sum, n) }
+                }
+            }
+        }
+    }
+}
+
+/// The first `n <= LANES` lanes.
+///
+/// # Safety
+/// `p` must be valid for reading `n` f32.
+#[inline(always)]
+unsafe fn load<S: Simd>(s: S, p: *const f32, n: usize) -> S::F {
+    // SAFETY: the caller's contract.
+    unsafe { if n == S::LANES { s.load(p) } else { s.load_n(p, n) } }
 }
 
 /// A query that saw no key must weigh nothing: its `exp(score - lse)` becomes `exp(-inf)`.

@@ -1,12 +1,18 @@
 //! What the three passes do with one block: pack it, mask its scores, write it back.
 
-use super::{Attention, BLOCK, CHUNK, Mask};
+use std::ops::Range;
+
+use super::{Attention, BLOCK, BLOCKS, CHUNK, Mask};
 use crate::product::{Nest, Product};
 use crate::simd::Simd;
 
 /// Scores below this are hidden; a running maximum starts here, so a query that sees nothing keeps
 /// finite arithmetic and sums to zero.
 pub(super) const FLOOR: f32 = -1e20;
+
+/// Scores are kept times log2(e), which the scale of the packed block carries for free, so that
+/// the exponentials of softmax are powers of two.
+pub(super) const LOG2_E: f32 = std::f32::consts::LOG2_E;
 
 /// Rows of `dim` f32 in memory, `stride` apart.
 #[derive(Clone, Copy)]
@@ -42,6 +48,23 @@ impl Rows {
             let scale = s.splat(scale);
             for at in (0..self.dim * BLOCK).step_by(S::LANES) {
                 s.store(to.add(at), s.mul(s.load(to.add(at)), scale));
+            }
+        }
+    }
+
+    /// Copies `n` rows, times `scale`, to rows of `width`, with zeros at their ends.
+    ///
+    /// # Safety
+    /// `n` rows must be readable, `width >= dim`, and `to` valid for writing `n * width` f32.
+    #[inline(always)]
+    pub(super) unsafe fn copy(self, n: usize, scale: f32, to: *mut f32, width: usize) {
+        for row in 0..n {
+            for d in 0..width {
+                // SAFETY: the caller's contract.
+                unsafe {
+                    let x = if d < self.dim { *self.data.add(row * self.stride + d) } else { 0.0 };
+                    *to.add(row * width + d) = x * scale;
+                }
             }
         }
     }
@@ -244,7 +267,8 @@ impl Sight {
                 // SAFETY: `v` starts a whole vector of both.
                 unsafe {
                     let at = scores.add(row * BLOCK + v);
-                    s.store(at, s.add(s.load(at), s.load(line.as_ptr().add(v))));
+                    let mask = s.load(line.as_ptr().add(v));
+                    s.store(at, s.fma(mask, s.splat(LOG2_E), s.load(at)));
                 }
             }
         }
@@ -264,9 +288,27 @@ impl Mask {
     }
 }
 
-/// Steps through `range` by [`CHUNK`], as `(first, count)`.
+/// Steps through `range` by [`CHUNK`].
 #[inline(always)]
-pub(super) fn chunks(range: std::ops::Range<usize>) -> impl Iterator<Item = (usize, usize)> {
+pub(super) fn chunks(range: Range<usize>) -> impl Iterator<Item = Range<usize>> {
     let end = range.end;
-    range.step_by(CHUNK).map(move |first| (first, CHUNK.min(end - first)))
+    range.step_by(CHUNK).map(move |first| first..end.min(first + CHUNK))
+}
+
+/// The blocks of positions from `first` on that a task takes together, numbered.
+#[inline(always)]
+pub(super) fn blocks(
+    first: usize,
+    positions: usize,
+) -> impl Iterator<Item = (usize, Range<usize>)> {
+    let block = move |i: usize| {
+        (first + i * BLOCK).min(positions)..(first + (i + 1) * BLOCK).min(positions)
+    };
+    (0..BLOCKS).map(move |i| (i, block(i))).filter(|(_, block)| !block.is_empty())
+}
+
+/// What two ranges have in common.
+#[inline(always)]
+pub(super) fn common(a: &Range<usize>, b: &Range<usize>) -> Range<usize> {
+    a.start.max(b.start)..a.end.min(b.end)
 }

@@ -1,10 +1,10 @@
 //! The forward pass: online softmax over chunks of keys.
 
-use super::block::{FLOOR, Rows, Sight, chunks, clear, unpack};
-use super::{Attention, BLOCK, Mask};
+use super::block::{FLOOR, LOG2_E, Rows, Sight, blocks, chunks, clear, common, unpack};
+use super::{Attention, BLOCK, BLOCKS, Mask};
 use crate::isa::{Isa, Kernel};
 use crate::simd::Simd;
-use crate::simd::math::exp;
+use crate::simd::math::exp2_below;
 
 /// What the forward pass reads and writes; shapes as [`Attention`] says.
 #[derive(Clone, Copy, Debug)]
@@ -53,36 +53,54 @@ impl Kernel for Task<'_> {
         let shape = &args.shape;
         let dim = shape.dim;
         let (batch, head, first) = Attention::place(task, shape.heads, shape.queries);
-        let count = BLOCK.min(shape.queries - first);
+        let end = shape.queries.min(first + BLOCKS * BLOCK);
         let group = head / (shape.heads / shape.kv_heads);
         let mask = args.mask.map(|m| m.of_head(batch, head));
-        let q_at = shape.offset(batch, shape.queries, first, shape.heads, head);
         let q_stride = shape.heads * dim;
         let kv_stride = shape.kv_heads * dim;
+        let q_at = |query| shape.offset(batch, shape.queries, query, shape.heads, head);
 
-        let query = scratch;
-        let acc = query.wrapping_add(dim * BLOCK);
-        let stats = Stats { max: acc.wrapping_add(dim * BLOCK) };
-        let scores = stats.max.wrapping_add(2 * BLOCK);
+        let scores = scratch.wrapping_add(BLOCKS * (2 * dim + 2) * BLOCK);
+        // The packed queries of a block, its sums and its statistics.
+        let block = |i: usize| {
+            let query = scratch.wrapping_add(i * (2 * dim + 2) * BLOCK);
+            let max = query.wrapping_add(2 * dim * BLOCK);
+            (query, query.wrapping_add(dim * BLOCK), Stats { max })
+        };
         // SAFETY: `forward`'s contract: every offset below lies inside the shape or the scratch.
         unsafe {
-            let q = Rows { data: args.q.add(q_at), stride: q_stride, dim };
-            q.pack(s, count, shape.scale, query);
-            clear(s, dim, acc);
-            stats.start(s);
-            for (key, keys) in chunks(shape.keys_seen(first, first + count)) {
-                let at = shape.offset(batch, shape.keys, key, shape.kv_heads, group);
-                let k = Rows { data: args.k.add(at), stride: kv_stride, dim };
-                let v = Rows { data: args.v.add(at), stride: kv_stride, dim };
-                k.dot(s, keys, query, scores);
-                Sight::of_queries(shape, first, key, mask).apply(s, keys, count, scores);
-                stats.absorb(s, scores, keys, acc, dim);
-                v.weigh(s, keys, scores, acc);
+            for (i, queries) in blocks(first, shape.queries) {
+                let (query, acc, stats) = block(i);
+                let q = Rows { data: args.q.add(q_at(queries.start)), stride: q_stride, dim };
+                q.pack(s, queries.len(), shape.scale * LOG2_E, query);
+                clear(s, dim, acc);
+                stats.start(s);
             }
-            let (factor, lse) = stats.finish();
-            unpack(s, acc, &factor, count, args.out.add(q_at), q_stride, dim);
-            let row = (batch * shape.heads + head) * shape.queries + first;
-            args.lse.add(row).copy_from_nonoverlapping(lse.as_ptr(), count);
+            for chunk in chunks(shape.keys_seen(first, end)) {
+                for (i, queries) in blocks(first, shape.queries) {
+                    let seen = common(&chunk, &shape.keys_seen(queries.start, queries.end));
+                    if seen.is_empty() {
+                        continue;
+                    }
+                    let (query, acc, stats) = block(i);
+                    let at = shape.offset(batch, shape.keys, seen.start, shape.kv_heads, group);
+                    let k = Rows { data: args.k.add(at), stride: kv_stride, dim };
+                    let v = Rows { data: args.v.add(at), stride: kv_stride, dim };
+                    k.dot(s, seen.len(), query, scores);
+                    let sight = Sight::of_queries(shape, queries.start, seen.start, mask);
+                    sight.apply(s, seen.len(), queries.len(), scores);
+                    stats.absorb(s, scores, seen.len(), acc, dim);
+                    v.weigh(s, seen.len(), scores, acc);
+                }
+            }
+            for (i, queries) in blocks(first, shape.queries) {
+                let (_, acc, stats) = block(i);
+                let (factor, lse) = stats.finish();
+                let out = args.out.add(q_at(queries.start));
+                unpack(s, acc, &factor, queries.len(), out, q_stride, dim);
+                let row = (batch * shape.heads + head) * shape.queries + queries.start;
+                args.lse.add(row).copy_from_nonoverlapping(lse.as_ptr(), queries.len());
+            }
         }
     }
 }
@@ -128,24 +146,37 @@ impl Stats {
             unsafe {
                 let (max_at, sum_at) = (self.max.add(v), self.max.add(BLOCK + v));
                 let old = s.load(max_at);
-                let mut max = old;
-                for row in 0..rows {
-                    max = s.max(max, s.load(scores.add(row * BLOCK + v)));
+                // Four maxima hide the latency of the instruction.
+                let mut most = [old; 4];
+                let whole = rows / 4 * 4;
+                for row in (0..whole).step_by(4) {
+                    for (i, most) in most.iter_mut().enumerate() {
+                        *most = s.max(*most, s.load(scores.add((row + i) * BLOCK + v)));
+                    }
                 }
-                let fade = exp(s, s.sub(old, max));
-                let mut sum = s.mul(s.load(sum_at), fade);
+                for row in whole..rows {
+                    most[0] = s.max(most[0], s.load(scores.add(row * BLOCK + v)));
+                }
+                let max = s.max(s.max(most[0], most[1]), s.max(most[2], most[3]));
+                let mut sum = s.load(sum_at);
+                // Mostly the maximum is found early; then there is nothing to rescale.
+                let drop = s.sub(max, old);
+                if s.max_lane(drop) > 0.0 {
+                    let fade = exp2_below(s, s.neg(drop));
+                    sum = s.mul(sum, fade);
+                    for d in 0..dim {
+                        let at = acc.add(d * BLOCK + v);
+                        s.store(at, s.mul(s.load(at), fade));
+                    }
+                }
                 for row in 0..rows {
                     let at = scores.add(row * BLOCK + v);
-                    let weight = exp(s, s.sub(s.load(at), max));
+                    let weight = exp2_below(s, s.sub(s.load(at), max));
                     sum = s.add(sum, weight);
                     s.store(at, weight);
                 }
                 s.store(max_at, max);
                 s.store(sum_at, sum);
-                for d in 0..dim {
-                    let at = acc.add(d * BLOCK + v);
-                    s.store(at, s.mul(s.load(at), fade));
-                }
             }
         }
     }
@@ -163,7 +194,7 @@ impl Stats {
             let (max, sum) = unsafe { (*self.max.add(i), *self.max.add(BLOCK + i)) };
             if sum != 0.0 {
                 factor[i] = 1.0 / sum;
-                lse[i] = max + sum.ln();
+                lse[i] = (max + sum.log2()) * std::f32::consts::LN_2;
             }
         }
         (factor, lse)

@@ -1,7 +1,7 @@
 //! Parity with the reference on every level, and what no reference can show.
 
 use super::reference::{self, TOLERANCE};
-use super::{Attention, Backward, Forward, Mask, forward, grad_key_value, grad_query};
+use super::{Attention, Backward, Forward, Mask, forward, grad_head, sum_heads};
 use crate::Isa;
 
 /// Numbers in (-1, 1) from a seed (splitmix64).
@@ -39,7 +39,7 @@ fn run(
 ) -> (reference::Output, reference::Gradients) {
     let order = |n: usize| (0..n).map(move |i| if reverse { n - 1 - i } else { i });
     let mut out = vec![f32::NAN; x.q.len()];
-    let mut lse = vec![f32::NAN; shape.delta_len()];
+    let mut lse = vec![f32::NAN; shape.batch * shape.heads * shape.queries];
     let (q, k, v) = (x.q.as_ptr(), x.k.as_ptr(), x.v.as_ptr());
     let args = Forward { shape, q, k, v, mask, out: out.as_mut_ptr(), lse: lse.as_mut_ptr() };
     let mut scratch = vec![f32::NAN; shape.forward_scratch()];
@@ -47,7 +47,7 @@ fn run(
         // SAFETY: every buffer above has the size its shape states.
         unsafe { forward(isa, &args, task, &mut scratch) };
     }
-    let mut delta = vec![f32::NAN; shape.delta_len()];
+    let mut parts = vec![f32::NAN; shape.parts_len()];
     let mut grads = reference::Gradients {
         dq: vec![f32::NAN; x.q.len()],
         dk: vec![f32::NAN; x.k.len()],
@@ -62,19 +62,19 @@ fn run(
         out: out.as_ptr(),
         dout: x.dout.as_ptr(),
         lse: lse.as_ptr(),
-        delta: delta.as_mut_ptr(),
+        parts: parts.as_mut_ptr(),
         dq: grads.dq.as_mut_ptr(),
         dk: grads.dk.as_mut_ptr(),
         dv: grads.dv.as_mut_ptr(),
     };
     let mut scratch = vec![f32::NAN; shape.backward_scratch()];
-    for task in order(shape.query_tasks()) {
+    for task in order(shape.head_tasks()) {
         // SAFETY: every buffer above has the size its shape states.
-        unsafe { grad_query(isa, &args, task, &mut scratch) };
+        unsafe { grad_head(isa, &args, task, &mut scratch) };
     }
-    for task in order(shape.key_tasks()) {
-        // SAFETY: as above, and every query task has ended.
-        unsafe { grad_key_value(isa, &args, task, &mut scratch) };
+    for task in order(shape.sum_tasks()) {
+        // SAFETY: as above, and every head's task has ended.
+        unsafe { sum_heads(isa, &args, task) };
     }
     (reference::Output { out, lse }, grads)
 }
@@ -99,7 +99,7 @@ fn check(shape: Attention, mask: Option<(&[f32], Mask)>) {
             let (h, b) = (n % shape.heads, n / shape.heads);
             data[b * m.batch_stride + h * m.head_stride + i * m.query_stride + j]
         };
-        (0..shape.delta_len() * shape.keys).map(index).collect()
+        (0..shape.batch * shape.heads * shape.queries * shape.keys).map(index).collect()
     });
     let want = reference::forward(&shape, &x.q, &x.k, &x.v, full.as_deref());
     let grads = reference::backward(&shape, [&x.q, &x.k, &x.v, &x.dout], full.as_deref());
@@ -150,7 +150,7 @@ fn matches_the_reference_for_odd_heads() {
 fn adds_a_mask_in_every_broadcast_form() {
     let shape = shape(70, 66, false, None);
     let (queries, keys) = (shape.queries, shape.keys);
-    let full = shape.delta_len() * keys;
+    let full = shape.batch * shape.heads * queries * keys;
     let forms = [
         (full, [shape.heads * queries * keys, queries * keys, keys]),
         (shape.batch * keys, [keys, 0, 0]),

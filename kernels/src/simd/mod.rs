@@ -36,6 +36,11 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// # Safety
     /// `p` must be valid for reading `LANES` f32; it need not be aligned beyond f32.
     unsafe fn load(self, p: *const f32) -> Self::F;
+    /// Asks for the cache line at `p`, which may be any address, where the level has a way to.
+    #[inline(always)]
+    fn prefetch(self, p: *const f32) {
+        let _ = p;
+    }
     /// Reads the first `n < LANES` f32, zero in the other lanes.
     ///
     /// # Safety
@@ -283,7 +288,7 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn eq(self, a: Self::F, b: Self::F) -> Self::M;
     /// `a` where the mask holds, else `b`.
     fn select(self, m: Self::M, a: Self::F, b: Self::F) -> Self::F;
-    /// `2^n` for integer-valued `n` in -126..=127.
+    /// `2^n` for integer-valued `n` in -126..=127, and 0 for -127.
     fn exp2i(self, n: Self::F) -> Self::F;
     /// Splits a positive normal `a` into `m * 2^e` with `m` in [0.5, 1), as `(m, e)`.
     fn frexp(self, a: Self::F) -> (Self::F, Self::F);
@@ -299,6 +304,12 @@ pub trait Simd: Copy + Send + Sync + 'static {
         let half = self.round(self.mul(n, self.splat(0.5)));
         let a = self.mul(a, self.exp2i(half));
         self.mul(a, self.exp2i(self.sub(n, half)))
+    }
+
+    /// `a * 2^n` for integer-valued `n <= 127` and `a` in [0.5, 2]; what is subnormal may become 0.
+    #[inline(always)]
+    fn ldexp_down(self, a: Self::F, n: Self::F) -> Self::F {
+        self.mul(a, self.exp2i(self.max(n, self.splat(-127.0))))
     }
 
     /// Zero.

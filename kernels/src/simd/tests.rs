@@ -141,6 +141,13 @@ mod checks {
             let want = (f64::from(1.234_567_f32) * 2f64.powi(n)) as f32;
             assert_lanes(s, &got, |_| want, "ldexp");
         }
+        assert_lanes(s, &lanes(s, s.exp2i(s.splat(-127.0))), |_| 0.0, "exp2i");
+        for n in -252..=127i32 {
+            let got = lanes(s, s.ldexp_down(s.splat(1.25), s.splat(n as f32)));
+            let want = (1.25 * 2f64.powi(n)) as f32;
+            let flushed = want < f32::MIN_POSITIVE && got[0] == 0.0;
+            assert_lanes(s, &got, |_| if flushed { 0.0 } else { want }, "ldexp_down");
+        }
         for x in [1.0, 0.5, 0.999_999_9, f32::MIN_POSITIVE, f32::MAX, 6.02e23, 3.0] {
             let (m, e) = s.frexp(s.splat(x));
             let (m, e) = (lanes(s, m), lanes(s, e));

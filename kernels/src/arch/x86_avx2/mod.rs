@@ -147,6 +147,7 @@ impl<B: Bytes> Simd for Level<B> {
     token_methods! {
         fn splat(self, x: f32) -> __m256 { _mm256_set1_ps(x) }
         unsafe fn load(self, p: *const f32) -> __m256 { _mm256_loadu_ps(p) }
+        fn prefetch(self, p: *const f32) { _mm_prefetch::<_MM_HINT_T0>(p.cast()); }
         unsafe fn load_n(self, p: *const f32, n: usize) -> __m256 {
             _mm256_maskload_ps(p, first_lanes(n))
         }

@@ -152,6 +152,7 @@ impl<T: Avx512Family> Simd for T {
     token_methods! {
         fn splat(self, x: f32) -> __m512 { _mm512_set1_ps(x) }
         unsafe fn load(self, p: *const f32) -> __m512 { _mm512_loadu_ps(p) }
+        fn prefetch(self, p: *const f32) { _mm_prefetch::<_MM_HINT_T0>(p.cast()); }
         unsafe fn load_n(self, p: *const f32, n: usize) -> __m512 {
             _mm512_maskz_loadu_ps(first_lanes(n), p)
         }
@@ -255,6 +256,7 @@ impl<T: Avx512Family> Simd for T {
             _mm512_castsi512_ps(_mm512_slli_epi32::<23>(biased))
         }
         fn ldexp(self, a: __m512, n: __m512) -> __m512 { _mm512_scalef_ps(a, n) }
+        fn ldexp_down(self, a: __m512, n: __m512) -> __m512 { _mm512_scalef_ps(a, n) }
         fn frexp(self, a: __m512) -> (__m512, __m512) {
             let mantissa = _mm512_getmant_ps::<_MM_MANT_NORM_P5_1, _MM_MANT_SIGN_ZERO>(a);
             (mantissa, _mm512_add_ps(_mm512_getexp_ps(a), _mm512_set1_ps(1.0)))

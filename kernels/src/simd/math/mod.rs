@@ -11,6 +11,19 @@ use super::Simd;
 /// Coefficients of `(e^r - 1 - r) / r^2` for |r| <= ln(2)/2.
 const EXP: [f32; 6] =
     [0.5, 0.166_666_66, 0.041_666_288, 0.008_333_5, 0.001_394_510_5, 0.000_197_899_34];
+/// Coefficients of `e^r` for |r| <= ln(2)/2.
+const EXP_BELOW: [f32; 7] =
+    [1.0, 1.0, 0.499_999_9, 0.166_664_2, 0.041_668_225, 0.008_374_816, 0.001_383_684_6];
+/// Coefficients of `2^r` for |r| <= 1/2.
+const EXP2: [f32; 7] = [
+    1.0,
+    std::f32::consts::LN_2,
+    0.240_226_46,
+    0.055_503_286,
+    0.009_618_489,
+    0.001_339_993_1,
+    0.000_153_458_12,
+];
 /// Coefficients of `(ln(1 + f) - f + f^2/2) / f^3` for `1 + f` in [sqrt(1/2), sqrt(2)].
 const LOG: [f32; 8] = [
     0.333_333_3,
@@ -90,6 +103,45 @@ fn exp_of_sum<S: Simd>(s: S, x: S::F, low: Option<S::F>) -> S::F {
     s.ldexp(s.add(em1, s.splat(1.0)), n)
 }
 
+/// `n` and `e^r`, within 1 ULP and a bit, with `x = n ln(2) + r`; `n` stays above -153.
+#[inline(always)]
+fn reduced_exp<S: Simd>(s: S, x: S::F) -> (S::F, S::F) {
+    // NaN passes as second operand.
+    let x = s.max(s.splat(-105.0), x);
+    let n = s.round(s.mul(x, s.splat(std::f32::consts::LOG2_E)));
+    let r = s.fma(n, s.splat(-LN_2[0]), x);
+    let r = s.fma(n, s.splat(-LN_2[1]), r);
+    (n, polynomial(s, r, &EXP_BELOW))
+}
+
+/// `e^x` for `x <= 88`, within 2 ULP; 0 where the result is subnormal, on some levels.
+///
+/// Three quarters of the work of [`exp`], and half of it on levels that scale by two products:
+/// softmax, whose arguments are not above 0, asks for no more.
+#[inline(always)]
+pub fn exp_below<S: Simd>(s: S, x: S::F) -> S::F {
+    let (n, e) = reduced_exp(s, x);
+    s.ldexp_down(e, n)
+}
+
+/// `e^-|x|`, within 2 ULP.
+#[inline(always)]
+pub fn exp_neg_abs<S: Simd>(s: S, x: S::F) -> S::F {
+    let (n, e) = reduced_exp(s, s.or(x, s.splat(-0.0)));
+    s.ldexp(e, n)
+}
+
+/// `2^x` for `x <= 127`, within 2 ULP; 0 where the result is subnormal, on some levels.
+///
+/// Two thirds of the work of [`exp`]: the reduction is exact, and nothing guards the upper end.
+#[inline(always)]
+pub fn exp2_below<S: Simd>(s: S, x: S::F) -> S::F {
+    // NaN passes as second operand.
+    let x = s.max(s.splat(-252.0), x);
+    let n = s.round(x);
+    s.ldexp_down(polynomial(s, s.sub(x, n), &EXP2), n)
+}
+
 /// `e^x - 1`, within 2 ULP.
 #[inline(always)]
 pub fn expm1<S: Simd>(s: S, x: S::F) -> S::F {
@@ -160,7 +212,7 @@ pub fn tanh<S: Simd>(s: S, x: S::F) -> S::F {
 #[inline(always)]
 pub fn sigmoid<S: Simd>(s: S, x: S::F) -> S::F {
     // e^-|x| cannot overflow, so the far negative side keeps its relative error.
-    let e = exp(s, s.neg(s.abs(x)));
+    let e = exp_neg_abs(s, x);
     let numerator = s.select(s.lt(x, s.zero()), e, s.splat(1.0));
     s.div(numerator, s.add(e, s.splat(1.0)))
 }
@@ -170,7 +222,7 @@ pub fn sigmoid<S: Simd>(s: S, x: S::F) -> S::F {
 #[inline(always)]
 pub fn sigmoid_and_slope<S: Simd>(s: S, x: S::F) -> (S::F, S::F) {
     let one = s.splat(1.0);
-    let e = exp(s, s.neg(s.abs(x)));
+    let e = exp_neg_abs(s, x);
     let r = s.div(one, s.add(e, one));
     let other = s.mul(e, r);
     (s.select(s.lt(x, s.zero()), other, r), s.mul(other, r))
@@ -182,7 +234,7 @@ pub fn erf<S: Simd>(s: S, x: S::F) -> S::F {
     // erf(4) rounds to one.
     let t = s.min(s.splat(4.0), s.abs(x));
     let small = s.fma(t, polynomial(s, s.mul(t, t), &ERF_SMALL), t);
-    let tail = exp(s, s.neg(polynomial(s, t, &ERF_LARGE)));
+    let tail = exp_below(s, s.neg(polynomial(s, t, &ERF_LARGE)));
     let large = s.sub(s.splat(1.0), tail);
     copysign(s, s.select(s.lt(t, s.splat(0.9)), small, large), x)
 }
@@ -349,191 +401,4 @@ pub fn trunc<S: Simd>(s: S, x: S::F) -> S::F {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::isa::{Isa, Kernel};
-    use crate::reference;
-
-    /// Applies one of the functions to arrays in place of `x`.
-    struct Apply<'a> {
-        name: &'a str,
-        x: &'a mut [f32],
-        y: &'a [f32],
-    }
-
-    impl Kernel for Apply<'_> {
-        type Out = ();
-        fn run<S: Simd>(self, s: S) {
-            for (x, y) in self.x.chunks_exact_mut(S::LANES).zip(self.y.chunks_exact(S::LANES)) {
-                // SAFETY: the chunks have `LANES` elements.
-                let (a, b) = unsafe { (s.load(x.as_ptr()), s.load(y.as_ptr())) };
-                let v = match self.name {
-                    "exp" => exp(s, a),
-                    "expm1" => expm1(s, a),
-                    "log" => log(s, a),
-                    "log1p" => log1p(s, a),
-                    "tanh" => tanh(s, a),
-                    "sigmoid" => sigmoid(s, a),
-                    "sigmoid of two" => sigmoid_and_slope(s, a).0,
-                    "slope of two" => sigmoid_and_slope(s, a).1,
-                    "erf" => erf(s, a),
-                    "sin" => sin(s, a),
-                    "cos" => cos(s, a),
-                    "pow" => pow(s, a, b),
-                    "round" => round(s, a),
-                    "floor" => floor(s, a),
-                    "trunc" => trunc(s, a),
-                    name => unreachable!("{name}"),
-                };
-                // SAFETY: as above.
-                unsafe { s.store(x.as_mut_ptr(), v) };
-            }
-        }
-    }
-
-    /// Distance of `got` from the exact `want` in units of the last place of the rounded `want`.
-    fn ulps(got: f32, want: f64) -> f64 {
-        let rounded = want as f32;
-        if got.is_nan() && rounded.is_nan() || got == rounded {
-            return 0.0;
-        }
-        if !got.is_finite() || !rounded.is_finite() {
-            return f64::INFINITY;
-        }
-        let exponent = want.abs().max(f64::from(f32::MIN_POSITIVE)).log2().floor() as i32;
-        (f64::from(got) - want).abs() / 2f64.powi(exponent - 23)
-    }
-
-    /// Floats of all exponents and both signs with spread mantissas, and the special ones.
-    fn sweep() -> Vec<f32> {
-        let special = [
-            0.0,
-            1.0,
-            0.5,
-            2.0,
-            3.0,
-            1e-45,
-            f32::MIN_POSITIVE,
-            f32::MAX,
-            f32::INFINITY,
-            f32::NAN,
-            88.7,
-            88.73,
-            87.3,
-            103.9,
-            104.0,
-            0.9,
-            4.0,
-            8_388_607.5,
-            4_194_303.5,
-            8_388_608.0,
-        ];
-        let mut all: Vec<f32> = special.iter().flat_map(|&x| [x, -x]).collect();
-        all.extend((0..=u32::MAX).step_by(30_011).map(f32::from_bits));
-        // Where most functions have their features.
-        all.extend((-200_000..200_000).map(|i| i as f32 * 0.000_51));
-        all.resize(all.len().next_multiple_of(16), 1.0);
-        all
-    }
-
-    #[track_caller]
-    fn check(name: &str, x: &[f32], y: &[f32], bound: f64, reference: impl Fn(f64, f64) -> f64) {
-        for isa in Isa::available() {
-            let mut got = x.to_vec();
-            isa.run(Apply { name, x: &mut got, y });
-            for i in 0..x.len() {
-                let want = reference(f64::from(x[i]), f64::from(y[i]));
-                let error = ulps(got[i], want);
-                assert!(
-                    error <= bound,
-                    "{name}({:e}, {:e}) = {:e} on {}: {error} ULP from {want:e}",
-                    x[i],
-                    y[i],
-                    got[i],
-                    isa.name()
-                );
-            }
-        }
-    }
-
-    #[track_caller]
-    fn check_unary(name: &str, bound: f64, reference: fn(f64) -> f64) {
-        let x = sweep();
-        check(name, &x, &x, bound, |x, _| reference(x));
-    }
-
-    #[test]
-    fn exponentials() {
-        check_unary("exp", 1.0, f64::exp);
-        check_unary("expm1", 2.0, f64::exp_m1);
-        check_unary("tanh", 3.0, f64::tanh);
-        check_unary("sigmoid", 3.0, reference::sigmoid);
-        check_unary("sigmoid of two", 4.0, reference::sigmoid);
-        check_unary("slope of two", 6.0, |x| reference::sigmoid(x) * reference::sigmoid(-x));
-    }
-
-    #[test]
-    fn logarithms() {
-        check_unary("log", 1.0, f64::ln);
-        check_unary("log1p", 2.0, f64::ln_1p);
-    }
-
-    #[test]
-    fn error_function() {
-        check_unary("erf", 2.0, reference::erf);
-    }
-
-    #[test]
-    fn angles() {
-        check_unary("sin", 3.0, f64::sin);
-        check_unary("cos", 3.0, f64::cos);
-    }
-
-    #[test]
-    fn integers() {
-        check_unary("round", 0.0, f64::round_ties_even);
-        check_unary("floor", 0.0, f64::floor);
-        check_unary("trunc", 0.0, f64::trunc);
-    }
-
-    #[test]
-    fn powers() {
-        let exponents = [
-            0.0,
-            -0.0,
-            1.0,
-            -1.0,
-            2.0,
-            3.0,
-            -3.0,
-            0.5,
-            -0.5,
-            1.5,
-            0.1,
-            10.0,
-            33.3,
-            -77.0,
-            1e9,
-            1e30,
-            16_777_215.0,
-            -16_777_216.0,
-            f32::INFINITY,
-            f32::NEG_INFINITY,
-            f32::NAN,
-            1e-40,
-        ];
-        for y in exponents {
-            let x = sweep();
-            let y = vec![y; x.len()];
-            check("pow", &x, &y, 8.0, f64::powf);
-        }
-        let x: Vec<f32> = (1..40_000).map(|i| i as f32 * 0.000_26).collect();
-        for y in [-2.75, -1.5, 0.3, 0.5, 1.0, 2.0, 2.9] {
-            let moderate = |x: &f32| (1e-3..1e3).contains(&x.powf(y));
-            let mut x: Vec<f32> = x.iter().copied().filter(moderate).collect();
-            x.resize(x.len().next_multiple_of(16), 1.0);
-            let y = vec![y; x.len()];
-            check("pow", &x, &y, 2.0, f64::powf);
-        }
-    }
-}
+mod tests;
