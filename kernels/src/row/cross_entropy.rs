@@ -83,6 +83,10 @@ pub struct Strip<'a> {
     pub scale: &'a [f32],
 }
 
+/// Logits that are read twice at a time, for their maximum and their sum: they stay in L1, where a
+/// row of a language model's would come from L2 or beyond both times.
+const PART: usize = 1024;
+
 struct Accumulate<'a> {
     cols: usize,
     logits: &'a [f32],
@@ -95,13 +99,18 @@ impl Kernel for Accumulate<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         for (x, running) in self.logits.chunks_exact(self.cols).zip(self.running) {
-            let max = greatest(s, x).max(running.max);
-            // exp(-inf - -inf) would be NaN: a row of nothing but -inf adds nothing.
-            if max == f32::NEG_INFINITY {
-                continue;
+            for part in x.chunks(PART) {
+                let max = greatest(s, part).max(running.max);
+                // exp(-inf - -inf) would be NaN: a row of nothing but -inf adds nothing.
+                if max == f32::NEG_INFINITY {
+                    continue;
+                }
+                if max > running.max {
+                    running.sum *= (running.max - max).exp();
+                    running.max = max;
+                }
+                running.sum += sum_of_exp(s, part, max);
             }
-            running.sum = running.sum * (running.max - max).exp() + sum_of_exp(s, x, max);
-            running.max = max;
         }
     }
 }
@@ -129,7 +138,7 @@ impl Kernel for Exponentials<'_> {
             }
             let top = s.splat(max);
             let sum = sum!(s: S, self.cols, |at, n| {
-                let p = math::exp(s, s.sub(get(s, x, at, n), top));
+                let p = math::exp_below(s, s.sub(get(s, x, at, n), top));
                 put(s, x, at, n, p);
                 // Lanes beyond the row hold exp(0 - max), which is not part of the sum.
                 if n == S::LANES { p } else { get(s, x, at, n) }
@@ -154,7 +163,7 @@ impl Kernel for Strip<'_> {
             }
             let (top, factor) = (s.splat(lse), s.splat(scale));
             each!(S, self.cols, |at, n| {
-                let p = math::exp(s, s.sub(get(s, x, at, n), top));
+                let p = math::exp_below(s, s.sub(get(s, x, at, n), top));
                 put(s, x, at, n, s.mul(p, factor));
             });
             let column = usize::try_from(target).ok().and_then(|t| t.checked_sub(self.first));

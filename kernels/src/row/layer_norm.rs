@@ -1,7 +1,7 @@
 //! Layer normalisation (Ba, Kiros and Hinton 2016) and its gradient.
 
 use super::softmax::check;
-use super::{get, put};
+use super::{ask, get, put};
 use crate::isa::{Isa, Kernel};
 use crate::simd::Simd;
 
@@ -92,16 +92,20 @@ impl Kernel for LayerNorm<'_> {
         for ((x, y), (mean, rstd)) in rows.zip(mean.iter_mut().zip(rstd)) {
             *mean = sum!(s: S, cols, |at, n| get(s, x, at, n)) / cols as f32;
             let m = s.splat(*mean);
-            // Deviations go to `y` first, so that lanes beyond a short end count as zero below.
-            each!(S, cols, |at, n| put(s, y, at, n, s.sub(get(s, x, at, n), m)));
             let squares = sum!(s: S, cols, |at, n| {
-                let d = get(s, y, at, n);
+                ask(s, x, at);
+                let mut d = s.sub(get(s, x, at, n), m);
+                if n < S::LANES {
+                    // Lanes beyond the row hold the mean, which must count as zero.
+                    put(s, y, at, n, d);
+                    d = get(s, y, at, n);
+                }
                 s.mul(d, d)
             });
             *rstd = 1.0 / (squares / cols as f32 + eps).sqrt();
             let scale = s.splat(*rstd);
             each!(S, cols, |at, n| {
-                let hat = s.mul(get(s, y, at, n), scale);
+                let hat = s.mul(s.sub(get(s, x, at, n), m), scale);
                 let v = s.fma(hat, or(s, weight, at, n, 1.0), or(s, bias, at, n, 0.0));
                 put(s, y, at, n, v);
             });
@@ -118,15 +122,19 @@ impl Kernel for LayerNormGrad<'_> {
         let rows = x.chunks_exact(cols).zip(dy.chunks_exact(cols)).zip(mean.iter().zip(rstd));
         for (((x, dy), (&mean, &rstd)), dx) in rows.zip(dx.chunks_exact_mut(cols)) {
             let (m, scale) = (s.splat(mean), s.splat(rstd));
-            let total = sum!(s: S, cols, |at, n| weighted(s, dy, weight, at, n));
+            let mut total = s.zero();
             // The first factor is zero beyond a short end, so the product is too.
             let dot = sum!(s: S, cols, |at, n| {
-                let hat = s.mul(s.sub(get(s, x, at, n), m), scale);
-                s.mul(weighted(s, dy, weight, at, n), hat)
+                let g = weighted(s, dy, weight, at, n);
+                total = s.add(total, g);
+                s.mul(g, s.mul(s.sub(get(s, x, at, n), m), scale))
             });
+            let total = s.sum(total);
             let (total, dot) = (s.splat(total / cols as f32), s.splat(dot / cols as f32));
             each!(S, cols, |at, n| {
                 let hat = s.mul(s.sub(get(s, x, at, n), m), scale);
+                ask(s, x, at);
+                ask(s, dy, at);
                 let pulled = s.sub(weighted(s, dy, weight, at, n), total);
                 let pulled = s.sub(pulled, s.mul(hat, dot));
                 put(s, dx, at, n, s.mul(pulled, scale));

@@ -81,14 +81,32 @@ fn put<S: Simd>(s: S, x: &mut [f32], at: usize, n: usize, v: S::F) {
     }
 }
 
+/// Asks for what lies at `at` in the row after `x`, which is about to be read: the prefetchers of a
+/// processor stop at the end of a page, which is a row of 1024, and then the first pass over the
+/// next row would wait for memory while nothing is computed.
+#[inline(always)]
+fn ask<S: Simd>(s: S, x: &[f32], at: usize) {
+    s.prefetch(x.as_ptr().wrapping_add(x.len() + at));
+}
+
 /// The greatest element of a row.
 #[inline(always)]
 fn greatest<S: Simd>(s: S, x: &[f32]) -> f32 {
-    let mut best = s.splat(f32::NEG_INFINITY);
+    let mut best = [s.splat(f32::NEG_INFINITY); 4];
     let whole = x.len() / S::LANES * S::LANES;
-    for at in (0..whole).step_by(S::LANES) {
-        best = s.max(get(s, x, at, S::LANES), best);
+    let mut at = 0;
+    // Four maxima hide the latency of the instruction.
+    while at + 4 * S::LANES <= whole {
+        for (i, best) in best.iter_mut().enumerate() {
+            *best = s.max(get(s, x, at + i * S::LANES, S::LANES), *best);
+        }
+        at += 4 * S::LANES;
     }
+    while at < whole {
+        best[0] = s.max(get(s, x, at, S::LANES), best[0]);
+        at += S::LANES;
+    }
+    let best = s.max(s.max(best[0], best[1]), s.max(best[2], best[3]));
     x[whole..].iter().fold(s.max_lane(best), |m, &v| m.max(v))
 }
 

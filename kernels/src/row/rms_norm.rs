@@ -1,7 +1,7 @@
 //! Root-mean-square normalisation (Zhang and Sennrich 2019) and its gradient.
 
 use super::softmax::check;
-use super::{get, put};
+use super::{ask, get, put};
 use crate::isa::{Isa, Kernel};
 use crate::simd::Simd;
 
@@ -79,6 +79,7 @@ impl Kernel for Forward<'_> {
             *rstd = 1.0 / (squares / cols as f32 + eps).sqrt();
             let scale = s.splat(*rstd);
             each!(S, cols, |at, n| {
+                ask(s, x, at);
                 let v = s.mul(s.mul(get(s, x, at, n), scale), get(s, weight, at, n));
                 put(s, y, at, n, v);
             });
@@ -104,6 +105,8 @@ impl Kernel for AddRmsNorm<'_> {
             *rstd = 1.0 / (squares / cols as f32 + eps).sqrt();
             let scale = s.splat(*rstd);
             each!(S, cols, |at, n| {
+                ask(s, x, at);
+                ask(s, h, at);
                 let v = s.mul(s.mul(get(s, sum, at, n), scale), get(s, weight, at, n));
                 put(s, y, at, n, v);
             });

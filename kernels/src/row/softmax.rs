@@ -1,6 +1,6 @@
 //! Softmax and log-softmax along rows, and their gradients.
 
-use super::{get, greatest, put};
+use super::{ask, get, greatest, put};
 use crate::isa::{Isa, Kernel};
 use crate::simd::{Simd, math};
 
@@ -58,10 +58,14 @@ impl Kernel for Softmax<'_> {
     fn run<S: Simd>(self, s: S) {
         for (x, y) in self.x.chunks_exact(self.cols).zip(self.y.chunks_exact_mut(self.cols)) {
             let max = s.splat(greatest(s, x));
-            each!(S, self.cols, |at, n| {
-                put(s, y, at, n, math::exp(s, s.sub(get(s, x, at, n), max)));
+            let total = sum!(s: S, self.cols, |at, n| {
+                let p = math::exp_below(s, s.sub(get(s, x, at, n), max));
+                put(s, y, at, n, p);
+                ask(s, x, at);
+                // Lanes beyond the row hold exp(0 - max), which is not part of the sum.
+                if n == S::LANES { p } else { get(s, y, at, n) }
             });
-            let scale = s.splat(1.0 / sum!(s: S, self.cols, |at, n| get(s, y, at, n)));
+            let scale = s.splat(1.0 / total);
             each!(S, self.cols, |at, n| {
                 let v = s.mul(get(s, y, at, n), scale);
                 put(s, y, at, n, v);
@@ -98,14 +102,17 @@ impl Kernel for LogSoftmax<'_> {
 pub(super) fn sum_of_exp<S: Simd>(s: S, x: &[f32], max: f32) -> f32 {
     let top = s.splat(max);
     let whole = x.len() / S::LANES * S::LANES;
-    let body = sum!(s: S, whole, |at, n| math::exp(s, s.sub(get(s, x, at, n), top)));
+    let body = sum!(s: S, whole, |at, n| {
+        ask(s, x, at);
+        math::exp_below(s, s.sub(get(s, x, at, n), top))
+    });
     if whole == x.len() {
         return body;
     }
     // Lanes beyond the end would count as exp(0 - max): they are set to -inf instead.
     let mut rest = [f32::NEG_INFINITY; 16];
     rest[..x.len() - whole].copy_from_slice(&x[whole..]);
-    body + s.sum(math::exp(s, s.sub(get(s, &rest, 0, S::LANES), top)))
+    body + s.sum(math::exp_below(s, s.sub(get(s, &rest, 0, S::LANES), top)))
 }
 
 struct SoftmaxGrad<'a> {
@@ -125,6 +132,8 @@ impl Kernel for SoftmaxGrad<'_> {
             let dot = sum!(s: S, self.cols, |at, n| s.mul(get(s, y, at, n), get(s, dy, at, n)));
             let dot = s.splat(dot);
             each!(S, self.cols, |at, n| {
+                ask(s, y, at);
+                ask(s, dy, at);
                 let v = s.mul(get(s, y, at, n), s.sub(get(s, dy, at, n), dot));
                 put(s, dx, at, n, v);
             });

@@ -49,7 +49,7 @@ fn saturate<S: Simd>(s: S, x: S::F) -> S::F {
 #[inline(always)]
 pub(crate) fn gelu_slope<S: Simd>(s: S, x: S::F) -> S::F {
     let x = saturate(s, x);
-    let gauss = math::exp(s, s.mul(s.mul(x, x), s.splat(-0.5)));
+    let gauss = math::exp_below(s, s.mul(s.mul(x, x), s.splat(-0.5)));
     let pdf = s.mul(gauss, s.splat(0.5 * FRAC_2_SQRT_PI * FRAC_1_SQRT_2));
     s.fma(x, pdf, normal_cdf(s, x))
 }
