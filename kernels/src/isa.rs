@@ -10,6 +10,11 @@ use crate::simd::Simd;
 pub trait Kernel {
     /// What the computation returns.
     type Out;
+    /// Whether the body multiplies bfloat16. Only then is it compiled for levels that have nothing
+    /// else of their own.
+    const BF16: bool = false;
+    /// Whether the body multiplies bytes, or asks for the size of their register tile.
+    const BYTES: bool = false;
     /// The body.
     fn run<S: Simd>(self, s: S) -> Self::Out;
 }
@@ -17,7 +22,8 @@ pub trait Kernel {
 macro_rules! isas {
     ($(
         $(#[$doc:meta])*
-        $variant:ident = $name:literal, $arch:tt, $detect:ident, $token:path, [$($feature:tt),*];
+        $variant:ident [$plain:ident, $bf16:ident, $bytes:ident] =
+            $name:literal, $arch:tt, $detect:ident, $token:path, [$($feature:tt),*];
     )*) => {
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         enum Level {
@@ -52,7 +58,15 @@ macro_rules! isas {
                     $(
                         #[cfg(target_arch = $arch)]
                         // SAFETY: an `Isa` of this level exists only where detection found it.
-                        Level::$variant => unsafe { $variant(kernel) },
+                        Level::$variant => unsafe {
+                            if K::BF16 {
+                                if K::BYTES { $variant(kernel) } else { $bf16(kernel) }
+                            } else if K::BYTES {
+                                $bytes(kernel)
+                            } else {
+                                $plain(kernel)
+                            }
+                        },
                     )*
                 }
             }
@@ -60,27 +74,33 @@ macro_rules! isas {
     };
 }
 
+// In brackets, the levels whose code runs kernels without dot products, with those of bfloat16 and
+// with those of bytes: what a level has no instruction for is not compiled again for it.
 isas! {
     /// AVX2 with FMA and F16C (2013 on).
-    Avx2 = "avx2", "x86_64", is_x86_feature_detected, crate::arch::x86_avx2::Avx2,
+    Avx2 [Avx2, Avx2, Avx2] = "avx2", "x86_64", is_x86_feature_detected,
+        crate::arch::x86_avx2::Avx2,
         ["avx2", "fma", "f16c"];
     /// AVX2 with AVX-VNNI (Alder Lake on).
-    AvxVnni = "avx_vnni", "x86_64", is_x86_feature_detected, crate::arch::x86_avx_vnni::AvxVnni,
+    AvxVnni [Avx2, Avx2, AvxVnni] = "avx_vnni", "x86_64", is_x86_feature_detected,
+        crate::arch::x86_avx_vnni::AvxVnni,
         ["avx2", "fma", "f16c", "avxvnni"];
     /// AVX-512 F, BW, DQ, VL.
-    Avx512 = "avx512", "x86_64", is_x86_feature_detected, crate::arch::x86_avx512::Avx512,
+    Avx512 [Avx512, Avx512, Avx512] = "avx512", "x86_64", is_x86_feature_detected,
+        crate::arch::x86_avx512::Avx512,
         ["avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl"];
     /// AVX-512 with VNNI (Cascade Lake on).
-    Avx512Vnni = "avx512_vnni", "x86_64", is_x86_feature_detected,
+    Avx512Vnni [Avx512, Avx512, Avx512Vnni] = "avx512_vnni", "x86_64", is_x86_feature_detected,
         crate::arch::x86_avx512_vnni::Avx512Vnni,
         ["avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni"];
     /// AVX-512 with VNNI and BF16 (Cooper Lake, Zen 4 on).
-    Avx512Bf16 = "avx512_bf16", "x86_64", is_x86_feature_detected,
+    Avx512Bf16 [Avx512, Avx512Bf16, Avx512Vnni] = "avx512_bf16", "x86_64", is_x86_feature_detected,
         crate::arch::x86_avx512_bf16::Avx512Bf16,
         ["avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni",
          "avx512bf16"];
     /// Armv8-A Advanced SIMD.
-    Neon = "neon", "aarch64", is_aarch64_feature_detected, crate::arch::arm_neon::Neon, ["neon"];
+    Neon [Neon, Neon, Neon] = "neon", "aarch64", is_aarch64_feature_detected,
+        crate::arch::arm_neon::Neon, ["neon"];
 }
 
 /// An instruction-set level that this machine was seen to have.

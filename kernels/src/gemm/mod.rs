@@ -288,6 +288,7 @@ struct PackA<'a> {
 
 impl Kernel for PackA<'_> {
     type Out = ();
+    const BF16: bool = true;
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
@@ -324,6 +325,7 @@ struct Run<'a> {
 
 impl Kernel for Run<'_> {
     type Out = ();
+    const BF16: bool = true;
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {

@@ -52,6 +52,8 @@ macro_rules! on_every_level {
             struct Check;
             impl Kernel for Check {
                 type Out = ();
+                const BF16: bool = true;
+                const BYTES: bool = true;
                 fn run<S: Simd>(self, s: S) {
                     checks::$test(s);
                 }

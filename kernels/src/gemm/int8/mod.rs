@@ -81,6 +81,7 @@ pub(super) struct RegisterTile;
 
 impl Kernel for RegisterTile {
     type Out = TileSize;
+    const BYTES: bool = true;
 
     fn run<S: Simd>(self, _: S) -> TileSize {
         TileSize { rows: S::INT8_MR, columns: S::INT8_NV * S::LANES }
@@ -92,6 +93,7 @@ pub(super) struct Quantize<'a>(pub(super) PackA<'a>);
 
 impl Kernel for Quantize<'_> {
     type Out = ();
+    const BYTES: bool = true;
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
@@ -123,6 +125,7 @@ pub(super) struct Multiply<'a>(pub(super) Run<'a>);
 
 impl Kernel for Multiply<'_> {
     type Out = ();
+    const BYTES: bool = true;
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
