@@ -60,9 +60,8 @@ fn requests(model: &Model, trains: Trains, accumulation: usize) -> usize {
     counted
 }
 
-// One test, so that no other's requests are counted.
-#[test]
-fn steps_allocate_nothing() {
+// Not a `#[test]`: nothing else is to run in this process.
+fn main() {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("allocations");
     let _ = lay_out("llama", &folder);
     let model = Model::load(&folder).expect("the golden's model");

@@ -30,7 +30,7 @@ struct Shared {
     state: Mutex<State>,
     /// Told when there is a new job or the end.
     wake: Condvar,
-    /// Told when the last worker leaves a job.
+    /// Told when a worker has started, and when the last one leaves a job.
     idle: Condvar,
     /// Number of the newest job, for spinning workers.
     epoch: AtomicUsize,
@@ -44,6 +44,8 @@ struct Shared {
 struct State {
     job: Option<Job>,
     epoch: usize,
+    /// Workers that have begun to look for jobs.
+    started: usize,
     stop: bool,
 }
 
@@ -63,7 +65,7 @@ impl Pool {
     #[must_use]
     pub fn new(threads: NonZero<usize>) -> Self {
         let shared = Arc::new(Shared {
-            state: Mutex::new(State { job: None, epoch: 0, stop: false }),
+            state: Mutex::new(State { job: None, epoch: 0, started: 0, stop: false }),
             wake: Condvar::new(),
             idle: Condvar::new(),
             epoch: AtomicUsize::new(0),
@@ -71,13 +73,19 @@ impl Pool {
             inside: AtomicUsize::new(0),
             panicked: AtomicBool::new(false),
         });
-        let workers = (1..threads.get())
+        let workers: Vec<_> = (1..threads.get())
             .map_while(|number| {
                 let shared = shared.clone();
                 let thread = std::thread::Builder::new().name(format!("tenon-{number}"));
                 thread.spawn(move || shared.work(number)).ok()
             })
             .collect();
+        // A thread allocates as it starts, and on a busy machine that could be in a step.
+        let mut state = lock(&shared.state);
+        while state.started < workers.len() {
+            state = shared.idle.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        drop(state);
         Self { shared, workers, turn: Mutex::new(()) }
     }
 
@@ -172,6 +180,8 @@ impl Shared {
     }
 
     fn work(&self, thread: usize) {
+        lock(&self.state).started += 1;
+        self.idle.notify_all();
         let mut seen = 0;
         while let Some((job, epoch)) = self.enter(seen) {
             seen = epoch;
