@@ -7,8 +7,8 @@
 
 use std::ops::Range;
 
-use super::block::{FLOOR, LOG2_E, Rows, Sight, blocks, chunks, clear, common, unpack};
-use super::{Attention, BLOCK, BLOCKS, CHUNK, Mask};
+use super::block::{FLOOR, LOG2_E, Rows, Sight, chunks, clear, unpack};
+use super::{Attention, BLOCK, CHUNK, Mask};
 
 use crate::isa::{Isa, Kernel};
 use crate::product::{Nest, Product};
@@ -108,7 +108,7 @@ impl Kernel for HeadTask<'_> {
         let group = head / (shape.heads / shape.kv_heads);
         let kv_stride = shape.kv_heads * dim;
         let q_at = shape.offset(batch, queries, 0, shape.heads, head);
-        let buffers = BLOCKS * Block::len(shape);
+        let buffers = (4 * dim + shape.padded_dim()) * BLOCK;
         let head = Head {
             shape,
             mask: args.mask.map(|m| m.of_head(batch, head)),
@@ -131,31 +131,20 @@ impl Kernel for HeadTask<'_> {
                 *head.delta.add(i) = row_dot(s, head.dout.add(row), out.add(row), dim);
                 std::slice::from_raw_parts_mut(head.dq.add(row), dim).fill(0.0);
             }
-            for first in (0..shape.keys).step_by(BLOCKS * BLOCK) {
-                let end = shape.keys.min(first + BLOCKS * BLOCK);
-                for (i, keys) in blocks(first, shape.keys) {
-                    let at = shape.offset(batch, shape.keys, keys.start, shape.kv_heads, group);
-                    let k = Rows { data: args.k.add(at), stride: kv_stride, dim };
-                    let v = Rows { data: args.v.add(at), stride: kv_stride, dim };
-                    Block::new(scratch, i, shape).start(s, shape, k, v, keys.len());
+            let block = Block::new(scratch, dim);
+            for first in (0..shape.keys).step_by(BLOCK) {
+                let keys = first..shape.keys.min(first + BLOCK);
+                let at = shape.offset(batch, shape.keys, first, shape.kv_heads, group);
+                let k = Rows { data: args.k.add(at), stride: kv_stride, dim };
+                let v = Rows { data: args.v.add(at), stride: kv_stride, dim };
+                block.start(s, shape, k, v, keys.len());
+                for queries in chunks(shape.queries_seeing(keys.start, keys.end)) {
+                    head.absorb(s, &block, queries, keys.clone());
                 }
-                for chunk in chunks(shape.queries_seeing(first, end)) {
-                    for (i, keys) in blocks(first, shape.keys) {
-                        let seeing = shape.queries_seeing(keys.start, keys.end);
-                        let queries = common(&chunk, &seeing);
-                        if !queries.is_empty() {
-                            head.absorb(s, &Block::new(scratch, i, shape), queries, keys);
-                        }
-                    }
-                }
-                for (i, keys) in blocks(first, shape.keys) {
-                    let Parts { stride, dk, dv } = head.parts;
-                    let at = keys.start * stride;
-                    let block = Block::new(scratch, i, shape);
-                    let (factor, n) = ([shape.scale; BLOCK], keys.len());
-                    unpack(s, block.dk, &factor, n, dk.add(at), stride, dim);
-                    unpack(s, block.dv, &[1.0; BLOCK], n, dv.add(at), stride, dim);
-                }
+                let Parts { stride, dk, dv } = head.parts;
+                let (dk, dv) = (dk.add(first * stride), dv.add(first * stride));
+                unpack(s, block.dk, &[shape.scale; BLOCK], keys.len(), dk, stride, dim);
+                unpack(s, block.dv, &[1.0; BLOCK], keys.len(), dv, stride, dim);
             }
         }
     }
@@ -173,16 +162,10 @@ struct Block {
 }
 
 impl Block {
-    /// f32 of a block's buffers.
-    fn len(shape: &Attention) -> usize {
-        (4 * shape.dim + shape.padded_dim()) * BLOCK
-    }
-
-    /// The buffers of the `i`-th block in the scratch.
+    /// The buffers at the start of the scratch.
     #[inline(always)]
-    fn new(scratch: *mut f32, i: usize, shape: &Attention) -> Self {
-        let first = scratch.wrapping_add(i * Self::len(shape));
-        let panel = |n: usize| first.wrapping_add(n * shape.dim * BLOCK);
+    fn new(scratch: *mut f32, dim: usize) -> Self {
+        let panel = |n: usize| scratch.wrapping_add(n * dim * BLOCK);
         let (key, value, dk, dv) = (panel(0), panel(1), panel(2), panel(3));
         Self { key, value, dk, dv, key_rows: panel(4) }
     }
@@ -285,7 +268,7 @@ impl Kernel for SumTask<'_> {
         let Self { args, task } = self;
         let shape = &args.shape;
         let (batch, group, first) = Attention::place(task, shape.kv_heads, shape.keys);
-        let count = (BLOCKS * BLOCK).min(shape.keys - first);
+        let count = BLOCK.min(shape.keys - first);
         let heads = shape.heads / shape.kv_heads;
         let Parts { stride, dk, dv } = args.parts(batch, group * heads);
         let to = shape.offset(batch, shape.keys, first, shape.kv_heads, group);

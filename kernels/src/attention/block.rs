@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{Attention, BLOCK, BLOCKS, CHUNK, Mask};
+use super::{Attention, BLOCK, CHUNK, Mask};
 use crate::product::{Nest, Product};
 use crate::simd::Simd;
 
@@ -293,22 +293,4 @@ impl Mask {
 pub(super) fn chunks(range: Range<usize>) -> impl Iterator<Item = Range<usize>> {
     let end = range.end;
     range.step_by(CHUNK).map(move |first| first..end.min(first + CHUNK))
-}
-
-/// The blocks of positions from `first` on that a task takes together, numbered.
-#[inline(always)]
-pub(super) fn blocks(
-    first: usize,
-    positions: usize,
-) -> impl Iterator<Item = (usize, Range<usize>)> {
-    let block = move |i: usize| {
-        (first + i * BLOCK).min(positions)..(first + (i + 1) * BLOCK).min(positions)
-    };
-    (0..BLOCKS).map(move |i| (i, block(i))).filter(|(_, block)| !block.is_empty())
-}
-
-/// What two ranges have in common.
-#[inline(always)]
-pub(super) fn common(a: &Range<usize>, b: &Range<usize>) -> Range<usize> {
-    a.start.max(b.start)..a.end.min(b.end)
 }

@@ -1,7 +1,7 @@
 //! The forward pass: online softmax over chunks of keys.
 
-use super::block::{FLOOR, LOG2_E, Rows, Sight, blocks, chunks, clear, common, unpack};
-use super::{Attention, BLOCK, BLOCKS, Mask};
+use super::block::{FLOOR, LOG2_E, Rows, Sight, chunks, clear, unpack};
+use super::{Attention, BLOCK, Mask};
 use crate::isa::{Isa, Kernel};
 use crate::simd::Simd;
 use crate::simd::math::exp2_below;
@@ -53,54 +53,37 @@ impl Kernel for Task<'_> {
         let shape = &args.shape;
         let dim = shape.dim;
         let (batch, head, first) = Attention::place(task, shape.heads, shape.queries);
-        let end = shape.queries.min(first + BLOCKS * BLOCK);
+        let queries = first..shape.queries.min(first + BLOCK);
         let group = head / (shape.heads / shape.kv_heads);
         let mask = args.mask.map(|m| m.of_head(batch, head));
+        let q_at = shape.offset(batch, shape.queries, first, shape.heads, head);
         let q_stride = shape.heads * dim;
         let kv_stride = shape.kv_heads * dim;
-        let q_at = |query| shape.offset(batch, shape.queries, query, shape.heads, head);
 
-        let scores = scratch.wrapping_add(BLOCKS * (2 * dim + 2) * BLOCK);
-        // The packed queries of a block, its sums and its statistics.
-        let block = |i: usize| {
-            let query = scratch.wrapping_add(i * (2 * dim + 2) * BLOCK);
-            let max = query.wrapping_add(2 * dim * BLOCK);
-            (query, query.wrapping_add(dim * BLOCK), Stats { max })
-        };
+        let query = scratch;
+        let acc = query.wrapping_add(dim * BLOCK);
+        let stats = Stats { max: acc.wrapping_add(dim * BLOCK) };
+        let scores = stats.max.wrapping_add(2 * BLOCK);
         // SAFETY: `forward`'s contract: every offset below lies inside the shape or the scratch.
         unsafe {
-            for (i, queries) in blocks(first, shape.queries) {
-                let (query, acc, stats) = block(i);
-                let q = Rows { data: args.q.add(q_at(queries.start)), stride: q_stride, dim };
-                q.pack(s, queries.len(), shape.scale * LOG2_E, query);
-                clear(s, dim, acc);
-                stats.start(s);
+            let q = Rows { data: args.q.add(q_at), stride: q_stride, dim };
+            q.pack(s, queries.len(), shape.scale * LOG2_E, query);
+            clear(s, dim, acc);
+            stats.start(s);
+            for keys in chunks(shape.keys_seen(queries.start, queries.end)) {
+                let at = shape.offset(batch, shape.keys, keys.start, shape.kv_heads, group);
+                let k = Rows { data: args.k.add(at), stride: kv_stride, dim };
+                let v = Rows { data: args.v.add(at), stride: kv_stride, dim };
+                k.dot(s, keys.len(), query, scores);
+                let sight = Sight::of_queries(shape, first, keys.start, mask);
+                sight.apply(s, keys.len(), queries.len(), scores);
+                stats.absorb(s, scores, keys.len(), acc, dim);
+                v.weigh(s, keys.len(), scores, acc);
             }
-            for chunk in chunks(shape.keys_seen(first, end)) {
-                for (i, queries) in blocks(first, shape.queries) {
-                    let seen = common(&chunk, &shape.keys_seen(queries.start, queries.end));
-                    if seen.is_empty() {
-                        continue;
-                    }
-                    let (query, acc, stats) = block(i);
-                    let at = shape.offset(batch, shape.keys, seen.start, shape.kv_heads, group);
-                    let k = Rows { data: args.k.add(at), stride: kv_stride, dim };
-                    let v = Rows { data: args.v.add(at), stride: kv_stride, dim };
-                    k.dot(s, seen.len(), query, scores);
-                    let sight = Sight::of_queries(shape, queries.start, seen.start, mask);
-                    sight.apply(s, seen.len(), queries.len(), scores);
-                    stats.absorb(s, scores, seen.len(), acc, dim);
-                    v.weigh(s, seen.len(), scores, acc);
-                }
-            }
-            for (i, queries) in blocks(first, shape.queries) {
-                let (_, acc, stats) = block(i);
-                let (factor, lse) = stats.finish();
-                let out = args.out.add(q_at(queries.start));
-                unpack(s, acc, &factor, queries.len(), out, q_stride, dim);
-                let row = (batch * shape.heads + head) * shape.queries + queries.start;
-                args.lse.add(row).copy_from_nonoverlapping(lse.as_ptr(), queries.len());
-            }
+            let (factor, lse) = stats.finish();
+            unpack(s, acc, &factor, queries.len(), args.out.add(q_at), q_stride, dim);
+            let row = (batch * shape.heads + head) * shape.queries + first;
+            args.lse.add(row).copy_from_nonoverlapping(lse.as_ptr(), queries.len());
         }
     }
 }

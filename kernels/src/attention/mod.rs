@@ -9,13 +9,17 @@
 //! Work is split by shape into tasks that own what they write, so the bits do not depend on the
 //! number of threads.
 //!
-//! Milliseconds of one Zen 5 thread, causal, 9 heads of 64, by `cargo bench --bench attention`
-//! (torch 2.15 takes 6.6 and 64 forward, 23 and 228 with the backward pass):
+//! Milliseconds of one Zen 5 thread, causal, 9 heads of 64, best of 20 runs on a quiet machine
+//! (torch takes 6.6 and 64 forward, 23 and 228 with the backward pass); `cargo bench --bench
+//! attention` runs the same shapes:
 //!
 //! | positions | forward | backward |
 //! |---|---|---|
 //! | 512 | 1.7 | 3.9 |
 //! | 2048 | 25 | 58 |
+//!
+//! A lost experiment: four blocks a task, which share each chunk in L2, gained 1 to 4% backward and
+//! nothing forward, and forward lost 5 to 24% beside a process that copies memory.
 
 use crate::simd::MAX_LANES;
 
@@ -37,11 +41,6 @@ pub const BLOCK: usize = 32;
 
 /// Positions of the other side that one step of a task reads.
 const CHUNK: usize = 64;
-
-/// Blocks that a task takes through the other side together. A chunk comes from L3 for the first
-/// of them and from L2 for the rest: with one block at a time 2048 positions took half as long
-/// again while another process used the L3.
-const BLOCKS: usize = 4;
 
 /// A shape and what may be seen of it.
 ///
@@ -87,10 +86,10 @@ pub struct Mask {
 }
 
 impl Attention {
-    /// Tasks of [`forward`]: one for each few blocks of queries of each head.
+    /// Tasks of [`forward`]: one for each block of queries of each head.
     #[must_use]
     pub fn query_tasks(&self) -> usize {
-        self.batch * self.heads * self.queries.div_ceil(BLOCKS * BLOCK)
+        self.batch * self.heads * self.queries.div_ceil(BLOCK)
     }
 
     /// Tasks of [`grad_head`]: one for each query head.
@@ -99,27 +98,23 @@ impl Attention {
         self.batch * self.heads
     }
 
-    /// Tasks of [`sum_heads`]: one for each few blocks of keys of each key-value head, and none where
+    /// Tasks of [`sum_heads`]: one for each block of keys of each key-value head, and none where
     /// every query head has keys of its own.
     #[must_use]
     pub fn sum_tasks(&self) -> usize {
-        if self.shares_keys() {
-            self.batch * self.kv_heads * self.keys.div_ceil(BLOCKS * BLOCK)
-        } else {
-            0
-        }
+        if self.shares_keys() { self.batch * self.kv_heads * self.keys.div_ceil(BLOCK) } else { 0 }
     }
 
     /// f32 of scratch that one running [`forward`] task needs.
     #[must_use]
     pub fn forward_scratch(&self) -> usize {
-        (BLOCKS * (2 * self.dim + 2) + CHUNK) * BLOCK
+        (2 * self.dim + 2 + CHUNK) * BLOCK
     }
 
     /// f32 of scratch that one running [`grad_head`] task needs.
     #[must_use]
     pub fn backward_scratch(&self) -> usize {
-        (BLOCKS * (4 * self.dim + self.padded_dim()) + 2 * CHUNK) * BLOCK + 2 * self.queries
+        (4 * self.dim + self.padded_dim() + 2 * CHUNK) * BLOCK + 2 * self.queries
     }
 
     /// f32 of workspace that the backward pass keeps between its two steps: where heads share keys,
@@ -170,10 +165,10 @@ impl Attention {
         low..high.max(low)
     }
 
-    /// Splits a task number into sequence, head and first position of its blocks.
+    /// Splits a task number into sequence, head and block.
     fn place(task: usize, heads: usize, positions: usize) -> (usize, usize, usize) {
-        let tasks = positions.div_ceil(BLOCKS * BLOCK);
-        (task / tasks / heads, task / tasks % heads, task % tasks * BLOCKS * BLOCK)
+        let blocks = positions.div_ceil(BLOCK);
+        (task / blocks / heads, task / blocks % heads, task % blocks * BLOCK)
     }
 
     /// Element offset of position `at` of head `head` in `[batch, positions, heads, dim]`.

@@ -81,9 +81,9 @@ fn put<S: Simd>(s: S, x: &mut [f32], at: usize, n: usize, v: S::F) {
     }
 }
 
-/// Asks for what lies at `at` in the row after `x`, which is about to be read: the prefetchers of a
-/// processor stop at the end of a page, which is a row of 1024, and then the first pass over the
-/// next row would wait for memory while nothing is computed.
+/// Asks for what lies at `at` in the row after `x`, so that the first pass over it waits less for
+/// memory. At 64 MiB this alone took RMS norm from 25 to 29 GB/s (Zen 5, one thread, others at
+/// work); `rms_norm_grad` lost by it in L2 and does without.
 #[inline(always)]
 fn ask<S: Simd>(s: S, x: &[f32], at: usize) {
     s.prefetch(x.as_ptr().wrapping_add(x.len() + at));

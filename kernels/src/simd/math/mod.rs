@@ -116,8 +116,8 @@ fn reduced_exp<S: Simd>(s: S, x: S::F) -> (S::F, S::F) {
 
 /// `e^x` for `x <= 88`, within 2 ULP; 0 where the result is subnormal, on some levels.
 ///
-/// Three quarters of the work of [`exp`], and half of it on levels that scale by two products:
-/// softmax, whose arguments are not above 0, asks for no more.
+/// Fewer operations than [`exp`], most of all on levels that scale by two products: softmax, whose
+/// arguments are not above 0, asks for no more.
 #[inline(always)]
 pub fn exp_below<S: Simd>(s: S, x: S::F) -> S::F {
     let (n, e) = reduced_exp(s, x);
