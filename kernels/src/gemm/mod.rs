@@ -189,7 +189,8 @@ impl Gemm {
         } else if self.trans_b {
             self.tile.columns * depth
         } else {
-            self.columns().next_multiple_of(self.b_format.block_elems())
+            // Two where they are paired.
+            2 * self.columns().next_multiple_of(self.b_format.block_elems())
         };
         panels + decoded + PAD
     }
@@ -270,6 +271,12 @@ impl Gemm {
         even.next_multiple_of(block.max(32)).min(self.k)
     }
 
+    /// Whether panels hold pairs of bfloat16 on the level of `S`.
+    #[inline(always)]
+    fn pairs<S: Simd>(&self) -> bool {
+        S::HAS_DOT_BF16 && self.precision == Precision::Bf16
+    }
+
     fn pack_rows(&self) -> usize {
         self.tile.rows * 8
     }
@@ -299,16 +306,35 @@ impl Kernel for PackA<'_> {
             // SAFETY: rows `at..at + rows` of op(A) exist; panel `at / MR` is this task's own.
             unsafe {
                 let panel = self.shared.add(at * g.k);
-                if g.trans_a {
-                    pack::straight(s, self.a.add(at), g.m, rows, S::GEMM_MR, g.k, panel);
+                if g.pairs::<S>() {
+                    self.panel::<S, true>(s, at, rows, panel);
                 } else {
-                    pack::transposed(s, self.a.add(at * g.k), g.k, rows, S::GEMM_MR, g.k, panel);
-                }
-                if g.precision == Precision::Bf16 {
-                    pack::bf16(s, panel, S::GEMM_MR, g.k);
+                    self.panel::<S, false>(s, at, rows, panel);
+                    if g.precision == Precision::Bf16 {
+                        pack::round_bf16(s, panel, g.k * S::GEMM_MR);
+                    }
                 }
             }
             at += S::GEMM_MR;
+        }
+    }
+}
+
+impl PackA<'_> {
+    /// Packs `rows` rows from `at` on.
+    ///
+    /// # Safety
+    /// The rows must exist, and the panel have room for `MR` of them.
+    #[inline(always)]
+    unsafe fn panel<S: Simd, const PAIRS: bool>(&self, s: S, at: usize, rows: usize, to: *mut f32) {
+        let &Gemm { m, k, trans_a, .. } = self.gemm;
+        // SAFETY: the caller's contract.
+        unsafe {
+            if trans_a {
+                pack::straight::<S, PAIRS>(s, self.a.add(at), m, rows, S::GEMM_MR, k, to);
+            } else {
+                pack::transposed::<S, PAIRS>(s, self.a.add(at * k), k, rows, S::GEMM_MR, k, to);
+            }
         }
     }
 }
@@ -341,11 +367,14 @@ impl Kernel for Run<'_> {
             unsafe {
                 let rows_of_b = self.scratch.add(decoded);
                 let part = Slab { from: depth, depth: slab, column, columns };
-                source.pack(s, part, self.scratch, rows_of_b);
-                if g.precision == Precision::Bf16 {
-                    let width = S::GEMM_NV * S::LANES;
-                    for j in (0..columns).step_by(width) {
-                        pack::bf16(s, self.scratch.add(j * slab), width, slab);
+                if g.pairs::<S>() {
+                    source.pack::<S, true>(s, part, self.scratch, rows_of_b);
+                } else {
+                    source.pack::<S, false>(s, part, self.scratch, rows_of_b);
+                    if g.precision == Precision::Bf16 {
+                        let width = S::GEMM_NV * S::LANES;
+                        let len = columns.next_multiple_of(width) * slab;
+                        pack::round_bf16(s, self.scratch, len);
                     }
                 }
             }
@@ -399,14 +428,15 @@ impl Run<'_> {
     ) {
         let g = self.gemm;
         let width = S::GEMM_NV * S::LANES;
-        let paired = S::HAS_DOT_BF16 && g.precision == Precision::Bf16;
-        let rows_a_step = if paired { 2 } else { 1 };
+        let paired = g.pairs::<S>();
         for j in (0..columns).step_by(width) {
             for i in (row..row + rows).step_by(S::GEMM_MR) {
                 let tile = Tile {
-                    depth: slab.div_ceil(rows_a_step),
+                    depth: pack::panel_rows(paired, slab),
                     // A packed panel starts at `i * k`, the slab's micro-panel `j` at `j * slab`.
-                    a: self.shared.wrapping_add(i * g.k + depth / rows_a_step * S::GEMM_MR),
+                    a: self
+                        .shared
+                        .wrapping_add(i * g.k + pack::panel_rows(paired, depth) * S::GEMM_MR),
                     b: self.scratch.wrapping_add(j * slab),
                     b_step: width,
                     to: self.target(depth, i, [column + j, columns - j]),

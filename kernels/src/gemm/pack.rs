@@ -1,14 +1,22 @@
 //! Packing: operands into panels that the register tile reads in order.
 
 use crate::quant::{BlockFormat, Format, FormatVisitor};
-use crate::simd::Simd;
+use crate::simd::{MAX_LANES, Simd};
 
-/// Packs `rows` rows of `depth` f32, `stride` apart, as `dst[depth][width]`, zero past `rows`.
+use super::tile::load;
+
+/// Rows of a packed panel of `depth` steps: a row of pairs of bfloat16 is two steps.
+pub(super) const fn panel_rows(pairs: bool, depth: usize) -> usize {
+    if pairs { depth.div_ceil(2) } else { depth }
+}
+
+/// Packs `rows` rows of `depth` f32, `stride` apart, as `dst[depth][width]`, zero past `rows`; as
+/// half as many rows of pairs where `PAIRS`.
 ///
 /// # Safety
-/// `rows >= 1` rows must be readable, and `dst` valid for `depth * width` f32.
+/// `rows >= 1` rows must be readable, and `dst` valid for the panel.
 #[inline(always)]
-pub(super) unsafe fn transposed<S: Simd>(
+pub(super) unsafe fn transposed<S: Simd, const PAIRS: bool>(
     s: S,
     src: *const f32,
     stride: usize,
@@ -17,41 +25,82 @@ pub(super) unsafe fn transposed<S: Simd>(
     depth: usize,
     dst: *mut f32,
 ) {
-    let vectors = depth / S::LANES * S::LANES;
+    let step = if PAIRS { 2 * S::LANES } else { S::LANES };
+    let end = panel_rows(PAIRS, depth);
     for first in (0..width).step_by(S::LANES) {
         let lanes = (width - first).min(S::LANES);
         let there = rows.saturating_sub(first).min(lanes);
         // SAFETY: only rows below `rows` and `depth` are read; writes stay in the panel.
         unsafe {
             let from = src.add(first.min(rows - 1) * stride);
-            for p in (0..vectors).step_by(S::LANES) {
-                if there > 0 {
-                    s.transpose(from.add(p), stride, dst.add(p * width + first), width, there);
+            let to = dst.add(first);
+            if there > 0 {
+                for p in 0..depth / step {
+                    turn::<S, PAIRS>(
+                        s,
+                        from.add(p * step),
+                        stride,
+                        to.add(p * S::LANES * width),
+                        width,
+                        there,
+                    );
                 }
-            }
-            for p in vectors..depth {
-                for r in 0..there {
-                    *dst.add(p * width + first + r) = *from.add(r * stride + p);
+                let rest = depth % step;
+                if rest > 0 {
+                    let at = depth / step * S::LANES;
+                    // What is left of the rows, with zeros to a whole step.
+                    let mut part = [0f32; 2 * MAX_LANES * MAX_LANES];
+                    let mut turned = [0f32; MAX_LANES * MAX_LANES];
+                    for r in 0..there {
+                        let row = part.as_mut_ptr().add(r * step);
+                        row.copy_from_nonoverlapping(from.add(r * stride + depth - rest), rest);
+                    }
+                    turn::<S, PAIRS>(s, part.as_ptr(), step, turned.as_mut_ptr(), S::LANES, there);
+                    for p in at..end {
+                        let row = turned.as_ptr().add((p - at) * S::LANES);
+                        to.add(p * width).copy_from_nonoverlapping(row, there);
+                    }
                 }
             }
             if there < lanes {
-                for p in 0..depth {
-                    for r in there..lanes {
-                        *dst.add(p * width + first + r) = 0.0;
-                    }
+                for p in 0..end {
+                    to.add(p * width + there).write_bytes(0, lanes - there);
                 }
             }
         }
     }
 }
 
-/// Packs `depth` rows of `columns` f32, `stride` apart, as `dst[depth][width]`, zero past
-/// `columns`.
+/// [`Simd::transpose`], of pairs where `PAIRS`.
 ///
 /// # Safety
-/// The rows must be readable, `columns <= width`, and `dst` valid for `depth * width` f32.
+/// As for that.
 #[inline(always)]
-pub(super) unsafe fn straight<S: Simd>(
+unsafe fn turn<S: Simd, const PAIRS: bool>(
+    s: S,
+    src: *const f32,
+    stride: usize,
+    dst: *mut f32,
+    dst_stride: usize,
+    n: usize,
+) {
+    // SAFETY: the caller's contract.
+    unsafe {
+        if PAIRS {
+            s.transpose_pairs(src, stride, dst, dst_stride, n);
+        } else {
+            s.transpose(src, stride, dst, dst_stride, n);
+        }
+    }
+}
+
+/// Packs `depth` rows of `columns` f32, `stride` apart, as `dst[depth][width]`, zero past
+/// `columns`; as half as many rows of pairs where `PAIRS`.
+///
+/// # Safety
+/// The rows must be readable, `columns <= width`, and `dst` valid for the panel.
+#[inline(always)]
+pub(super) unsafe fn straight<S: Simd, const PAIRS: bool>(
     s: S,
     src: *const f32,
     stride: usize,
@@ -60,25 +109,41 @@ pub(super) unsafe fn straight<S: Simd>(
     depth: usize,
     dst: *mut f32,
 ) {
-    for p in 0..depth {
-        // SAFETY: row `p` of source and panel.
-        unsafe { copy_row(s, src.add(p * stride), columns, width, dst.add(p * width)) };
+    for p in 0..panel_rows(PAIRS, depth) {
+        // SAFETY: rows that exist and a row of the panel.
+        unsafe {
+            let row = src.add(if PAIRS { 2 * p } else { p } * stride);
+            let odd = if PAIRS && 2 * p + 1 < depth { row.add(stride) } else { std::ptr::null() };
+            put_row::<S, PAIRS>(s, row, odd, columns, width, dst.add(p * width));
+        }
     }
 }
 
-/// Copies `columns` f32 and fills up to `width` with zeros.
+/// Writes a row of a panel: `columns` f32, paired with those of `odd` (zeros where null) where
+/// `PAIRS`, and zeros up to `width`.
+///
+/// # Safety
+/// The rows must be valid for `columns` f32, `dst` for `width`.
 #[inline(always)]
-unsafe fn copy_row<S: Simd>(s: S, src: *const f32, columns: usize, width: usize, dst: *mut f32) {
+unsafe fn put_row<S: Simd, const PAIRS: bool>(
+    s: S,
+    row: *const f32,
+    odd: *const f32,
+    columns: usize,
+    width: usize,
+    dst: *mut f32,
+) {
     for at in (0..width).step_by(S::LANES) {
         let lanes = (width - at).min(S::LANES);
         let there = columns.saturating_sub(at).min(lanes);
         // SAFETY: `there` f32 are readable, `lanes` writable.
         unsafe {
-            let v = if there == S::LANES {
-                s.load(src.add(at))
-            } else {
-                s.load_n(src.wrapping_add(at), there)
-            };
+            let mut v = load(s, row.wrapping_add(at), there);
+            if PAIRS {
+                let odd =
+                    if odd.is_null() { s.zero() } else { load(s, odd.wrapping_add(at), there) };
+                v = s.pair_bf16(v, odd);
+            }
             if lanes == S::LANES {
                 s.store(dst.add(at), v);
             } else {
@@ -93,7 +158,7 @@ unsafe fn copy_row<S: Simd>(s: S, src: *const f32, columns: usize, width: usize,
 /// # Safety
 /// `data` must be valid for `len` f32.
 #[inline(always)]
-unsafe fn round_bf16<S: Simd>(s: S, data: *mut f32, len: usize) {
+pub(super) unsafe fn round_bf16<S: Simd>(s: S, data: *mut f32, len: usize) {
     let mut bits = [0u16; 16];
     let vectors = len / S::LANES * S::LANES;
     // SAFETY: inside the data; `bits` holds the lanes of any level.
@@ -104,50 +169,6 @@ unsafe fn round_bf16<S: Simd>(s: S, data: *mut f32, len: usize) {
         }
         for at in vectors..len {
             *data.add(at) = half::bf16::from_f32(*data.add(at)).to_f32();
-        }
-    }
-}
-
-/// Pairs the rows of a packed panel `[depth][width]` as bfloat16, in place: row `p` becomes rows
-/// `2p` and `2p + 1` for [`Simd::dot_bf16`], a missing last one zero.
-///
-/// # Safety
-/// The panel must be valid for `depth * width` f32.
-#[inline(always)]
-unsafe fn pair_bf16<S: Simd>(s: S, panel: *mut f32, width: usize, depth: usize) {
-    for p in (0..depth).step_by(2) {
-        for first in (0..width).step_by(S::LANES) {
-            let n = (width - first).min(S::LANES);
-            let load = |row| {
-                // SAFETY: `n` f32 of a row; what is overwritten below was read before.
-                unsafe {
-                    let from = panel.add(row * width + first);
-                    if n == S::LANES { s.load(from) } else { s.load_n(from, n) }
-                }
-            };
-            let odd = if p + 1 < depth { load(p + 1) } else { s.zero() };
-            let pair = s.pair_bf16(load(p), odd);
-            // SAFETY: `n` f32 of row `p / 2`.
-            unsafe {
-                let to = panel.add(p / 2 * width + first);
-                if n == S::LANES { s.store(to, pair) } else { s.store_n(to, pair, n) }
-            }
-        }
-    }
-}
-
-/// Rounds a packed panel `[depth][width]` to bfloat16: pairs where the level multiplies them.
-///
-/// # Safety
-/// The panel must be valid for `depth * width` f32.
-#[inline(always)]
-pub(super) unsafe fn bf16<S: Simd>(s: S, panel: *mut f32, width: usize, depth: usize) {
-    // SAFETY: the caller's contract.
-    unsafe {
-        if S::HAS_DOT_BF16 {
-            pair_bf16(s, panel, width, depth);
-        } else {
-            round_bf16(s, panel, depth * width);
         }
     }
 }
@@ -188,15 +209,21 @@ impl Source {
     /// The slab must lie inside B, start at whole blocks, and the buffers be as large as
     /// [`super::Gemm::scratch_len`] makes them.
     #[inline(always)]
-    pub(super) unsafe fn pack<S: Simd>(self, s: S, slab: Slab, dst: *mut f32, rows: *mut f32) {
+    pub(super) unsafe fn pack<S: Simd, const PAIRS: bool>(
+        self,
+        s: S,
+        slab: Slab,
+        dst: *mut f32,
+        rows: *mut f32,
+    ) {
         if slab.depth == 0 {
             return;
         }
-        self.format.visit(Pack { s, source: self, slab, dst, rows });
+        self.format.visit(Pack::<S, PAIRS> { s, source: self, slab, dst, rows });
     }
 }
 
-struct Pack<S> {
+struct Pack<S, const PAIRS: bool> {
     s: S,
     source: Source,
     slab: Slab,
@@ -204,7 +231,7 @@ struct Pack<S> {
     rows: *mut f32,
 }
 
-impl<S: Simd> FormatVisitor for Pack<S> {
+impl<S: Simd, const PAIRS: bool> FormatVisitor for Pack<S, PAIRS> {
     type Out = ();
 
     #[inline(always)]
@@ -221,7 +248,7 @@ impl<S: Simd> FormatVisitor for Pack<S> {
     }
 }
 
-impl<S: Simd> Pack<S> {
+impl<S: Simd, const PAIRS: bool> Pack<S, PAIRS> {
     const WIDTH: usize = S::GEMM_NV * S::LANES;
 
     #[inline(always)]
@@ -234,7 +261,7 @@ impl<S: Simd> Pack<S> {
                 let src =
                     self.source.data.cast::<f32>().add((self.slab.column + j) * k + self.slab.from);
                 let dst = self.dst.add(j * self.slab.depth);
-                transposed(s, src, k, there, Self::WIDTH, self.slab.depth, dst);
+                transposed::<S, PAIRS>(s, src, k, there, Self::WIDTH, self.slab.depth, dst);
             }
         }
     }
@@ -249,7 +276,7 @@ impl<S: Simd> Pack<S> {
                 let src =
                     self.source.data.cast::<f32>().add(self.slab.from * n + self.slab.column + j);
                 let dst = self.dst.add(j * self.slab.depth);
-                straight(s, src, n, there, Self::WIDTH, self.slab.depth, dst);
+                straight::<S, PAIRS>(s, src, n, there, Self::WIDTH, self.slab.depth, dst);
             }
         }
     }
@@ -269,7 +296,15 @@ impl<S: Simd> Pack<S> {
                     B::decode_blocks(s, src, blocks, self.rows.add(r * self.slab.depth));
                 }
                 let dst = self.dst.add(j * self.slab.depth);
-                transposed(s, self.rows, self.slab.depth, there, Self::WIDTH, self.slab.depth, dst);
+                transposed::<S, PAIRS>(
+                    s,
+                    self.rows,
+                    self.slab.depth,
+                    there,
+                    Self::WIDTH,
+                    self.slab.depth,
+                    dst,
+                );
             }
         }
     }
@@ -279,15 +314,23 @@ impl<S: Simd> Pack<S> {
     unsafe fn straight<B: BlockFormat>(&self) {
         let (s, row) = (self.s, self.source.n / B::ELEMS);
         let blocks = self.slab.columns.div_ceil(B::ELEMS);
-        for p in 0..self.slab.depth {
+        let room = blocks * B::ELEMS;
+        for p in 0..panel_rows(PAIRS, self.slab.depth) {
             // SAFETY: the contract of `Source::pack`; tasks start at whole blocks.
             unsafe {
-                let first = (self.slab.from + p) * row + self.slab.column / B::ELEMS;
-                B::decode_blocks(s, self.source.data.cast::<B>().add(first), blocks, self.rows);
+                let (first, count) =
+                    if PAIRS { (2 * p, (self.slab.depth - 2 * p).min(2)) } else { (p, 1) };
+                for i in 0..count {
+                    let at = (self.slab.from + first + i) * row + self.slab.column / B::ELEMS;
+                    let src = self.source.data.cast::<B>().add(at);
+                    B::decode_blocks(s, src, blocks, self.rows.add(i * room));
+                }
+                let odd = if count == 2 { self.rows.add(room) } else { std::ptr::null_mut() };
                 for j in (0..self.slab.columns).step_by(Self::WIDTH) {
                     let there = (self.slab.columns - j).min(Self::WIDTH);
                     let dst = self.dst.add(j * self.slab.depth + p * Self::WIDTH);
-                    copy_row(s, self.rows.add(j), there, Self::WIDTH, dst);
+                    let odd = if odd.is_null() { odd } else { odd.add(j) };
+                    put_row::<S, PAIRS>(s, self.rows.add(j), odd, there, Self::WIDTH, dst);
                 }
             }
         }

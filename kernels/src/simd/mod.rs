@@ -137,6 +137,33 @@ pub trait Simd: Copy + Send + Sync + 'static {
         unsafe { self.load(std::array::from_fn::<f32, MAX_LANES, _>(pair).as_ptr()) }
     }
 
+    /// Rounds `2 LANES` f32 of each of `n <= LANES` rows to bfloat16 and writes them as the columns
+    /// of [`Simd::transpose`], a lane being two neighbours of a row, the first in its lower half.
+    ///
+    /// # Safety
+    /// As for [`Simd::transpose`], with rows of `2 LANES`.
+    #[inline(always)]
+    unsafe fn transpose_pairs(
+        self,
+        src: *const f32,
+        src_stride: usize,
+        dst: *mut f32,
+        dst_stride: usize,
+        n: usize,
+    ) {
+        let bits = |x| u32::from(half::bf16::from_f32(x).to_bits());
+        for row in 0..n {
+            for col in 0..Self::LANES {
+                // SAFETY: the caller's contract.
+                unsafe {
+                    let two = src.add(row * src_stride + 2 * col);
+                    let pair = f32::from_bits(bits(*two.add(1)) << 16 | bits(*two));
+                    *dst.add(col * dst_stride + row) = pair;
+                }
+            }
+        }
+    }
+
     /// `sum` with the products of the two bfloat16 in each lane of `a` and `b` added, the lower
     /// first.
     #[inline(always)]

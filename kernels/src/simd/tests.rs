@@ -67,7 +67,7 @@ macro_rules! on_every_level {
 
 on_every_level! {
     arithmetic minimum_and_maximum compare bitwise rounding scaling across_lanes tails
-    half_floats bytes narrowing transposing bfloat16_pairs byte_products integers wide_integers
+    half_floats bytes narrowing transposing transposing_pairs bfloat16_pairs byte_products integers wide_integers
 }
 
 mod checks {
@@ -251,6 +251,25 @@ mod checks {
         }
     }
 
+    pub(super) fn transposing_pairs<S: Simd>(s: S) {
+        let (from, to) = (2 * S::LANES + 3, S::LANES + 1);
+        // Small whole numbers, which bfloat16 has.
+        let src: Vec<f32> = (0..S::LANES * from).map(|i| (i % 199) as f32).collect();
+        let bits = |x: f32| u32::from(bf16::from_f32(x).to_bits());
+        for n in 1..=S::LANES {
+            let mut dst = vec![-1.0f32; S::LANES * to];
+            // SAFETY: `LANES` rows of `from`, at least `2 LANES`, and of `to`, at least `LANES`.
+            unsafe { s.transpose_pairs(src.as_ptr(), from, dst.as_mut_ptr(), to, n) };
+            for (i, &got) in dst.iter().enumerate() {
+                let (row, col) = (i / to, i % to);
+                let at = col * from + 2 * row;
+                let pair = |at: usize| bits(src[at + 1]) << 16 | bits(src[at]);
+                let want = if col < n { pair(at) } else { (-1f32).to_bits() };
+                assert_eq!(got.to_bits(), want, "{n} rows, element {row}, {col}");
+            }
+        }
+    }
+
     pub(super) fn bfloat16_pairs<S: Simd>(s: S) {
         let pairs = map2(s, &A, &B, |a, b| s.pair_bf16(a, b));
         let round = |x: f32| bf16::from_f32(x);
@@ -272,6 +291,7 @@ mod checks {
             assert!((f64::from(dot[i]) - want).abs() <= 1e-6 * want, "dot, lane {i}: {}", dot[i]);
         }
     }
+
     pub(super) fn byte_products<S: Simd>(s: S) {
         fn check<S: Simd, const BITS: usize>(s: S) {
             let top = ((1u32 << BITS) - 1) as u8;

@@ -1,6 +1,7 @@
 //! AVX-512 F, BW, DQ, VL.
 
 use std::arch::x86_64::*;
+use std::mem::transmute;
 
 use super::x86_avx2;
 use crate::simd::Simd;
@@ -35,6 +36,18 @@ pub unsafe trait Avx512Family: Copy + Send + Sync + 'static {
         unsafe {
             let high = _mm512_slli_epi32::<16>(bf16_bits(odd));
             _mm512_castsi512_ps(_mm512_or_si512(bf16_bits(even), high))
+        }
+    }
+
+    /// The 32 f32 of two vectors as pairs of neighbours, for [`Simd::transpose_pairs`].
+    #[inline(always)]
+    fn neighbours_bf16(self, first: __m512, second: __m512) -> __m512 {
+        // SAFETY: the token exists only where its instructions do; vectors of one size.
+        unsafe {
+            let even = transmute::<[i32; 16], __m512i>(std::array::from_fn(|i| 2 * i as i32));
+            let odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
+            let lanes = |of| _mm512_permutex2var_ps(first, of, second);
+            self.pair_bf16(lanes(even), lanes(odd))
         }
     }
 
@@ -194,6 +207,20 @@ impl<T: Avx512Family> Simd for T {
             let mut rows = [_mm512_setzero_ps(); 16];
             for (i, row) in rows.iter_mut().enumerate() {
                 *row = _mm512_loadu_ps(src.add(i.min(n - 1) * src_stride));
+            }
+            let lanes = first_lanes(n);
+            for (i, column) in transpose_16(&rows).into_iter().enumerate() {
+                _mm512_mask_storeu_ps(dst.add(i * dst_stride), lanes, column);
+            }
+        }
+
+        unsafe fn transpose_pairs(
+            self, src: *const f32, src_stride: usize, dst: *mut f32, dst_stride: usize, n: usize
+        ) {
+            let mut rows = [_mm512_setzero_ps(); 16];
+            for (i, row) in rows.iter_mut().enumerate() {
+                let at = src.add(i.min(n - 1) * src_stride);
+                *row = self.neighbours_bf16(_mm512_loadu_ps(at), _mm512_loadu_ps(at.add(16)));
             }
             let lanes = first_lanes(n);
             for (i, column) in transpose_16(&rows).into_iter().enumerate() {

@@ -39,6 +39,12 @@ unsafe impl Avx512Family for Avx512Bf16 {
     }
 
     #[inline(always)]
+    fn neighbours_bf16(self, first: __m512, second: __m512) -> __m512 {
+        // SAFETY: the token exists only where its instructions do; vectors of one size.
+        unsafe { transmute::<__m512bh, __m512>(_mm512_cvtne2ps_pbh(second, first)) }
+    }
+
+    #[inline(always)]
     fn dot_bf16(self, a: __m512, b: __m512, sum: __m512) -> __m512 {
         // SAFETY: the token exists only where its instructions do; vectors of one size.
         unsafe {

@@ -60,7 +60,7 @@ pub(super) unsafe fn rows_of_a<S: Simd, C: Codes>(
                 }
             }
             let panel = dst.add(from / 4 * mr);
-            transposed(s, codes, CHUNK / 4, rows, mr, blocks * BLOCK / 4, panel);
+            transposed::<S, false>(s, codes, CHUNK / 4, rows, mr, blocks * BLOCK / 4, panel);
             starts::<S, C>(s, panel, blocks, scales, scales.add(row_blocks * mr));
         }
     }
@@ -200,7 +200,7 @@ unsafe fn stored_columns<S: Simd, C: Codes>(
                 }
             }
         }
-        transposed(s, codes.cast(), depth / 4, columns, width, depth / 4, dst);
+        transposed::<S, false>(s, codes.cast(), depth / 4, columns, width, depth / 4, dst);
         let (to, step) = (dst.add(depth / 4 * width), blocks * width);
         for b in 0..blocks {
             for at in (0..width).step_by(S::LANES) {
@@ -278,7 +278,7 @@ unsafe fn rounded_rows<S: Simd, B: BlockFormat>(
                     round::row(s, decoded, n.div_ceil(BLOCK), codes, scales, width);
                 }
             }
-            transposed(s, space, depth / 4, there, width, depth / 4, to);
+            transposed::<S, false>(s, space, depth / 4, there, width, depth / 4, to);
             for at in (0..depth / 4 * width).step_by(S::LANES) {
                 s.store(to.add(at), s.xor(s.load(to.add(at)), center));
             }
