@@ -161,13 +161,26 @@ pub enum LossPart {
     Forward,
     /// `linear_cross_entropy_grad`: the gradients, from the rows' logsumexp.
     Backward,
-    /// `linear_cross_entropy_dx`: the loss and the gradient toward x in one pass.
+    /// `linear_cross_entropy_both` toward x: loss and gradient in one pass over the strips.
     Both,
+    /// `linear_cross_entropy_both` toward x and W: the logits of so many rows wait for their sums.
+    Blocks {
+        /// Rows of a block.
+        rows: usize,
+    },
 }
 
 impl LinearLoss {
     /// Columns of the logits that exist at a time.
     pub const STRIP: usize = 2048;
+
+    /// Rows of [`LossPart::Blocks`]: at most half of them, but not fewer than 64, for each block
+    /// passes over all of W and dW; at most 256, so that its memory has a bound.
+    #[must_use]
+    pub fn kept_rows(rows: usize) -> usize {
+        let blocks = rows.div_ceil(256).max(usize::from(rows > 64) + 1);
+        rows.div_ceil(blocks).max(1)
+    }
 }
 
 impl Launch {
@@ -179,6 +192,7 @@ impl Launch {
             Self::Unary(_) | Self::RoundTrip(_) => &[0],
             Self::Binary(_) => &[0, 1],
             Self::Select => &[0, 1, 2],
+            Self::ScatterAdd => &[2],
             Self::Fused(_) => &[0, 1, 2, 3, 4, 5, 6, 7],
             _ => &[],
         }

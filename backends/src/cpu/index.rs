@@ -30,18 +30,29 @@ pub(super) fn gather(cx: &Context, args: Args<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Rows of input 0 added to zeros at the ids in input 1.
+/// Rows of input 0 added at the ids in input 1, to input 2 or to zeros.
 pub(super) fn scatter_add(cx: &Context, args: Args<'_>) -> Result<()> {
     let desc = args.output_desc(0);
     let ids = checked_ids(args, desc.rows())?;
     let (stride, rows) = (desc.cols(), desc.rows());
     let (from, out) = (args.input_address::<f32>(0), args.output_address::<f32>(0));
-    let zeros = args.output::<f32>(0);
-    let part = split(zeros.len(), GRAIN);
-    cx.pool.run(zeros.len().div_ceil(GRAIN), &|task, _| {
-        // SAFETY: tasks take disjoint ranges.
-        unsafe { zeros.piece(part(task)) }.fill(0.0);
-    });
+    let table = (args.inputs() > 2).then(|| args.input_address::<f32>(2));
+    let all = args.output_desc(0).numel();
+    // The table to add to may lie in the output's memory already.
+    if table.is_none_or(|table| table.at(0) != out.at(0)) {
+        let part = split(all, GRAIN);
+        cx.pool.run(all.div_ceil(GRAIN), &|task, _| {
+            let range = part(task);
+            let to = out.at(range.start);
+            // SAFETY: tasks take disjoint ranges of the output, which is all or nothing of the table.
+            unsafe {
+                match table {
+                    Some(table) => to.copy_from_nonoverlapping(table.at(range.start), range.len()),
+                    None => to.write_bytes(0, range.len()),
+                }
+            }
+        });
+    }
     if rows == 0 {
         return Ok(());
     }

@@ -17,9 +17,12 @@ use super::row::{check_targets, mean};
 const ROWS: usize = 8;
 
 /// The sizes of a launch and how its scratch is divided.
+#[derive(Clone, Copy)]
 struct Head<'a> {
     cx: &'a Context,
     spec: &'a LinearLoss,
+    /// The rows of x at work: all, or a block.
+    first: usize,
     rows: usize,
     width: usize,
     vocab: usize,
@@ -45,7 +48,11 @@ impl<'a> Head<'a> {
     fn new(cx: &'a Context, spec: &'a LinearLoss, x: &TensorDesc, w: &TensorDesc) -> Self {
         let format = w.dtype().format().unwrap_or(Format::F32);
         let row_bytes = format.row_bytes(w.cols()).unwrap_or(0);
-        Self { cx, spec, rows: x.rows(), width: x.cols(), vocab: w.rows(), format, row_bytes }
+        let rows = match spec.part {
+            LossPart::Blocks { rows } => rows.min(x.rows()),
+            _ => x.rows(),
+        };
+        Self { cx, spec, first: 0, rows, width: x.cols(), vocab: w.rows(), format, row_bytes }
     }
 
     fn strip_width(&self) -> usize {
@@ -76,6 +83,11 @@ impl<'a> Head<'a> {
             .with_precision(self.spec.precision.or_f32(true))
     }
 
+    /// Whether the logits of all strips are kept.
+    fn keeps(&self) -> bool {
+        matches!(self.spec.part, LossPart::Blocks { .. })
+    }
+
     fn scratch(&self) -> Scratch {
         let n = self.strip_width();
         let products = [self.logits(n), self.dx(n), self.dw(n)];
@@ -83,8 +95,11 @@ impl<'a> Head<'a> {
         let packed = match self.spec.part {
             LossPart::Forward => 0,
             LossPart::Both => products[1].shared_len(),
-            LossPart::Backward => products[1].shared_len().max(products[2].shared_len()),
+            LossPart::Backward | LossPart::Blocks { .. } => {
+                products[1].shared_len().max(products[2].shared_len())
+            }
         };
+        let kept = if self.keeps() { self.vocab } else { n };
         let mut end = 0;
         let mut take = |len: usize| {
             let start = end;
@@ -93,7 +108,7 @@ impl<'a> Head<'a> {
         };
         Scratch {
             // After the strips, `both` decodes a row of W for each task there.
-            strip: take((self.rows * n).max(self.rows.div_ceil(ROWS) * self.width)),
+            strip: take((self.rows * kept).max(self.rows.div_ceil(ROWS) * self.width)),
             x: take(products[0].shared_len()),
             packed: take(packed),
             rows: take(3 * self.rows),
@@ -116,19 +131,40 @@ pub(super) fn launch(cx: &Context, spec: &LinearLoss, args: Args<'_>) -> Result<
         LossPart::Forward => head.forward(args, targets, count),
         LossPart::Backward => head.backward(args, targets, count),
         LossPart::Both => head.both(args, targets, count),
+        LossPart::Blocks { rows } => head.blocks(args, targets, count, rows),
     }
     Ok(())
 }
 
 impl Head<'_> {
     fn forward(&self, args: Args<'_>, targets: &[i32], count: usize) {
+        let total = self.losses(args, &self.scratch(), targets);
+        self.put_loss(args, total, count);
+    }
+
+    /// Block after block: the sums of its rows, then their gradients from the logits that waited.
+    fn blocks(&self, args: Args<'_>, targets: &[i32], count: usize, rows: usize) {
         let scratch = self.scratch();
-        let (running, _) = self.row_scratch(args, &scratch);
-        let hits = args.output::<f32>(1);
-        self.pack_x(args, &scratch);
+        let scale = args.input::<f32>(3)[0] / count.max(1) as f32;
+        let mut total = 0.0;
+        for (i, targets) in targets.chunks(rows.max(1)).enumerate() {
+            let block = Self { first: i * rows, rows: targets.len(), ..*self };
+            total += block.losses(args, &scratch, targets);
+            // SAFETY: the launch's own output, written by tasks that are done.
+            let lse = unsafe { block.rows_of(args.output::<f32>(1), 1).all() };
+            block.gradients(args, &scratch, targets, lse, scale, 2);
+        }
+        self.put_loss(args, total, count);
+    }
+
+    /// The rows' logsumexp, as output 1, and the sum of their losses.
+    fn losses(&self, args: Args<'_>, scratch: &Scratch, targets: &[i32]) -> f64 {
+        let (running, _) = self.row_scratch(args, scratch);
+        let hits = self.rows_of(args.output::<f32>(1), 1);
+        self.pack_x(args, scratch);
         for strip in self.strips() {
             let n = strip.len();
-            let logits = self.strip(args, &scratch, &strip);
+            let logits = self.strip(args, scratch, &strip);
             self.cx.pool.run(self.rows.div_ceil(ROWS), &|task, _| {
                 let rows = task * ROWS..((task + 1) * ROWS).min(self.rows);
                 // SAFETY: tasks take disjoint rows.
@@ -143,7 +179,12 @@ impl Head<'_> {
                 cross_entropy::accumulate(self.cx.isa, n, logits, running);
             });
         }
-        self.finish(args, targets, count, running);
+        self.finish(args, targets, running)
+    }
+
+    /// The rows at work of a matrix of `cols` columns.
+    fn rows_of(&self, all: Pieces<f32>, cols: usize) -> Pieces<f32> {
+        all.part(self.first * cols..(self.first + self.rows) * cols)
     }
 
     /// The running sums of all rows, at their start, and room for a factor each.
@@ -156,10 +197,12 @@ impl Head<'_> {
         (Pieces::new(running), part.part(2 * self.rows..3 * self.rows))
     }
 
-    /// Writes the loss and the rows' logsumexp, where the targets' logits have waited.
-    fn finish(&self, args: Args<'_>, targets: &[i32], count: usize, running: Pieces<Running>) {
+    /// Turns the targets' logits that wait in output 1 into the rows' logsumexp; the sum of the
+    /// losses.
+    fn finish(&self, args: Args<'_>, targets: &[i32], running: Pieces<Running>) -> f64 {
         // SAFETY: all tasks are done.
-        let (running, lse) = unsafe { (running.all(), args.output::<f32>(1).all()) };
+        let (running, lse) =
+            unsafe { (running.all(), self.rows_of(args.output::<f32>(1), 1).all()) };
         let mut total = 0f64;
         for ((lse, running), &target) in lse.iter_mut().zip(running).zip(targets) {
             let hit = *lse;
@@ -168,6 +211,10 @@ impl Head<'_> {
                 total += f64::from(*lse - hit);
             }
         }
+        total
+    }
+
+    fn put_loss(&self, args: Args<'_>, total: f64, count: usize) {
         // SAFETY: nobody else writes the output.
         unsafe { args.output::<f32>(0).all()[0] = mean(total, count) };
     }
@@ -242,23 +289,43 @@ impl Head<'_> {
                 }
             }
         });
-        self.finish(args, targets, count, running);
+        let total = self.finish(args, targets, running);
+        self.put_loss(args, total, count);
     }
 
     fn backward(&self, args: Args<'_>, targets: &[i32], count: usize) {
         let scratch = self.scratch();
         let (lse, dloss) = (args.input::<f32>(3), args.input::<f32>(4)[0]);
-        let (space, dx) = (args.scratch::<f32>(), args.output::<f32>(0));
+        self.pack_x(args, &scratch);
+        self.gradients(args, &scratch, targets, lse, dloss / count.max(1) as f32, 0);
+    }
+
+    /// The gradients toward x and, where there is an output after it, toward W; `dx` is output `to`.
+    fn gradients(
+        &self,
+        args: Args<'_>,
+        scratch: &Scratch,
+        targets: &[i32],
+        lse: &[f32],
+        scale: f32,
+        to: usize,
+    ) {
+        let space = args.scratch::<f32>();
+        let dx = self.rows_of(args.output::<f32>(to), self.width);
+        let scales = space.part(scratch.rows.start..scratch.rows.start + self.rows);
         // SAFETY: the part is this launch's own.
-        let scale = unsafe { space.piece(scratch.rows.start..scratch.rows.start + self.rows) };
-        scale.fill(dloss / count.max(1) as f32);
-        let scale = &*scale;
+        let scales = unsafe { scales.all() };
+        scales.fill(scale);
+        let scales = &*scales;
         let packed = space.part(scratch.packed.clone());
         let threads = space.part(scratch.threads.clone());
-        self.pack_x(args, &scratch);
         for strip in self.strips() {
             let n = strip.len();
-            let logits = self.strip(args, &scratch, &strip);
+            let logits = if self.keeps() {
+                self.place(args, scratch, &strip)
+            } else {
+                self.strip(args, scratch, &strip)
+            };
             self.cx.pool.run(self.rows.div_ceil(ROWS), &|task, _| {
                 let rows = task * ROWS..((task + 1) * ROWS).min(self.rows);
                 cross_entropy::gradient(
@@ -271,21 +338,27 @@ impl Head<'_> {
                         lse: &lse[rows.clone()],
                         targets: &targets[rows.clone()],
                         ignore: self.spec.ignore_index,
-                        scale: &scale[rows],
+                        scale: &scales[rows],
                     },
                 );
             });
             let a = logits.start().cast_const();
-            let accumulate = Epilogue { accumulate: strip.start > 0, ..Epilogue::NONE };
-            let b = self.weight(args, &strip);
-            let gemm = &self.dx(n);
-            Product { gemm, a, b, c: dx, epilogue: accumulate }.run(self.cx, packed, threads);
-            if args.outputs() > 1 {
-                let c = args.output::<f32>(1).offset(strip.start * self.width);
-                let (gemm, b) = (&self.dw(n), args.input_ptr(0));
-                Product { gemm, a, b, c, epilogue: Epilogue::NONE }.run(self.cx, packed, threads);
+            let adding = |accumulate| Epilogue { accumulate, ..Epilogue::NONE };
+            let (gemm, b) = (&self.dx(n), self.weight(args, &strip));
+            let epilogue = adding(strip.start > 0);
+            Product { gemm, a, b, c: dx, epilogue }.run(self.cx, packed, threads);
+            if args.outputs() > to + 1 {
+                let c = args.output::<f32>(to + 1).offset(strip.start * self.width);
+                let (gemm, b) = (&self.dw(n), self.x(args).cast());
+                let epilogue = adding(self.first > 0);
+                Product { gemm, a, b, c, epilogue }.run(self.cx, packed, threads);
             }
         }
+    }
+
+    /// The rows of x at work.
+    fn x(&self, args: Args<'_>) -> *const f32 {
+        args.input::<f32>(0)[self.first * self.width..].as_ptr()
     }
 
     /// The weight's rows of a strip.
@@ -297,18 +370,25 @@ impl Head<'_> {
     fn pack_x(&self, args: Args<'_>, scratch: &Scratch) {
         let space = args.scratch::<f32>();
         let gemm = &self.logits(self.strip_width());
-        let (a, b) = (args.input::<f32>(0).as_ptr(), args.input_ptr(1));
+        let (a, b) = (self.x(args), args.input_ptr(1));
         let c = space.part(scratch.strip.clone());
         let product = Product { gemm, a, b, c, epilogue: Epilogue::NONE };
         product.pack(self.cx, space.part(scratch.x.clone()));
+    }
+
+    /// Where the logits of a strip lie: behind those of earlier ones where these are kept.
+    fn place(&self, args: Args<'_>, scratch: &Scratch, strip: &Range<usize>) -> Pieces<f32> {
+        let first = if self.keeps() { strip.start * self.rows } else { 0 };
+        let len = self.rows * strip.len();
+        args.scratch::<f32>().part(scratch.strip.clone()).part(first..first + len)
     }
 
     /// Computes the logits of a strip.
     fn strip(&self, args: Args<'_>, scratch: &Scratch, strip: &Range<usize>) -> Pieces<f32> {
         let space = args.scratch::<f32>();
         let gemm = &self.logits(strip.len());
-        let (a, b) = (args.input::<f32>(0).as_ptr(), self.weight(args, strip));
-        let c = space.part(scratch.strip.start..scratch.strip.start + self.rows * strip.len());
+        let (a, b) = (self.x(args), self.weight(args, strip));
+        let c = self.place(args, scratch, strip);
         let product = Product { gemm, a, b, c, epilogue: Epilogue::NONE };
         let threads = space.part(scratch.threads.clone());
         product.multiply(self.cx, space.part(scratch.x.clone()), threads);

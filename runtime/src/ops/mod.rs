@@ -260,7 +260,7 @@ ops! {
     le::Le,
     linear::Linear,
     linear_cross_entropy::LinearCrossEntropy,
-    linear_cross_entropy_dx::LinearCrossEntropyDx,
+    linear_cross_entropy_both::LinearCrossEntropyBoth,
     linear_cross_entropy_grad::LinearCrossEntropyGrad,
     log::Log,
     log_softmax::LogSoftmax,

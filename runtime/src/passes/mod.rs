@@ -7,6 +7,7 @@ mod fuse_activation;
 mod fuse_elementwise;
 mod fuse_loss;
 mod fuse_norm;
+mod fuse_scatter;
 mod layout;
 mod prune;
 mod rewrite;
@@ -33,6 +34,7 @@ pub const PIPELINE: &[Pass] = &[
     Pass { name: "fuse_activation", run: fuse_activation::run },
     Pass { name: "fuse_norm", run: fuse_norm::run },
     Pass { name: "fuse_loss", run: fuse_loss::run },
+    Pass { name: "fuse_scatter", run: fuse_scatter::run },
     Pass { name: "prune", run: prune::run },
     // Last, since a program of several operations means nothing to the others.
     Pass { name: "fuse_elementwise", run: fuse_elementwise::run },
