@@ -6,6 +6,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use tenon_backends::cpu::caches;
 use tenon_kernels::Isa;
 use tenon_kernels::gemm::{Epilogue, Gemm, Precision};
 use tenon_kernels::quant::Format;
@@ -32,7 +33,8 @@ struct Bench {
 impl Bench {
     fn new(isa: Isa, size: [usize; 3], layout: Layout, format: Format, to: Precision) -> Self {
         let ((letters, trans_a, trans_b), [m, n, k]) = (layout, size);
-        let gemm = Gemm::new(isa, size, trans_a, format, trans_b).with_precision(to);
+        let gemm =
+            Gemm::new(isa, size, trans_a, format, trans_b).with_precision(to).with_caches(caches());
         let (rows, columns) = if trans_b { (n, k) } else { (k, n) };
         let values: Vec<f32> = (0..rows * columns).map(noise).collect();
         let row = format.row_bytes(columns).expect("columns are whole blocks");

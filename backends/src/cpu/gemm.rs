@@ -1,6 +1,5 @@
 //! Matrix products over the pool.
 
-use tenon_kernels::Isa;
 use tenon_kernels::gemm::{Epilogue, Gemm};
 use tenon_kernels::quant::Format;
 use tenon_runtime::TensorDesc;
@@ -21,7 +20,13 @@ struct Batch {
 }
 
 impl Batch {
-    fn new(isa: Isa, spec: &GemmLaunch, a: &TensorDesc, b: &TensorDesc, y: &TensorDesc) -> Self {
+    fn new(
+        cx: &Context,
+        spec: &GemmLaunch,
+        a: &TensorDesc,
+        b: &TensorDesc,
+        y: &TensorDesc,
+    ) -> Self {
         let last = |d: &TensorDesc| {
             let shape = d.shape();
             (shape[shape.len() - 2], shape[shape.len() - 1])
@@ -39,8 +44,9 @@ impl Batch {
             if spec.fold { Vec::new() } else { shape[..shape.len() - 2].to_vec() }
         };
         let dims = [leading(y), leading(a), leading(b)];
-        let gemm = Gemm::new(isa, sizes, spec.trans_a, format, spec.trans_b)
-            .with_precision(spec.precision);
+        let gemm = Gemm::new(cx.isa, sizes, spec.trans_a, format, spec.trans_b)
+            .with_precision(spec.precision)
+            .with_caches(cx.caches);
         Self { gemm, count: dims[0].iter().product(), dims }
     }
 
@@ -63,7 +69,7 @@ impl Batch {
 
 pub(super) fn workspace(cx: &Context, spec: &GemmLaunch, signature: Signature<'_>) -> usize {
     let Signature { inputs, outputs, .. } = signature;
-    let batch = Batch::new(cx.isa, spec, inputs[0], inputs[1], outputs[0]);
+    let batch = Batch::new(cx, spec, inputs[0], inputs[1], outputs[0]);
     let (shared, scratch) = (line(batch.gemm.shared_len()), line(batch.gemm.scratch_len()));
     let threads = cx.pool.threads();
     let len =
@@ -78,7 +84,7 @@ pub(super) fn line(len: usize) -> usize {
 
 pub(super) fn launch(cx: &Context, spec: &GemmLaunch, args: Args<'_>) {
     let (a, b, y) = (args.input_desc(0), args.input_desc(1), args.output_desc(0));
-    let batch = Batch::new(cx.isa, spec, a, b, y);
+    let batch = Batch::new(cx, spec, a, b, y);
     let gemm = &batch.gemm;
     let bias = if args.inputs() > 2 { args.input::<f32>(2).as_ptr() } else { std::ptr::null() };
     let epilogue = Epilogue { accumulate: false, bias };

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use tenon_kernels::gemm::{Epilogue, Gemm};
+use tenon_kernels::gemm::{Epilogue, Gemm, Precision};
 use tenon_kernels::quant::Format;
 use tenon_kernels::row::cross_entropy::{self, Running, Strip};
 use tenon_runtime::backend::{LinearLoss, LossPart, Signature};
@@ -67,20 +67,32 @@ impl<'a> Head<'a> {
     /// `strip[rows, n] = x W[strip]^T`.
     fn logits(&self, n: usize) -> Gemm {
         let sizes = [self.rows, n, self.width];
-        Gemm::new(self.cx.isa, sizes, false, self.format, true).with_precision(self.spec.precision)
+        self.product(sizes, false, self.format, true, self.spec.precision)
     }
 
     /// `dx[rows, width] += strip W[strip]`.
     fn dx(&self, n: usize) -> Gemm {
         let sizes = [self.rows, self.width, n];
-        Gemm::new(self.cx.isa, sizes, false, self.format, false).with_precision(self.spec.precision)
+        self.product(sizes, false, self.format, false, self.spec.precision)
     }
 
     /// `dW[strip] = strip^T x`.
     fn dw(&self, n: usize) -> Gemm {
         let sizes = [n, self.width, self.rows];
-        Gemm::new(self.cx.isa, sizes, true, Format::F32, false)
-            .with_precision(self.spec.precision.or_f32(true))
+        self.product(sizes, true, Format::F32, false, self.spec.precision.or_f32(true))
+    }
+
+    fn product(
+        &self,
+        sizes: [usize; 3],
+        trans_a: bool,
+        format: Format,
+        trans_b: bool,
+        precision: Precision,
+    ) -> Gemm {
+        Gemm::new(self.cx.isa, sizes, trans_a, format, trans_b)
+            .with_precision(precision)
+            .with_caches(self.cx.caches)
     }
 
     /// Whether the logits of all strips are kept.

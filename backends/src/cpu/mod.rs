@@ -6,6 +6,7 @@
 mod args;
 mod attention;
 mod binary;
+mod caches;
 mod cast;
 mod conv;
 mod dropout;
@@ -27,8 +28,10 @@ use std::num::NonZero;
 use std::sync::Arc;
 
 use args::Args;
+pub use caches::detect as caches;
 pub use pool::Pool;
 use tenon_kernels::Isa;
+use tenon_kernels::gemm::Caches;
 use tenon_runtime::backend::{Backend, Device, Launch, Memory, Program, Signature, Step};
 use tenon_runtime::tensor::{Allocator, SystemAllocator};
 use tenon_runtime::{Error, Result};
@@ -54,6 +57,7 @@ pub struct Cpu {
 /// What every launcher has at hand.
 struct Context {
     isa: Isa,
+    caches: Caches,
     pool: Pool,
 }
 
@@ -72,7 +76,7 @@ impl Cpu {
             std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN)
         });
         Ok(Self {
-            context: Arc::new(Context { isa, pool: Pool::new(threads) }),
+            context: Arc::new(Context { isa, caches: caches(), pool: Pool::new(threads) }),
             allocator: options.allocator.unwrap_or_else(|| Arc::new(SystemAllocator)),
         })
     }

@@ -13,6 +13,7 @@ use candle_core::quantized::{GgmlDType, QMatMul, QTensor};
 use candle_core::{Device, Module, Tensor};
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
+use tenon_backends::cpu::caches;
 use tenon_kernels::Isa;
 use tenon_kernels::gemm::{Epilogue, Gemm, Precision};
 use tenon_kernels::isa::Kernel;
@@ -67,7 +68,7 @@ impl Product {
     fn new(size: [usize; 3], layout: Layout, format: Format, precision: Precision) -> Self {
         let ([m, n, k], (_, trans_a, trans_b)) = (size, layout);
         let isa = Isa::from_env().expect("TENON_ISA names a level of this machine");
-        let gemm = Gemm::new(isa, size, trans_a, format, trans_b).with_precision(precision);
+        let gemm = Gemm::new(isa, size, trans_a, format, trans_b).with_precision(precision).with_caches(caches());
         let values = |n: usize, seed: usize| -> Vec<f32> { (seed..seed + n).map(noise).collect() };
         let (a, b) = (values(m * k, 0), values(n * k, 77));
         let bytes = format.row_bytes(n * k).expect("whole blocks");

@@ -45,15 +45,42 @@ use tile::{Pair, Single, Target, Tile};
 /// micro-panel of B coming from L2; deeper slabs mean fewer passes over C, shallower ones leave room
 /// in L2. 640 cuts 576 into one slab, 1024, 1536 and 2048 into slabs of 512.
 pub const DEPTH: usize = 640;
-/// Rows of A that stay in L2 while the columns of a task pass: 126 x 512 f32 is 252 KiB. With 252
-/// rows, 1024 cubed takes 4 % longer: half of an L2 of 1 MiB is more than pages at random places
-/// leave without conflicts.
-const ROWS: usize = 126;
-/// Most columns of a task: a slab of B of 128 KiB. Wider ones are slower for the same reason.
-const COLUMNS: usize = 64;
-/// Bytes of A that the tasks of all columns pass over before they turn to the next rows: they stay
-/// in L3. At 2048 cubed, with A of 16 MiB, 207 GFLOP/s; 155 without.
-const PASS: usize = 4 << 20;
+/// Sizes of the caches that a thread works in, in bytes. They decide how a product is cut into
+/// tasks and blocks, not what is summed in which order: the bits do not depend on them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caches {
+    /// A thread's share of the second level.
+    pub l2: usize,
+    /// The third level, 0 where there is none.
+    pub l3: usize,
+}
+
+impl Default for Caches {
+    /// What a phone's fast cores have.
+    fn default() -> Self {
+        Self { l2: 512 << 10, l3: 4 << 20 }
+    }
+}
+
+impl Caches {
+    /// Rows of A that stay in L2 while the columns of a task pass: a quarter of it, 128 x 512 f32 of
+    /// 1 MiB. With a half, 1024 cubed takes 4 % longer on Zen 5: pages at random places conflict.
+    fn rows(self) -> usize {
+        self.l2 / 4 / (512 * size_of::<f32>())
+    }
+
+    /// Most columns of a task, whose slab of B stays in an eighth of L2: 64 for 1 MiB. Wider ones
+    /// are slower for the same reason.
+    fn columns(self) -> usize {
+        self.l2 / 8 / (512 * size_of::<f32>())
+    }
+
+    /// Bytes of A that the tasks of all columns pass over before they turn to the next rows: they
+    /// stay in L3. At 2048 cubed, with A of 16 MiB, 207 GFLOP/s; 155 without.
+    fn pass(self) -> usize {
+        (self.l3 / 8).max(1 << 20)
+    }
+}
 
 /// What the operands are rounded to before they are multiplied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -103,6 +130,7 @@ pub struct Gemm {
     /// See [`Precision`].
     pub precision: Precision,
     tile: TileSize,
+    caches: Caches,
 }
 
 /// The register tile of a level.
@@ -150,7 +178,18 @@ impl Gemm {
         trans_b: bool,
     ) -> Self {
         let tile = isa.run(TileSize { rows: 0, columns: 0 });
-        Self { isa, m, n, k, trans_a, b_format, trans_b, precision: Precision::F32, tile }
+        Self {
+            isa,
+            m,
+            n,
+            k,
+            trans_a,
+            b_format,
+            trans_b,
+            precision: Precision::F32,
+            tile,
+            caches: Caches::default(),
+        }
     }
 
     /// The same product in another precision.
@@ -166,6 +205,12 @@ impl Gemm {
             self.isa.run(TileSize { rows: 0, columns: 0 })
         };
         Self { precision, tile, ..self }
+    }
+
+    /// The same product cut for other caches.
+    #[must_use]
+    pub fn with_caches(self, caches: Caches) -> Self {
+        Self { caches, ..self }
     }
 
     /// f32 of the packed A that all tasks share.
@@ -250,18 +295,25 @@ impl Gemm {
     fn columns(&self) -> usize {
         let unit =
             self.tile.columns.max(if self.trans_b { 1 } else { self.b_format.block_elems() });
-        (self.n / 16).next_multiple_of(unit).clamp(unit, COLUMNS.max(unit))
+        let most = self.caches.columns() / unit * unit;
+        (self.n / 16).next_multiple_of(unit).min(most).max(unit)
     }
 
     /// Rows of C in a task: all of them, unless there are too few columns to make tasks of, or more
     /// rows than stay in a cache.
     fn rows(&self) -> usize {
         if self.n.div_ceil(self.columns()) >= 4 {
-            let most = (PASS / size_of::<f32>() / self.k.max(1)).next_multiple_of(ROWS);
+            let pass = self.caches.pass() / size_of::<f32>() / self.k.max(1);
+            let most = pass.next_multiple_of(self.block_rows());
             let parts = self.m.div_ceil(most).max(1);
             return self.m.div_ceil(parts).next_multiple_of(self.tile.rows).max(1);
         }
         (self.m / 8).next_multiple_of(self.tile.rows).max(self.tile.rows * 4)
+    }
+
+    /// Rows of A that stay in L2, in whole tiles.
+    fn block_rows(&self) -> usize {
+        (self.caches.rows() / self.tile.rows).max(1) * self.tile.rows
     }
 
     /// Depth of a slab: k cut evenly, in whole blocks of any format.
@@ -378,8 +430,8 @@ impl Kernel for Run<'_> {
                     }
                 }
             }
-            for first in (row..row + rows).step_by(ROWS / S::GEMM_MR * S::GEMM_MR) {
-                let some = (row + rows - first).min(ROWS / S::GEMM_MR * S::GEMM_MR);
+            for first in (row..row + rows).step_by(g.block_rows()) {
+                let some = (row + rows - first).min(g.block_rows());
                 // SAFETY: as above; the rectangle of C is this task's own.
                 unsafe { self.block(s, depth, slab, [first, some], [column, columns]) };
             }

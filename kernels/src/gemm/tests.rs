@@ -1,6 +1,6 @@
 //! Parity of every level, layout and format with the reference.
 
-use super::{Epilogue, Gemm, Precision, reference};
+use super::{Caches, Epilogue, Gemm, Precision, reference};
 use crate::isa::Isa;
 use crate::quant::Format;
 
@@ -120,6 +120,28 @@ fn tasks_give_the_same_bits_in_any_order() {
             }
         }
         assert!(gemm.tasks() > 3 && backwards.iter().eq(&shuffled));
+    }
+}
+
+#[test]
+fn other_caches_give_the_same_bits() {
+    let (a, b) = (noise(600 * 1100, 1), noise(300 * 1100, 2));
+    // SAFETY: the same memory as bytes.
+    let b = unsafe { std::slice::from_raw_parts(b.as_ptr().cast(), b.len() * 4) };
+    for isa in Isa::available() {
+        for precision in [Precision::F32, Precision::Bf16, Precision::Int8] {
+            let gemm = Gemm::new(isa, [600, 300, 1100], false, Format::F32, true)
+                .with_precision(precision);
+            let of = |caches| {
+                let gemm = gemm.with_caches(caches);
+                let mut c = vec![0.0; gemm.m * gemm.n];
+                run(&gemm, &a, b, &mut c, Epilogue::NONE);
+                (gemm.tasks(), c)
+            };
+            let small = of(Caches { l2: 64 << 10, l3: 0 });
+            let large = of(Caches { l2: 2 << 20, l3: 32 << 20 });
+            assert!(small.0 > large.0 && small.1 == large.1, "{gemm:?}");
+        }
     }
 }
 

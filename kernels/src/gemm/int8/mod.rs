@@ -46,7 +46,7 @@ use crate::quant::{Codes, CodesVisitor, Format};
 use crate::simd::Simd;
 
 use super::pack::{Slab, Source};
-use super::{Gemm, PAD, PackA, ROWS, Run, TileSize};
+use super::{Gemm, PAD, PackA, Run, TileSize};
 use pack::{Columns, Rounded, Stored};
 use round::BLOCK;
 use tile::Tile;
@@ -168,7 +168,7 @@ unsafe fn rectangle<S: Simd, B: Columns>(s: S, run: &Run<'_>, b: B) {
             let part = Slab { from: depth, depth: slab, column, columns };
             b.pack(s, part, run.scratch, run.scratch.add(panels));
         }
-        let step = ROWS / S::INT8_MR * S::INT8_MR;
+        let step = g.block_rows();
         for first in (row..row + rows).step_by(step) {
             let last = (row + rows).min(first + step);
             for j in (0..columns).step_by(width) {
