@@ -1,4 +1,12 @@
 //! One folder for each instruction set: its token and what is its own.
+//!
+//! Two extensions of Arm have no level. Arithmetic in half floats (FEAT_FP16) keeps 11 bits of a
+//! sum, so that no operation here would stay in its stated error; conversion from and to them is
+//! part of every level. SVE has vectors whose length is known at run time, which [`Simd::LANES`]
+//! cannot be; on phones and boards they have 128 bits, as those of `arm_neon` do, and on Neoverse V1
+//! two of 256 bits do what four of those do.
+//!
+//! [`Simd::LANES`]: crate::simd::Simd::LANES
 
 /// Methods of a token that consist of intrinsics: each body becomes one `unsafe` block.
 macro_rules! token_methods {
@@ -36,3 +44,7 @@ pub mod x86_avx_vnni;
 
 #[cfg(target_arch = "aarch64")]
 pub mod arm_neon;
+#[cfg(target_arch = "aarch64")]
+pub mod arm_neon_dotprod;
+#[cfg(target_arch = "aarch64")]
+pub mod arm_neon_mmla;

@@ -38,7 +38,7 @@ pub use reference::reference;
 use crate::isa::{Isa, Kernel};
 use crate::quant::Format;
 use crate::simd::Simd;
-use pack::{Slab, Source};
+use pack::{Slab, Source, panel_rows, room, side_by_side};
 use tile::{Pair, Single, Target, Tile};
 
 /// Most depth of a slab of B. The register tile keeps 0.97 of the limit up to 1536 steps, with a
@@ -217,7 +217,8 @@ impl Gemm {
     #[must_use]
     pub fn shared_len(&self) -> usize {
         let rows = self.m.next_multiple_of(self.tile.rows);
-        PAD + rows * if self.precision == Precision::Int8 { int8::row_len(self.k) } else { self.k }
+        let int8 = self.precision == Precision::Int8;
+        PAD + rows * if int8 { int8::row_len(self.k) } else { room(self.k) }
     }
 
     /// f32 of scratch that a running task needs for itself.
@@ -226,7 +227,7 @@ impl Gemm {
         if self.precision == Precision::Int8 {
             return int8::scratch_len(self);
         }
-        let depth = self.slab();
+        let depth = room(self.slab());
         let panels = self.columns().next_multiple_of(self.tile.columns) * depth;
         // Rows that are decoded before they are packed.
         let decoded = if self.b_format == Format::F32 {
@@ -357,9 +358,10 @@ impl Kernel for PackA<'_> {
             let rows = (g.m - at).min(S::GEMM_MR);
             // SAFETY: rows `at..at + rows` of op(A) exist; panel `at / MR` is this task's own.
             unsafe {
-                let panel = self.shared.add(at * g.k);
+                let panel = self.shared.add(at * room(g.k));
                 if g.pairs::<S>() {
                     self.panel::<S, true>(s, at, rows, panel);
+                    side_by_side(s, panel, S::GEMM_MR, panel_rows(true, g.k));
                 } else {
                     self.panel::<S, false>(s, at, rows, panel);
                     if g.precision == Precision::Bf16 {
@@ -410,7 +412,7 @@ impl Kernel for Run<'_> {
         let g = self.gemm;
         let ([row, rows], [column, columns]) = self.rectangle();
         let source = Source { data: self.b, format: g.b_format, trans: g.trans_b, k: g.k, n: g.n };
-        let decoded = columns.next_multiple_of(g.tile.columns) * g.slab() + PAD / 2;
+        let decoded = columns.next_multiple_of(g.tile.columns) * room(g.slab()) + PAD / 2;
         let mut depth = 0;
         // One turn even where k is 0: C is then the bias.
         while depth < g.k.max(1) {
@@ -423,10 +425,16 @@ impl Kernel for Run<'_> {
                     source.pack::<S, true>(s, part, self.scratch, rows_of_b);
                 } else {
                     source.pack::<S, false>(s, part, self.scratch, rows_of_b);
-                    if g.precision == Precision::Bf16 {
-                        let width = S::GEMM_NV * S::LANES;
-                        let len = columns.next_multiple_of(width) * slab;
-                        pack::round_bf16(s, self.scratch, len);
+                }
+                if g.precision == Precision::Bf16 {
+                    let width = S::GEMM_NV * S::LANES;
+                    for j in (0..columns).step_by(width) {
+                        let panel = self.scratch.add(j * room(slab));
+                        if g.pairs::<S>() {
+                            side_by_side(s, panel, width, panel_rows(true, slab));
+                        } else {
+                            pack::round_bf16(s, panel, width * slab);
+                        }
                     }
                 }
             }
@@ -484,13 +492,12 @@ impl Run<'_> {
         for j in (0..columns).step_by(width) {
             for i in (row..row + rows).step_by(S::GEMM_MR) {
                 let tile = Tile {
-                    depth: pack::panel_rows(paired, slab),
-                    // A packed panel starts at `i * k`, the slab's micro-panel `j` at `j * slab`.
+                    depth: panel_rows(paired, slab),
+                    // Row `i` and column `j` begin panels.
                     a: self
                         .shared
-                        .wrapping_add(i * g.k + pack::panel_rows(paired, depth) * S::GEMM_MR),
-                    b: self.scratch.wrapping_add(j * slab),
-                    b_step: width,
+                        .wrapping_add(i * room(g.k) + panel_rows(paired, depth) * S::GEMM_MR),
+                    b: self.scratch.wrapping_add(j * room(slab)),
                     to: self.target(depth, i, [column + j, columns - j]),
                 };
                 // SAFETY: the panels are packed and the tile of C is this task's own.

@@ -173,6 +173,40 @@ pub(super) unsafe fn round_bf16<S: Simd>(s: S, data: *mut f32, len: usize) {
     }
 }
 
+/// Steps of depth that a panel of `depth` of them has room for: where two rows of pairs lie side by side, a single
+/// step takes the room of two.
+pub(super) const fn room(depth: usize) -> usize {
+    if depth == 1 { 2 } else { depth }
+}
+
+/// Widest row of a panel.
+const MAX_WIDTH: usize = 32;
+
+/// Lays the rows of a packed panel `[rows][width]` side by side, as [`Simd::STEP_ROWS`] says: of
+/// rows `p` and `p + 1` lane by lane, a missing last one zero.
+///
+/// # Safety
+/// The panel must be valid for `rows * width` f32, rows counted up to whole steps.
+#[inline(always)]
+pub(super) unsafe fn side_by_side<S: Simd>(_: S, panel: *mut f32, width: usize, rows: usize) {
+    const { assert!(S::GEMM_MR <= MAX_WIDTH && S::GEMM_NV * S::LANES <= MAX_WIDTH) }
+    if S::STEP_ROWS == 1 {
+        return;
+    }
+    for p in (0..rows).step_by(2) {
+        let mut two = [0f32; 2 * MAX_WIDTH];
+        // SAFETY: the rows that exist are read, then their place is written.
+        unsafe {
+            let to = panel.add(p * width);
+            to.copy_to_nonoverlapping(two.as_mut_ptr(), (rows - p).min(2) * width);
+            for i in 0..width {
+                *to.add(2 * i) = two[i];
+                *to.add(2 * i + 1) = two[width + i];
+            }
+        }
+    }
+}
+
 /// B as it is stored.
 #[derive(Clone, Copy)]
 pub(super) struct Source {
@@ -260,7 +294,7 @@ impl<S: Simd, const PAIRS: bool> Pack<S, PAIRS> {
             unsafe {
                 let src =
                     self.source.data.cast::<f32>().add((self.slab.column + j) * k + self.slab.from);
-                let dst = self.dst.add(j * self.slab.depth);
+                let dst = self.dst.add(j * room(self.slab.depth));
                 transposed::<S, PAIRS>(s, src, k, there, Self::WIDTH, self.slab.depth, dst);
             }
         }
@@ -275,7 +309,7 @@ impl<S: Simd, const PAIRS: bool> Pack<S, PAIRS> {
             unsafe {
                 let src =
                     self.source.data.cast::<f32>().add(self.slab.from * n + self.slab.column + j);
-                let dst = self.dst.add(j * self.slab.depth);
+                let dst = self.dst.add(j * room(self.slab.depth));
                 straight::<S, PAIRS>(s, src, n, there, Self::WIDTH, self.slab.depth, dst);
             }
         }
@@ -295,7 +329,7 @@ impl<S: Simd, const PAIRS: bool> Pack<S, PAIRS> {
                     let src = self.source.data.cast::<B>().add(first);
                     B::decode_blocks(s, src, blocks, self.rows.add(r * self.slab.depth));
                 }
-                let dst = self.dst.add(j * self.slab.depth);
+                let dst = self.dst.add(j * room(self.slab.depth));
                 transposed::<S, PAIRS>(
                     s,
                     self.rows,
@@ -314,7 +348,7 @@ impl<S: Simd, const PAIRS: bool> Pack<S, PAIRS> {
     unsafe fn straight<B: BlockFormat>(&self) {
         let (s, row) = (self.s, self.source.n / B::ELEMS);
         let blocks = self.slab.columns.div_ceil(B::ELEMS);
-        let room = blocks * B::ELEMS;
+        let decoded = blocks * B::ELEMS;
         for p in 0..panel_rows(PAIRS, self.slab.depth) {
             // SAFETY: the contract of `Source::pack`; tasks start at whole blocks.
             unsafe {
@@ -323,12 +357,12 @@ impl<S: Simd, const PAIRS: bool> Pack<S, PAIRS> {
                 for i in 0..count {
                     let at = (self.slab.from + first + i) * row + self.slab.column / B::ELEMS;
                     let src = self.source.data.cast::<B>().add(at);
-                    B::decode_blocks(s, src, blocks, self.rows.add(i * room));
+                    B::decode_blocks(s, src, blocks, self.rows.add(i * decoded));
                 }
-                let odd = if count == 2 { self.rows.add(room) } else { std::ptr::null_mut() };
+                let odd = if count == 2 { self.rows.add(decoded) } else { std::ptr::null_mut() };
                 for j in (0..self.slab.columns).step_by(Self::WIDTH) {
                     let there = (self.slab.columns - j).min(Self::WIDTH);
-                    let dst = self.dst.add(j * self.slab.depth + p * Self::WIDTH);
+                    let dst = self.dst.add(j * room(self.slab.depth) + p * Self::WIDTH);
                     let odd = if odd.is_null() { odd } else { odd.add(j) };
                     put_row::<S, PAIRS>(s, self.rows.add(j), odd, there, Self::WIDTH, dst);
                 }

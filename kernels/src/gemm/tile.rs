@@ -7,14 +7,12 @@ use crate::simd::{MAX_LANES, Simd};
 /// Two packed panels and the place of their product.
 #[derive(Clone, Copy)]
 pub(super) struct Tile {
-    /// Steps of depth.
+    /// Rows of the panels.
     pub depth: usize,
-    /// A panel of A, `depth x MR`.
+    /// A panel of A, rows of `MR` lanes.
     pub a: *const f32,
-    /// A panel of B: `depth` rows, `b_step` apart, of whole vectors.
+    /// A micro-panel of B, rows of `NV` vectors.
     pub b: *const f32,
-    /// f32 from row to row of the panel of B.
-    pub b_step: usize,
     /// The tile of C.
     pub to: Target,
 }
@@ -36,10 +34,21 @@ pub(super) struct Target {
     pub bias: *const f32,
 }
 
-/// A multiply-add of the tile.
+/// What the tile multiplies.
 pub(super) trait Step {
-    /// `sum` with the product of `a` and `b` added.
-    fn step<S: Simd>(s: S, a: S::F, b: S::F, sum: S::F) -> S::F;
+    /// Rows of the panels that a step takes: 1 or 2.
+    fn rows<S: Simd>() -> usize;
+
+    /// Adds products of the next rows of the panels.
+    ///
+    /// # Safety
+    /// The panels must hold those rows.
+    unsafe fn step<S: Simd, const R: usize, const NV: usize>(
+        s: S,
+        a: *const f32,
+        b: *const f32,
+        sums: &mut [[S::F; NV]; R],
+    );
 }
 
 /// f32 operands.
@@ -47,18 +56,40 @@ pub(super) struct Single;
 
 impl Step for Single {
     #[inline(always)]
-    fn step<S: Simd>(s: S, a: S::F, b: S::F, sum: S::F) -> S::F {
-        s.fma(a, b, sum)
+    fn rows<S: Simd>() -> usize {
+        1
+    }
+
+    #[inline(always)]
+    unsafe fn step<S: Simd, const R: usize, const NV: usize>(
+        s: S,
+        a: *const f32,
+        b: *const f32,
+        sums: &mut [[S::F; NV]; R],
+    ) {
+        // SAFETY: the caller's contract.
+        unsafe { s.step_f32(a, b, sums) };
     }
 }
 
-/// Pairs of bfloat16 along the depth: one step is two.
+/// Pairs of bfloat16 along the depth.
 pub(super) struct Pair;
 
 impl Step for Pair {
     #[inline(always)]
-    fn step<S: Simd>(s: S, a: S::F, b: S::F, sum: S::F) -> S::F {
-        s.dot_bf16(a, b, sum)
+    fn rows<S: Simd>() -> usize {
+        S::STEP_ROWS
+    }
+
+    #[inline(always)]
+    unsafe fn step<S: Simd, const R: usize, const NV: usize>(
+        s: S,
+        a: *const f32,
+        b: *const f32,
+        sums: &mut [[S::F; NV]; R],
+    ) {
+        // SAFETY: the caller's contract.
+        unsafe { s.step_bf16(a, b, sums) };
     }
 }
 
@@ -70,8 +101,8 @@ impl Tile {
     /// edges of C a smaller one computes fewer sums that nobody stores.
     ///
     /// # Safety
-    /// The panels must hold `depth` steps, and `c` and the bias be valid for the rows and columns
-    /// that exist.
+    /// The panels must hold `depth` rows, counted up to whole steps, and `c` and the bias be valid
+    /// for the rows and columns that exist.
     #[inline(always)]
     pub(super) unsafe fn run<S: Simd, D: Step>(&self, s: S) {
         const { assert!(matches!((S::GEMM_MR, S::GEMM_NV), (14, 2) | (8, 3) | (6, 2) | (4, 1))) }
@@ -110,21 +141,14 @@ impl Tile {
     unsafe fn sized<S: Simd, D: Step, const R: usize, const NV: usize>(&self, s: S) {
         let mut sums = [[s.zero(); NV]; R];
         let (mut a, mut b) = (self.a, self.b);
-        for _ in 0..self.depth {
-            let mut columns = [s.zero(); NV];
-            for v in 0..NV {
-                // SAFETY: inside the panel.
-                columns[v] = unsafe { s.load(b.add(v * S::LANES)) };
-            }
-            for r in 0..R {
-                // SAFETY: inside the panel.
-                let x = s.splat(unsafe { *a.add(r) });
-                for v in 0..NV {
-                    sums[r][v] = D::step(s, x, columns[v], sums[r][v]);
-                }
-            }
-            a = a.wrapping_add(S::GEMM_MR);
-            b = b.wrapping_add(self.b_step);
+        for _ in 0..self.depth.div_ceil(D::rows::<S>()) {
+            // SAFETY: inside the panels.
+            unsafe { D::step(s, a, b, &mut sums) };
+            a = a.wrapping_add(D::rows::<S>() * S::GEMM_MR);
+            b = b.wrapping_add(D::rows::<S>() * S::GEMM_NV * S::LANES);
+        }
+        if D::rows::<S>() == 2 {
+            s.turn_sums(&mut sums);
         }
         // SAFETY: the caller's contract.
         unsafe { self.to.put(s, &sums) };

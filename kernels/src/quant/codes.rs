@@ -5,7 +5,7 @@ use super::{BlockFormat, Format, Q4_0, Q4_1, Q8_0};
 /// A format whose blocks are 32 elements `d * (q - CENTER) + m` with unsigned codes `q`.
 pub trait Codes: BlockFormat {
     /// Bits that hold any code, rounded up to what
-    /// [`dot_u8i8`](crate::simd::Simd::dot_u8i8) tells apart: 7 or 8.
+    /// [`dot_bytes`](crate::simd::Simd::dot_bytes) tells apart: 7 or 8.
     const BITS: usize;
     /// The code of 0 where there is no minimum.
     const CENTER: u8;

@@ -7,6 +7,30 @@ mod tests;
 /// Lanes of the widest level.
 pub const MAX_LANES: usize = 16;
 
+/// A step of a register tile: `$sum = $new` for every row and column, where `$x` is the row's lane
+/// of `$a` in all lanes and `$column` a vector of `$b`.
+///
+/// A macro, because a closure would be a call without the level's instructions.
+macro_rules! tile_step {
+    ($s:ident, $a:ident, $b:ident, $sums:ident, |$x:ident, $column:ident, $sum:ident| $new:expr) => {{
+        let mut columns = [$s.zero(); NV];
+        for v in 0..NV {
+            // SAFETY: the caller vouches for `NV` vectors.
+            columns[v] = unsafe { $s.load($b.add(v * Self::LANES)) };
+        }
+        for r in 0..R {
+            // SAFETY: the caller vouches for `R` lanes.
+            let $x = $s.splat(unsafe { *$a.add(r) });
+            for v in 0..NV {
+                let ($column, $sum) = (columns[v], $sums[r][v]);
+                $sums[r][v] = $new;
+            }
+        }
+    }};
+}
+#[cfg(target_arch = "aarch64")]
+pub(crate) use tile_step;
+
 /// A token that proves an instruction set is present, with the vector operations it offers.
 ///
 /// `F` is a vector of [`Simd::LANES`] f32. Every method is `#[inline(always)]` and compiles to one or
@@ -119,8 +143,13 @@ pub trait Simd: Copy + Send + Sync + 'static {
         }
     }
 
-    /// Whether [`Simd::dot_bf16`] is one instruction, so that pairing operands pays.
+    /// Whether products of bfloat16 are instructions, so that pairing operands pays.
     const HAS_DOT_BF16: bool = false;
+    /// Whether bytes of 8 bits are multiplied as signed ones by [`Simd::dot_bytes`].
+    const SIGNED_BYTES: bool = false;
+    /// Rows of packed panels that a step of bytes or of bfloat16 takes: 1, or 2 that
+    /// lie side by side, lane by lane.
+    const STEP_ROWS: usize = 1;
 
     /// Rounds to bfloat16 (to nearest even; subnormals may become zero) and pairs: each lane holds
     /// `even` in its lower half and `odd` in its upper.
@@ -181,11 +210,12 @@ pub trait Simd: Copy + Send + Sync + 'static {
         self.fma(a1, b1, self.fma(a0, b0, sum))
     }
 
-    /// `sum` with the products of the four bytes in each lane of `a` and `b` added: `a` unsigned
-    /// and below `2^BITS` (7 or 8), `b` signed, `sum` an i32 that wraps around. Exact; 7 bits are
-    /// faster where a level would saturate with 8.
+    /// `sum` with the products of the four bytes in each lane of `a` and `b` added, as an i32 that
+    /// wraps around: `b` from -127 to 127; `a` below `2^BITS` (7 or 8) and not negative, but with
+    /// 8 bits signed where [`Simd::SIGNED_BYTES`]. Exact; 7 bits are faster where a level would
+    /// saturate with 8.
     #[inline(always)]
-    fn dot_u8i8<const BITS: usize>(self, a: Self::F, b: Self::F, sum: Self::F) -> Self::F {
+    fn dot_bytes<const BITS: usize>(self, a: Self::F, b: Self::F, sum: Self::F) -> Self::F {
         let ((a, b), mut sum) = ((lanes(self, a), lanes(self, b)), lanes(self, sum));
         for i in 0..Self::LANES {
             let (a, b) = (a[i].to_bits().to_le_bytes(), b[i].to_bits().to_le_bytes());
@@ -198,6 +228,56 @@ pub trait Simd: Copy + Send + Sync + 'static {
         // SAFETY: no level has more lanes.
         unsafe { self.load(sum.as_ptr()) }
     }
+
+    /// A step of a register tile of bytes: to each sum what [`Simd::dot_bytes`] adds, the bytes of
+    /// columns in the place of its `a` and those of rows in that of its `b`.
+    ///
+    /// # Safety
+    /// `a` must be valid for a lane of each of the `R` rows, `b` for `NV` vectors of columns; with
+    /// two [`Simd::STEP_ROWS`] for twice as much, `R` even, and the sums are in the order that
+    /// [`Simd::turn_sums`] makes.
+    #[inline(always)]
+    unsafe fn step_bytes<const BITS: usize, const R: usize, const NV: usize>(
+        self,
+        a: *const f32,
+        b: *const f32,
+        sums: &mut [[Self::F; NV]; R],
+    ) {
+        tile_step!(self, a, b, sums, |x, column, sum| self.dot_bytes::<BITS>(column, x, sum));
+    }
+
+    /// A step of a register tile of bfloat16 pairs: to each sum what [`Simd::dot_bf16`] adds.
+    ///
+    /// # Safety
+    /// As for [`Simd::step_bytes`].
+    #[inline(always)]
+    unsafe fn step_bf16<const R: usize, const NV: usize>(
+        self,
+        a: *const f32,
+        b: *const f32,
+        sums: &mut [[Self::F; NV]; R],
+    ) {
+        tile_step!(self, a, b, sums, |x, column, sum| self.dot_bf16(x, column, sum));
+    }
+
+    /// A step of a register tile of f32: to each sum the product of its row and its column.
+    ///
+    /// # Safety
+    /// `a` must be valid for a lane of each of the `R` rows, `b` for `NV` vectors of columns.
+    #[inline(always)]
+    unsafe fn step_f32<const R: usize, const NV: usize>(
+        self,
+        a: *const f32,
+        b: *const f32,
+        sums: &mut [[Self::F; NV]; R],
+    ) {
+        tile_step!(self, a, b, sums, |x, column, sum| self.fma(x, column, sum));
+    }
+
+    /// Turns sums in rows and columns into the order in which a level with two
+    /// [`Simd::STEP_ROWS`] adds to them, and back: it is its own inverse.
+    #[inline(always)]
+    fn turn_sums<const R: usize, const NV: usize>(self, _sums: &mut [[Self::F; NV]; R]) {}
 
     /// The i32 in each lane as f32, rounded to nearest even.
     #[inline(always)]
@@ -273,7 +353,7 @@ pub trait Simd: Copy + Send + Sync + 'static {
     }
 
     /// The lanes of four vectors rounded as [`Simd::store_i8`] does, byte `i` of each lane from
-    /// `v[i]`: what [`Simd::dot_u8i8`] takes.
+    /// `v[i]`: what [`Simd::dot_bytes`] takes.
     #[inline(always)]
     fn pack_i8(self, v: [Self::F; 4]) -> Self::F {
         let v = v.map(|v| lanes(self, self.round(v)));

@@ -28,11 +28,11 @@ pub trait Bytes: Copy + Send + Sync + 'static {
     /// [`Simd::INT8_MR`] and [`Simd::INT8_NV`].
     const TILE: [usize; 2];
 
-    /// [`Simd::dot_u8i8`].
+    /// [`Simd::dot_bytes`].
     ///
     /// # Safety
     /// The processor must have AVX2 and what the implementor asks for.
-    unsafe fn dot_u8i8<const BITS: usize>(a: __m256, b: __m256, sum: __m256) -> __m256;
+    unsafe fn dot_bytes<const BITS: usize>(a: __m256, b: __m256, sum: __m256) -> __m256;
 }
 
 /// By sums of pairs of products; it asks for AVX2 only.
@@ -45,9 +45,9 @@ impl Bytes for Pairs {
     const TILE: [usize; 2] = [4, 1];
 
     #[inline(always)]
-    unsafe fn dot_u8i8<const BITS: usize>(a: __m256, b: __m256, sum: __m256) -> __m256 {
+    unsafe fn dot_bytes<const BITS: usize>(a: __m256, b: __m256, sum: __m256) -> __m256 {
         // SAFETY: the caller's contract.
-        unsafe { dot_u8i8::<BITS>(a, b, sum) }
+        unsafe { dot_bytes::<BITS>(a, b, sum) }
     }
 }
 
@@ -111,11 +111,11 @@ fn transpose_8(rows: &[__m256; 8]) -> [__m256; 8] {
     out
 }
 
-/// [`Simd::dot_u8i8`]. The instruction that adds pairs of byte products saturates at 16 bits, which
+/// [`Simd::dot_bytes`]. The instruction that adds pairs of byte products saturates at 16 bits, which
 /// two products of 7 bits cannot reach; with 8 bits the bytes are widened first.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn dot_u8i8<const BITS: usize>(a: __m256, b: __m256, sum: __m256) -> __m256 {
+fn dot_bytes<const BITS: usize>(a: __m256, b: __m256, sum: __m256) -> __m256 {
     let (a, b) = (_mm256_castps_si256(a), _mm256_castps_si256(b));
     let dot = if BITS <= 7 {
         _mm256_madd_epi16(_mm256_maddubs_epi16(a, b), _mm256_set1_epi16(1))
@@ -139,9 +139,9 @@ impl<B: Bytes> Simd for Level<B> {
     const INT8_NV: usize = B::TILE[1];
 
     #[inline(always)]
-    fn dot_u8i8<const BITS: usize>(self, a: __m256, b: __m256, sum: __m256) -> __m256 {
+    fn dot_bytes<const BITS: usize>(self, a: __m256, b: __m256, sum: __m256) -> __m256 {
         // SAFETY: the token exists only where its instructions do.
-        unsafe { B::dot_u8i8::<BITS>(a, b, sum) }
+        unsafe { B::dot_bytes::<BITS>(a, b, sum) }
     }
 
     token_methods! {

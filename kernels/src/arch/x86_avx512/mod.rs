@@ -63,11 +63,11 @@ pub unsafe trait Avx512Family: Copy + Send + Sync + 'static {
         }
     }
 
-    /// [`Simd::dot_u8i8`].
+    /// [`Simd::dot_bytes`].
     #[inline(always)]
-    fn dot_u8i8<const BITS: usize>(self, a: __m512, b: __m512, sum: __m512) -> __m512 {
+    fn dot_bytes<const BITS: usize>(self, a: __m512, b: __m512, sum: __m512) -> __m512 {
         // SAFETY: the token exists only where its instructions do.
-        unsafe { dot_u8i8::<BITS>(a, b, sum) }
+        unsafe { dot_bytes::<BITS>(a, b, sum) }
     }
 }
 
@@ -92,11 +92,11 @@ fn bf16_bits(v: __m512) -> __m512i {
     _mm512_srli_epi32::<16>(bits)
 }
 
-/// [`Simd::dot_u8i8`] without VNNI, as AVX2 has it: the instruction that adds pairs of byte
+/// [`Simd::dot_bytes`] without VNNI, as AVX2 has it: the instruction that adds pairs of byte
 /// products saturates with 8 bits, not with 7.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn dot_u8i8<const BITS: usize>(a: __m512, b: __m512, sum: __m512) -> __m512 {
+fn dot_bytes<const BITS: usize>(a: __m512, b: __m512, sum: __m512) -> __m512 {
     let (a, b) = (_mm512_castps_si512(a), _mm512_castps_si512(b));
     let dot = if BITS <= 7 {
         _mm512_madd_epi16(_mm512_maddubs_epi16(a, b), _mm512_set1_epi16(1))
@@ -158,8 +158,8 @@ impl<T: Avx512Family> Simd for T {
         Avx512Family::dot_bf16(self, a, b, sum)
     }
     #[inline(always)]
-    fn dot_u8i8<const BITS: usize>(self, a: __m512, b: __m512, sum: __m512) -> __m512 {
-        Avx512Family::dot_u8i8::<BITS>(self, a, b, sum)
+    fn dot_bytes<const BITS: usize>(self, a: __m512, b: __m512, sum: __m512) -> __m512 {
+        Avx512Family::dot_bytes::<BITS>(self, a, b, sum)
     }
 
     token_methods! {

@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 use std::mem::transmute;
 
 use super::x86_avx512::Avx512Family;
-use super::x86_avx512_vnni::dot_u8i8;
+use super::x86_avx512_vnni::dot_bytes;
 
 /// Proof that AVX-512 VNNI and BF16 are present, with everything of
 /// [`Avx512`](super::x86_avx512::Avx512).
@@ -54,9 +54,9 @@ unsafe impl Avx512Family for Avx512Bf16 {
     }
 
     #[inline(always)]
-    fn dot_u8i8<const BITS: usize>(self, a: __m512, b: __m512, sum: __m512) -> __m512 {
+    fn dot_bytes<const BITS: usize>(self, a: __m512, b: __m512, sum: __m512) -> __m512 {
         // SAFETY: the token exists only where its instructions do.
-        unsafe { dot_u8i8(a, b, sum) }
+        unsafe { dot_bytes(a, b, sum) }
     }
 }
 

@@ -24,16 +24,16 @@ impl Avx512Vnni {
 // SAFETY: the contract of `new_unchecked` names every feature of `Avx512`.
 unsafe impl Avx512Family for Avx512Vnni {
     #[inline(always)]
-    fn dot_u8i8<const BITS: usize>(self, a: __m512, b: __m512, sum: __m512) -> __m512 {
+    fn dot_bytes<const BITS: usize>(self, a: __m512, b: __m512, sum: __m512) -> __m512 {
         // SAFETY: the token exists only where its instructions do.
-        unsafe { dot_u8i8(a, b, sum) }
+        unsafe { dot_bytes(a, b, sum) }
     }
 }
 
-/// [`Simd::dot_u8i8`](crate::simd::Simd::dot_u8i8) of any bits.
+/// [`Simd::dot_bytes`](crate::simd::Simd::dot_bytes) of any bits.
 #[inline]
 #[target_feature(enable = "avx512vnni")]
-pub(super) fn dot_u8i8(a: __m512, b: __m512, sum: __m512) -> __m512 {
+pub(super) fn dot_bytes(a: __m512, b: __m512, sum: __m512) -> __m512 {
     let (a, b) = (_mm512_castps_si512(a), _mm512_castps_si512(b));
     _mm512_castsi512_ps(_mm512_dpbusd_epi32(_mm512_castps_si512(sum), a, b))
 }

@@ -19,16 +19,16 @@ impl Bytes for Fours {
     const TILE: [usize; 2] = [3, 2];
 
     #[inline(always)]
-    unsafe fn dot_u8i8<const BITS: usize>(a: __m256, b: __m256, sum: __m256) -> __m256 {
+    unsafe fn dot_bytes<const BITS: usize>(a: __m256, b: __m256, sum: __m256) -> __m256 {
         // SAFETY: the caller's contract.
-        unsafe { dot_u8i8(a, b, sum) }
+        unsafe { dot_bytes(a, b, sum) }
     }
 }
 
-/// [`Simd::dot_u8i8`](crate::simd::Simd::dot_u8i8) of any bits.
+/// [`Simd::dot_bytes`](crate::simd::Simd::dot_bytes) of any bits.
 #[inline]
 #[target_feature(enable = "avxvnni")]
-fn dot_u8i8(a: __m256, b: __m256, sum: __m256) -> __m256 {
+fn dot_bytes(a: __m256, b: __m256, sum: __m256) -> __m256 {
     let (a, b) = (_mm256_castps_si256(a), _mm256_castps_si256(b));
     _mm256_castsi256_ps(_mm256_dpbusd_avx_epi32(_mm256_castps_si256(sum), a, b))
 }

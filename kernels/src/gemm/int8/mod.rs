@@ -19,7 +19,8 @@
 //!
 //! A is packed once, as panels of [`Simd::INT8_MR`] rows of codes, then scales, then what the sums
 //! start from (`-center sum p`; with a minimum, `s sum p`). B's codes are unpacked a slab at a
-//! time into micro-panels of unsigned bytes, with scales and minimums behind them.
+//! time into micro-panels of bytes, with scales and minimums behind them. A level that multiplies
+//! signed bytes has those of 8 bits less 128, which makes their center 0.
 //!
 //! Codes are off by at most half a step, so that
 //!
@@ -45,7 +46,7 @@ use crate::isa::Kernel;
 use crate::quant::{Codes, CodesVisitor, Format};
 use crate::simd::Simd;
 
-use super::pack::{Slab, Source};
+use super::pack::{Slab, Source, side_by_side};
 use super::{Gemm, PAD, PackA, Run, TileSize};
 use pack::{Columns, Rounded, Stored};
 use round::BLOCK;
@@ -74,6 +75,12 @@ pub(super) fn scratch_len(gemm: &Gemm) -> usize {
 /// Whether B's blocks run along k and have codes, which are then multiplied as they are.
 pub(super) const fn keeps_codes(b_format: Format, trans_b: bool) -> bool {
     trans_b && b_format.has_codes()
+}
+
+/// The packed code of 0: codes of 8 bits are packed less 128 where the level multiplies signed
+/// bytes.
+const fn center<S: Simd, C: Codes>() -> u8 {
+    if S::SIGNED_BYTES && C::BITS == 8 { C::CENTER - 128 } else { C::CENTER }
 }
 
 /// The size of the register tile of a level.
@@ -167,6 +174,10 @@ unsafe fn rectangle<S: Simd, B: Columns>(s: S, run: &Run<'_>, b: B) {
         unsafe {
             let part = Slab { from: depth, depth: slab, column, columns };
             b.pack(s, part, run.scratch, run.scratch.add(panels));
+            for j in (0..columns).step_by(width) {
+                let codes = run.scratch.add(j * column_len(slab));
+                side_by_side(s, codes, width, slab.div_ceil(BLOCK) * BLOCK / 4);
+            }
         }
         let step = g.block_rows();
         for first in (row..row + rows).step_by(step) {

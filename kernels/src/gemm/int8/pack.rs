@@ -6,10 +6,10 @@ use std::mem::MaybeUninit;
 use crate::quant::{BlockFormat, Codes, FormatVisitor, Q8_0};
 use crate::simd::Simd;
 
-use super::super::pack::{Slab, Source, transposed};
+use super::super::pack::{Slab, Source, side_by_side, transposed};
 use super::super::tile::load;
 use super::round::{self, BLOCK, MAX_BLOCKS};
-use super::{DEPTH, column_len};
+use super::{DEPTH, center, column_len};
 
 /// Elements of a row that are rounded before they are laid out.
 const CHUNK: usize = BLOCK * MAX_BLOCKS;
@@ -62,6 +62,7 @@ pub(super) unsafe fn rows_of_a<S: Simd, C: Codes>(
             let panel = dst.add(from / 4 * mr);
             transposed::<S, false>(s, codes, CHUNK / 4, rows, mr, blocks * BLOCK / 4, panel);
             starts::<S, C>(s, panel, blocks, scales, scales.add(row_blocks * mr));
+            side_by_side(s, panel, mr, blocks * BLOCK / 4);
         }
     }
 }
@@ -90,7 +91,7 @@ unsafe fn starts<S: Simd, C: Codes>(
     starts: *mut f32,
 ) {
     let mr = S::INT8_MR;
-    let weight = if C::HAS_MIN { 1 } else { C::CENTER };
+    let weight = if C::HAS_MIN { 1 } else { const { center::<S, C>() } };
     let weights = s.splat(f32::from_bits(u32::from_le_bytes([weight; 4])));
     // -x is the complement of x - 1.
     let ones = s.splat(f32::from_bits(u32::MAX));
@@ -101,7 +102,7 @@ unsafe fn starts<S: Simd, C: Codes>(
             // SAFETY: `n` rows of the panel.
             unsafe {
                 for step in b * BLOCK / 4..(b + 1) * BLOCK / 4 {
-                    sum = s.dot_u8i8::<8>(weights, load(s, panel.add(step * mr + first), n), sum);
+                    sum = s.dot_bytes::<8>(weights, load(s, panel.add(step * mr + first), n), sum);
                 }
                 let at = b * mr + first;
                 let start = if C::HAS_MIN {
@@ -201,6 +202,9 @@ unsafe fn stored_columns<S: Simd, C: Codes>(
             }
         }
         transposed::<S, false>(s, codes.cast(), depth / 4, columns, width, depth / 4, dst);
+        if S::SIGNED_BYTES && C::BITS == 8 {
+            round::flip_signs(s, dst, depth / 4 * width);
+        }
         let (to, step) = (dst.add(depth / 4 * width), blocks * width);
         for b in 0..blocks {
             for at in (0..width).step_by(S::LANES) {
@@ -257,7 +261,6 @@ unsafe fn rounded_rows<S: Simd, B: BlockFormat>(
 ) {
     let width = S::INT8_NV * S::LANES;
     let depth = slab.depth.next_multiple_of(BLOCK);
-    let center = s.splat(f32::from_bits(0x8080_8080));
     let mut decoded = MaybeUninit::<[f32; CHUNK]>::uninit();
     let decoded = decoded.as_mut_ptr().cast::<f32>();
     for j in (0..slab.columns).step_by(width) {
@@ -279,8 +282,8 @@ unsafe fn rounded_rows<S: Simd, B: BlockFormat>(
                 }
             }
             transposed::<S, false>(s, space, depth / 4, there, width, depth / 4, to);
-            for at in (0..depth / 4 * width).step_by(S::LANES) {
-                s.store(to.add(at), s.xor(s.load(to.add(at)), center));
+            if !S::SIGNED_BYTES {
+                round::flip_signs(s, to, depth / 4 * width);
             }
         }
     }

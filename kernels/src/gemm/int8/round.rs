@@ -82,8 +82,26 @@ pub(super) unsafe fn row<S: Simd>(
     }
 }
 
+/// Bytes less 128, or more by it: from unsigned codes to signed ones and back.
+#[inline(always)]
+fn flip_sign<S: Simd>(s: S, codes: S::F) -> S::F {
+    s.xor(codes, s.splat(f32::from_bits(0x8080_8080)))
+}
+
+/// [`flip_sign`] of `len` lanes, whole vectors.
+///
+/// # Safety
+/// `codes` must be valid for them.
+#[inline(always)]
+pub(super) unsafe fn flip_signs<S: Simd>(s: S, codes: *mut f32, len: usize) {
+    for at in (0..len).step_by(S::LANES) {
+        // SAFETY: the caller's contract.
+        unsafe { s.store(codes.add(at), flip_sign(s, s.load(codes.add(at)))) };
+    }
+}
+
 /// Rounds a block of each of `LANES` columns of `x`, whose rows are `stride` apart, to lanes of
-/// four unsigned codes (128 is 0), `codes_step` apart, and one vector of scales.
+/// four codes as the tile reads those of 8 bits, `codes_step` apart, and one vector of scales.
 ///
 /// # Safety
 /// `x` must be valid for [`BLOCK`] rows of a vector, `codes` for a vector in each of
@@ -98,7 +116,6 @@ pub(super) unsafe fn columns<S: Simd>(
     scales: *mut f32,
 ) {
     let (mut largest, mut odd) = (s.zero(), s.zero());
-    let center = s.splat(f32::from_bits(0x8080_8080));
     // SAFETY: the caller's contract.
     unsafe {
         for p in 0..BLOCK {
@@ -113,7 +130,9 @@ pub(super) unsafe fn columns<S: Simd>(
             for i in 0..4 {
                 four[i] = s.mul(s.load(x.add((4 * q + i) * stride)), inverse);
             }
-            s.store(codes.add(q * codes_step), s.xor(s.pack_i8(four), center));
+            let signed = s.pack_i8(four);
+            let codes = codes.add(q * codes_step);
+            s.store(codes, if S::SIGNED_BYTES { signed } else { flip_sign(s, signed) });
         }
     }
 }

@@ -4,6 +4,7 @@ use crate::quant::Codes;
 use crate::simd::Simd;
 
 use super::super::tile::Target;
+use super::center;
 use super::round::BLOCK;
 
 /// Two packed panels and the place of their product.
@@ -34,7 +35,10 @@ impl Tile {
     /// exist.
     #[inline(always)]
     pub(super) unsafe fn run<S: Simd, C: Codes>(&self, s: S) {
-        const { assert!(matches!((S::INT8_MR, S::INT8_NV), (7, 2) | (4, 2) | (4, 1) | (3, 2))) }
+        const {
+            let sizes = (S::INT8_MR, S::INT8_NV);
+            assert!(matches!(sizes, (7, 2) | (6, 2) | (4, 2) | (4, 1) | (3, 2)));
+        }
         let narrow = self.to.columns <= S::LANES;
         // SAFETY: the caller's contract; each tile covers the rows and columns that exist. Only
         // the arms of this level's own tile are compiled.
@@ -45,6 +49,12 @@ impl Tile {
                     (..=4, true) => self.sized::<S, C, 4, 1>(s),
                     (_, false) => self.sized::<S, C, 7, 2>(s),
                     (_, true) => self.sized::<S, C, 7, 1>(s),
+                },
+                (6, 2) => match (self.to.rows, narrow) {
+                    (..=2, false) => self.sized::<S, C, 2, 2>(s),
+                    (..=2, true) => self.sized::<S, C, 2, 1>(s),
+                    (_, false) => self.sized::<S, C, 6, 2>(s),
+                    (_, true) => self.sized::<S, C, 6, 1>(s),
                 },
                 (4, 2) if !narrow => self.sized::<S, C, 4, 2>(s),
                 (4, _) => self.sized::<S, C, 4, 1>(s),
@@ -70,38 +80,34 @@ impl Tile {
         let (starts, mins) = (self.a_blocks * mr, self.blocks * width);
         for _ in 0..self.blocks {
             let mut dots = [[s.zero(); NV]; R];
-            if !C::HAS_MIN {
+            if !C::HAS_MIN && const { center::<S, C>() } != 0 {
                 for r in 0..R {
                     // SAFETY: inside the panel.
                     dots[r] = [s.splat(unsafe { *scales_a.add(starts + r) }); NV];
                 }
+                s.turn_sums(&mut dots);
             }
-            for _ in 0..STEPS {
-                let mut columns = [s.zero(); NV];
-                for v in 0..NV {
-                    // SAFETY: inside the panel.
-                    columns[v] = unsafe { s.load(b.add(v * S::LANES)) };
-                }
-                for r in 0..R {
-                    // SAFETY: inside the panel.
-                    let x = s.splat(unsafe { *a.add(r) });
-                    for v in 0..NV {
-                        dots[r][v] = match C::BITS {
-                            ..=7 => s.dot_u8i8::<7>(columns[v], x, dots[r][v]),
-                            _ => s.dot_u8i8::<8>(columns[v], x, dots[r][v]),
-                        };
+            for _ in 0..STEPS / S::STEP_ROWS {
+                // SAFETY: inside the panels.
+                unsafe {
+                    match C::BITS {
+                        ..=7 => s.step_bytes::<7, R, NV>(a, b, &mut dots),
+                        _ => s.step_bytes::<8, R, NV>(a, b, &mut dots),
                     }
                 }
-                a = a.wrapping_add(mr);
-                b = b.wrapping_add(width);
+                a = a.wrapping_add(S::STEP_ROWS * mr);
+                b = b.wrapping_add(S::STEP_ROWS * width);
             }
+            s.turn_sums(&mut dots);
             for v in 0..NV {
                 // SAFETY: inside the panel.
                 let scale = unsafe { s.load(scales_b.add(v * S::LANES)) };
                 for r in 0..R {
                     // SAFETY: inside the panel.
-                    let by = s.mul(scale, s.splat(unsafe { *scales_a.add(r) }));
-                    sums[r][v] = s.fma(s.convert_i32(dots[r][v]), by, sums[r][v]);
+                    let by = s.splat(unsafe { *scales_a.add(r) });
+                    // In this order no register is needed beyond that of the dot product: the 32
+                    // of NEON are then enough.
+                    sums[r][v] = s.fma(s.mul(s.convert_i32(dots[r][v]), scale), by, sums[r][v]);
                 }
             }
             if C::HAS_MIN {
