@@ -291,13 +291,13 @@ impl Gemm {
         }
     }
 
-    /// Columns of C in a task: few enough that there are some 16 tasks to share, whole tiles and
-    /// whole blocks.
+    /// Columns of C in a task: few enough that there are 16 tasks to share, whole tiles and whole
+    /// blocks. With 9 tasks for 576 columns the second of two threads waited for the first.
     fn columns(&self) -> usize {
         let unit =
             self.tile.columns.max(if self.trans_b { 1 } else { self.b_format.block_elems() });
         let most = self.caches.columns() / unit * unit;
-        (self.n / 16).next_multiple_of(unit).min(most).max(unit)
+        (self.n / 16 / unit * unit).min(most).max(unit)
     }
 
     /// Rows of C in a task: all of them, unless there are too few columns to make tasks of, or more
