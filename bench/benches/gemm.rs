@@ -107,8 +107,7 @@ fn products(isa: Isa) -> impl Iterator<Item = Bench> {
         });
     // The head as `linear_cross_entropy` runs it, a strip of 2048 columns at a time, and whole.
     let strip = [256, 2048, 576];
-    let vectors = [[1, 1536, 576], [4, 1536, 576], [1, 49152, 576]];
-    let forward = [up, down, strip, head].into_iter().chain(vectors).map(|size| (size, NT));
+    let forward = [up, down, strip, head, [4, 1536, 576]].into_iter().map(|size| (size, NT));
     let backward = [up, down, [256, 576, 2048]].into_iter().map(|size| (size, NN));
     let int8 = forward.chain(backward).flat_map(move |(size, layout)| {
         [Format::Q4_0, Format::Q4_1, Format::Q8_0, Format::F32]
@@ -128,9 +127,17 @@ fn products(isa: Isa) -> impl Iterator<Item = Bench> {
     let large = [Format::F32, Format::Q8_0]
         .into_iter()
         .map(move |format| of(head, NT, format, Precision::F32));
-    let vector = [Format::F32, Format::Q4_1]
-        .into_iter()
-        .map(move |format| of([1, 1536, 576], NT, format, Precision::F32));
+    let vectors = [[1, 1536, 576], [1, 576, 1536], [1, 49152, 576]];
+    let vector = vectors.into_iter().flat_map(move |size| {
+        let formats = [Format::F32, Format::BF16, Format::Q8_0, Format::Q4_0, Format::Q4_1];
+        let each = formats.into_iter().flat_map(|format| {
+            [(NT, format, Precision::F32), (NN, format, Precision::F32)].into_iter().chain(
+                // Elsewhere a single row is not rounded.
+                format.has_codes().then_some((NT, format, Precision::Int8)),
+            )
+        });
+        each.map(move |(layout, format, to)| of(size, layout, format, to))
+    });
     float.chain(quantized).chain(bf16).chain(int8).chain(lora).chain(large).chain(vector)
 }
 

@@ -285,7 +285,7 @@ fn main() {
         }
     }
     for format in [Format::Q4_0, Format::Q4_1, Format::Q8_0] {
-        for size in [up, down, [1, 1536, 576], [1, 49152, 576]] {
+        for size in [up, down, [1, 1536, 576], [1, 576, 1536], [1, 49152, 576]] {
             race(QUANTIZED, size, LAYOUTS[1], format, Precision::Int8);
         }
     }

@@ -10,7 +10,8 @@
 //! owns a rectangle of C, packs the B columns it needs in slabs of at most [`DEPTH`] (decoding formats on
 //! the way: no other copy of a quantized matrix is ever made), and runs the register tile over
 //! them. The rectangles depend on the shape alone and each is summed in one fixed order, so the
-//! bits are the same whoever runs which task.
+//! bits are the same whoever runs which task. Products of few rows have a path of their own,
+//! `narrow`, that packs nothing of B.
 //!
 //! GFLOP/s of one Zen 5 thread (its limits: 270 in f32, 495 in bfloat16; faer reaches 257 and 254
 //! on the first two in f32, oneDNN 484 and 487 in bfloat16), by `cargo bench --bench gemm`:
@@ -22,11 +23,22 @@
 //! | 256, 1536, 576 | 246 | 247 NT, 247 NN | 460 |
 //! | 256, 49152, 576 | 209 NT | | |
 //!
+//! and with one row and a weight in the caches (onnxruntime's MatMulNBits in turn with it, with int8
+//! sums: 119 and 135):
+//!
+//! | m, n, k | Q4_0, int8 sums | Q4_1, int8 sums | Q4_0, f32 | Q4_1, f32 | f32 |
+//! |---|---|---|---|---|---|
+//! | 1, 1536, 576 | 191 | 168 | 89 | 78 | 35 |
+//! | 1, 576, 1536 | 227 | 193 | 99 | 86 | 45 |
+//!
 //! The result differs from an exact one by at most `(k + 2) * 2^-24 * sum |a||b|`; with
 //! [`Precision::Bf16`] both operands are rounded to bfloat16 first (2^-9 each), with
-//! [`Precision::Int8`] to codes (1/254 of the largest magnitude of each block of 32).
+//! [`Precision::Int8`] to codes (1/254 of the largest magnitude of each block of 32). A product of
+//! few rows rounds A to codes where B stores them, and nothing else; in any precision, a block of B
+//! whose [`Codes`](crate::quant::Codes) it multiplies counts `|d (q - center)| + |m|` as `|b|`.
 
 mod int8;
+mod narrow;
 mod pack;
 mod reference;
 #[cfg(test)]
@@ -131,6 +143,8 @@ pub struct Gemm {
     pub precision: Precision,
     tile: TileSize,
     caches: Caches,
+    /// Whether it takes the path of [`narrow`].
+    narrow: bool,
 }
 
 /// The register tile of a level.
@@ -138,13 +152,17 @@ pub struct Gemm {
 struct TileSize {
     rows: usize,
     columns: usize,
+    lanes: usize,
 }
 
-impl Kernel for TileSize {
-    type Out = Self;
+/// Asks for the size of the f32 register tile.
+struct RegisterTile;
 
-    fn run<S: Simd>(self, _: S) -> Self {
-        Self { rows: S::GEMM_MR, columns: S::GEMM_NV * S::LANES }
+impl Kernel for RegisterTile {
+    type Out = TileSize;
+
+    fn run<S: Simd>(self, _: S) -> TileSize {
+        TileSize { rows: S::GEMM_MR, columns: S::GEMM_NV * S::LANES, lanes: S::LANES }
     }
 }
 
@@ -177,7 +195,6 @@ impl Gemm {
         b_format: Format,
         trans_b: bool,
     ) -> Self {
-        let tile = isa.run(TileSize { rows: 0, columns: 0 });
         Self {
             isa,
             m,
@@ -187,9 +204,11 @@ impl Gemm {
             b_format,
             trans_b,
             precision: Precision::F32,
-            tile,
+            tile: isa.run(RegisterTile),
             caches: Caches::default(),
+            narrow: false,
         }
+        .with_precision(Precision::F32)
     }
 
     /// The same product in another precision.
@@ -202,9 +221,10 @@ impl Gemm {
         let tile = if precision == Precision::Int8 {
             self.isa.run(int8::RegisterTile)
         } else {
-            self.isa.run(TileSize { rows: 0, columns: 0 })
+            self.isa.run(RegisterTile)
         };
-        Self { precision, tile, ..self }
+        let gemm = Self { precision, tile, ..self };
+        Self { narrow: narrow::takes(&gemm), ..gemm }
     }
 
     /// The same product cut for other caches.
@@ -216,6 +236,9 @@ impl Gemm {
     /// f32 of the packed A that all tasks share.
     #[must_use]
     pub fn shared_len(&self) -> usize {
+        if self.narrow {
+            return narrow::shared_len(self);
+        }
         let rows = self.m.next_multiple_of(self.tile.rows);
         let int8 = self.precision == Precision::Int8;
         PAD + rows * if int8 { int8::row_len(self.k) } else { room(self.k) }
@@ -224,6 +247,9 @@ impl Gemm {
     /// f32 of scratch that a running task needs for itself.
     #[must_use]
     pub fn scratch_len(&self) -> usize {
+        if self.narrow {
+            return narrow::scratch_len(self);
+        }
         if self.precision == Precision::Int8 {
             return int8::scratch_len(self);
         }
@@ -257,6 +283,8 @@ impl Gemm {
         let rows = (self.m - first).min(self.pack_rows());
         let part = PackA { gemm: self, first, rows, a, shared };
         match self.precision {
+            // SAFETY: the caller's contract.
+            _ if self.narrow => unsafe { narrow::pack(part) },
             Precision::Int8 => self.isa.run(int8::Quantize(part)),
             _ => self.isa.run(part),
         }
@@ -286,6 +314,8 @@ impl Gemm {
     ) {
         let part = Run { gemm: self, task, shared, b, c, epilogue, scratch };
         match self.precision {
+            // SAFETY: the caller's contract.
+            _ if self.narrow => unsafe { narrow::run(part) },
             Precision::Int8 => self.isa.run(int8::Multiply(part)),
             _ => self.isa.run(part),
         }
@@ -294,6 +324,9 @@ impl Gemm {
     /// Columns of C in a task: few enough that there are 16 tasks to share, whole tiles and whole
     /// blocks. With 9 tasks for 576 columns the second of two threads waited for the first.
     fn columns(&self) -> usize {
+        if self.narrow {
+            return narrow::columns(self);
+        }
         let unit =
             self.tile.columns.max(if self.trans_b { 1 } else { self.b_format.block_elems() });
         let most = self.caches.columns() / unit * unit;
@@ -303,6 +336,9 @@ impl Gemm {
     /// Rows of C in a task: all of them, unless there are too few columns to make tasks of, or more
     /// rows than stay in a cache.
     fn rows(&self) -> usize {
+        if self.narrow {
+            return self.m;
+        }
         if self.n.div_ceil(self.columns()) >= 4 {
             let pass = self.caches.pass() / size_of::<f32>() / self.k.max(1);
             let most = pass.next_multiple_of(self.block_rows());
@@ -331,7 +367,7 @@ impl Gemm {
     }
 
     fn pack_rows(&self) -> usize {
-        self.tile.rows * 8
+        if self.narrow { self.m } else { self.tile.rows * 8 }
     }
 }
 

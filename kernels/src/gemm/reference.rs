@@ -5,8 +5,8 @@ use super::{Gemm, Precision};
 use crate::quant::{Codes, CodesVisitor, Format};
 
 /// `C = op(A) op(B)` of the operands as the precision rounds them, in f64, and for each element
-/// the sum of magnitudes that the error of f32 sums is relative to: `sum |a||b|`, where a block of
-/// int8 codes that B stores counts `|d (q - center)| + |m|` as `|b|`.
+/// the sum of magnitudes that the error of f32 sums is relative to: `sum |a||b|`, where a block
+/// whose codes are multiplied counts `|d (q - center)| + |m|` as `|b|`.
 ///
 /// # Safety
 /// `b` must be valid for the stored B.
@@ -17,10 +17,12 @@ use crate::quant::{Codes, CodesVisitor, Format};
 pub unsafe fn reference(gemm: &Gemm, a: &[f32], b: *const u8) -> (Vec<f64>, Vec<f64>) {
     let &Gemm { m, n, k, .. } = gemm;
     let bf16 = |x: f32| match gemm.precision {
-        Precision::Bf16 => f64::from(half::bf16::from_f32(x).to_f32()),
+        Precision::Bf16 if !gemm.narrow => f64::from(half::bf16::from_f32(x).to_f32()),
         _ => f64::from(x),
     };
-    let int8 = gemm.precision == Precision::Int8;
+    let codes = keeps_codes(gemm.b_format, gemm.trans_b);
+    // A narrow product rounds nothing that it would not then multiply faster.
+    let int8 = gemm.precision == Precision::Int8 && (codes || !gemm.narrow);
     let a: Vec<f64> = if int8 {
         a.chunks(k.max(1)).flat_map(|row| row.chunks(32)).flat_map(rounded).collect()
     } else {
@@ -34,13 +36,19 @@ pub unsafe fn reference(gemm: &Gemm, a: &[f32], b: *const u8) -> (Vec<f64>, Vec<
         unsafe {
             let row = b.add(row * row_bytes);
             let y = gemm.b_format.element(row, column);
-            let codes = int8 && keeps_codes(gemm.b_format, gemm.trans_b);
-            (y, if codes { terms(gemm.b_format, row, column) } else { f64::from(y.abs()) })
+            (
+                y,
+                if codes && (int8 || gemm.narrow && !gemm.trans_a) {
+                    terms(gemm.b_format, row, column)
+                } else {
+                    f64::from(y.abs())
+                },
+            )
         }
     };
     let column_of_b = |j: usize| -> Vec<(f64, f64)> {
         let column = (0..k).map(|p| b_at(p, j));
-        if !int8 || keeps_codes(gemm.b_format, gemm.trans_b) {
+        if !int8 || codes {
             return column.map(|(y, magnitude)| (bf16(y), magnitude)).collect();
         }
         let column: Vec<f32> = column.map(|(y, _)| y).collect();

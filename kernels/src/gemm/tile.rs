@@ -229,7 +229,7 @@ pub(super) unsafe fn load<S: Simd>(s: S, p: *const f32, n: usize) -> S::F {
 /// # Safety
 /// `p` must be valid for reading and writing `n` f32.
 #[inline(always)]
-unsafe fn put<S: Simd>(s: S, p: *mut f32, v: S::F, n: usize, accumulate: bool) {
+pub(super) unsafe fn put<S: Simd>(s: S, p: *mut f32, v: S::F, n: usize, accumulate: bool) {
     // SAFETY: `n` lanes are read and written, as the caller guarantees.
     unsafe {
         let v = if accumulate { s.add(load(s, p, n), v) } else { v };

@@ -3,6 +3,9 @@
 use super::{BlockFormat, Format, Q4_0, Q4_1, Q8_0};
 
 /// A format whose blocks are 32 elements `d * (q - CENTER) + m` with unsigned codes `q`.
+///
+/// A block is `d`, then `m` where it is stored, as half floats, then the codes: nibbles as
+/// [`Q4_0`] draws them, or bytes, of which bit 7 is flipped.
 pub trait Codes: BlockFormat {
     /// Bits that hold any code, rounded up to what
     /// [`dot_bytes`](crate::simd::Simd::dot_bytes) tells apart: 7 or 8.
@@ -11,6 +14,8 @@ pub trait Codes: BlockFormat {
     const CENTER: u8;
     /// Whether `m` is stored; without it, `m` is 0.
     const HAS_MIN: bool;
+    /// Whether codes are nibbles rather than bytes.
+    const NIBBLES: bool = Self::BYTES < 32;
 
     /// The codes in order.
     fn codes(&self) -> [u8; 32];

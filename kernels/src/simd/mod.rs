@@ -363,6 +363,115 @@ pub trait Simd: Copy + Send + Sync + 'static {
         unsafe { self.load(packed.as_ptr()) }
     }
 
+    /// Four lanes from each of the first `n` (1 to all) of `LANES / 4` successive `T`, from its
+    /// 16-bit word `AT` on; the other lanes are zero.
+    ///
+    /// # Safety
+    /// `p` must be valid for reading `n` of them, and the four lanes lie inside a `T`.
+    #[inline(always)]
+    unsafe fn load_fours<T, const AT: usize>(self, p: *const T, n: usize) -> Self::F {
+        let mut lanes = [0f32; MAX_LANES];
+        for i in 0..n.min(Self::LANES / 4) {
+            // SAFETY: the caller's contract; no level has more lanes.
+            unsafe {
+                let from = p.add(i).cast::<u8>().add(2 * AT);
+                from.copy_to(lanes.as_mut_ptr().add(4 * i).cast(), 16);
+            }
+        }
+        // SAFETY: no level has more lanes.
+        unsafe { self.load(lanes.as_ptr()) }
+    }
+
+    /// The IEEE half floats (as bits) that are word `AT` of each of the first `n` (1 to all) of
+    /// `LANES / 4` successive `T` at four places, widened: lane `4 i + c` is that of `T` number `i`
+    /// at `p[c]`; the lanes beyond are zero.
+    ///
+    /// # Safety
+    /// As for [`Simd::load_fours`], at each place.
+    #[inline(always)]
+    unsafe fn load_f16_of_four<T, const AT: usize>(self, p: [*const T; 4], n: usize) -> Self::F {
+        let mut lanes = [0u16; MAX_LANES];
+        for i in 0..n.min(Self::LANES / 4) {
+            for c in 0..4 {
+                // SAFETY: the caller's contract.
+                let half = unsafe { p[c].add(i).cast::<u16>().add(AT) };
+                // SAFETY: as above.
+                lanes[4 * i + c] = unsafe { half.read_unaligned() };
+            }
+        }
+        // SAFETY: no level has more lanes.
+        unsafe { self.load_f16(lanes.as_ptr()) }
+    }
+
+    /// Lane `C` of each four lanes in all four of them.
+    #[inline(always)]
+    fn spread<const C: usize>(self, a: Self::F) -> Self::F {
+        let mut lanes = lanes(self, a);
+        for four in lanes.chunks_exact_mut(4) {
+            four.fill(four[C]);
+        }
+        // SAFETY: no level has more lanes.
+        unsafe { self.load(lanes.as_ptr()) }
+    }
+
+    /// Lanes `c`, `c + 4`, `c + 8` … added up for each `c`, by a fixed tree.
+    #[inline(always)]
+    fn sum_fours(self, a: Self::F) -> [f32; 4] {
+        let lanes = lanes(self, a);
+        let mut sums = [0.0; 4];
+        for i in 0..Self::LANES / 4 {
+            for c in 0..4 {
+                sums[c] += lanes[4 * i + c];
+            }
+        }
+        sums
+    }
+
+    /// The low four bits of each byte.
+    #[inline(always)]
+    fn low_nibbles(self, a: Self::F) -> Self::F {
+        self.and(a, self.splat(f32::from_bits(0x0f0f_0f0f)))
+    }
+
+    /// The high four bits of each byte.
+    #[inline(always)]
+    fn high_nibbles(self, a: Self::F) -> Self::F {
+        let mut bytes = lanes(self, a);
+        for x in &mut bytes {
+            *x = f32::from_bits(x.to_bits() >> 4 & 0x0f0f_0f0f);
+        }
+        // SAFETY: no level has more lanes.
+        unsafe { self.load(bytes.as_ptr()) }
+    }
+
+    /// Byte `byte` (0 to 3) of each lane, which is below 16, as f32 less `center`.
+    #[inline(always)]
+    fn widen_nibble(self, a: Self::F, byte: usize, center: Self::F) -> Self::F {
+        let mut wide = lanes(self, a);
+        for x in &mut wide {
+            *x = f32::from((x.to_bits() >> (8 * byte)) as u8);
+        }
+        // SAFETY: no level has more lanes.
+        self.sub(unsafe { self.load(wide.as_ptr()) }, center)
+    }
+
+    /// The signed byte `byte` (0 to 3) of each lane as f32.
+    #[inline(always)]
+    fn widen_byte(self, a: Self::F, byte: usize) -> Self::F {
+        let mut wide = lanes(self, a);
+        for x in &mut wide {
+            *x = f32::from((x.to_bits() >> (8 * byte)) as i8);
+        }
+        // SAFETY: no level has more lanes.
+        unsafe { self.load(wide.as_ptr()) }
+    }
+
+    /// The sum of all lanes of each vector, each by the same fixed tree.
+    #[inline(always)]
+    fn sum_each(self, v: [Self::F; 4]) -> [f32; 4] {
+        [self.sum(v[0]), self.sum(v[1]), self.sum(v[2]), self.sum(v[3])]
+    }
+
     /// `a + b`.
     fn add(self, a: Self::F, b: Self::F) -> Self::F;
     /// `a - b`.

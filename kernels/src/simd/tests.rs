@@ -67,7 +67,8 @@ macro_rules! on_every_level {
 
 on_every_level! {
     arithmetic minimum_and_maximum compare bitwise rounding scaling across_lanes tails
-    half_floats bytes narrowing transposing transposing_pairs bfloat16_pairs byte_products integers wide_integers
+    half_floats bytes blocks narrowing transposing transposing_pairs bfloat16_pairs byte_products
+    integers wide_integers
 }
 
 mod checks {
@@ -233,6 +234,70 @@ mod checks {
             assert_lanes(s, &lanes(s, unsigned), |i| f32::from(x[i]), "load_u8");
             assert_lanes(s, &lanes(s, low), |i| f32::from(x[i] & 15), "load_low_nibbles");
             assert_lanes(s, &lanes(s, high), |i| f32::from(x[i] >> 4), "load_high_nibbles");
+        }
+    }
+
+    pub(super) fn blocks<S: Simd>(s: S) {
+        /// Blocks of an even number of bytes, which is not that of four lanes.
+        fn check<S: Simd, const BYTES: usize>(s: S) {
+            let fours = S::LANES / 4;
+            let byte = |at: usize| (at * 37 % 60 + 2) as u8;
+            let float = |at: usize| f32::from_le_bytes(std::array::from_fn(|i| byte(at + i)));
+            for n in 1..=fours {
+                // Of exactly the size of `n` places.
+                let data: Vec<u8> = (0..n * BYTES).map(byte).collect();
+                let p = data.as_ptr().cast::<[u8; BYTES]>();
+                // SAFETY: `n` places of at least 18 bytes.
+                let (four, half) =
+                    unsafe { (s.load_fours::<_, 1>(p, n), s.load_f16_of_four::<_, 1>([p; 4], n)) };
+                let at = |i: usize| i / 4 * BYTES + 2;
+                let there = |i: usize, x: f32| if i / 4 < n { x } else { 0.0 };
+                let of_four = |i| there(i, float(at(i) + i % 4 * 4));
+                let of_half = |i| {
+                    let bits = [byte(at(i)), byte(at(i) + 1)];
+                    there(i, f16::from_le_bytes(bits).to_f32())
+                };
+                assert_lanes(s, &lanes(s, four), of_four, "load_fours");
+                assert_lanes(s, &lanes(s, half), of_half, "load_f16_of_four");
+            }
+            let data: [[u8; BYTES]; 16] = std::array::from_fn(|i| [i as u8; BYTES]);
+            let columns = [0, 4, 8, 12].map(|i| data[i..].as_ptr());
+            // SAFETY: four successive places behind each.
+            let half = unsafe { s.load_f16_of_four::<_, 0>(columns, fours) };
+            let want = |i| f16::from_le_bytes([(i % 4 * 4 + i / 4) as u8; 2]).to_f32();
+            assert_lanes(s, &lanes(s, half), want, "load_f16_of_four");
+        }
+        check::<S, 18>(s);
+        check::<S, 20>(s);
+        check::<S, 34>(s);
+        for first in 0..=u8::MAX {
+            let bytes = |i: usize| [0, 80, 160, 240].map(|add| first.wrapping_add(add + i as u8));
+            let x: Lanes = std::array::from_fn(|i| f32::from_le_bytes(bytes(i)));
+            let (v, center) = (load(s, &x), s.splat(8.0));
+            let each = |f: fn(u8) -> u8| move |i| f32::from_le_bytes(bytes(i).map(f));
+            let (low, high) = (s.low_nibbles(v), s.high_nibbles(v));
+            assert_lanes(s, &lanes(s, low), each(|byte| byte & 15), "low_nibbles");
+            assert_lanes(s, &lanes(s, high), each(|byte| byte >> 4), "high_nibbles");
+            for byte in 0..4 {
+                let want = |i| f32::from(bytes(i)[byte] & 15) - 8.0;
+                assert_lanes(s, &lanes(s, s.widen_nibble(low, byte, center)), want, "widen_nibble");
+                let want = |i| f32::from(bytes(i)[byte].cast_signed());
+                assert_lanes(s, &lanes(s, s.widen_byte(v, byte)), want, "widen_byte");
+            }
+        }
+        let x: [Lanes; 4] = std::array::from_fn(|v| std::array::from_fn(|i| (v * 100 + i) as f32));
+        let sums = s.sum_each([0, 1, 2, 3].map(|v| load(s, &x[v])));
+        for (v, sum) in sums.into_iter().enumerate() {
+            assert_eq!(sum, x[v][..S::LANES].iter().sum::<f32>(), "sum_each");
+        }
+        let v = load(s, &x[1]);
+        for (c, sum) in s.sum_fours(v).into_iter().enumerate() {
+            let of_column = x[1][..S::LANES].iter().skip(c).step_by(4);
+            assert_eq!(sum, of_column.sum::<f32>(), "sum_fours");
+        }
+        let spread = [s.spread::<0>(v), s.spread::<1>(v), s.spread::<2>(v), s.spread::<3>(v)];
+        for (c, v) in spread.into_iter().enumerate() {
+            assert_lanes(s, &lanes(s, v), |i| x[1][i / 4 * 4 + c], "spread");
         }
     }
 

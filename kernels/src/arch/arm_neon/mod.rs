@@ -218,6 +218,19 @@ impl<T: NeonFamily> Simd for T {
         }
     }
 
+    #[inline(always)]
+    fn spread<const C: usize>(self, a: float32x4_t) -> float32x4_t {
+        // SAFETY: the token exists only where its instructions do.
+        unsafe {
+            match C {
+                0 => vdupq_laneq_f32::<0>(a),
+                1 => vdupq_laneq_f32::<1>(a),
+                2 => vdupq_laneq_f32::<2>(a),
+                _ => vdupq_laneq_f32::<3>(a),
+            }
+        }
+    }
+
     token_methods! {
         fn splat(self, x: f32) -> float32x4_t { vdupq_n_f32(x) }
         unsafe fn load(self, p: *const f32) -> float32x4_t { vld1q_f32(p) }
@@ -296,6 +309,19 @@ impl<T: NeonFamily> Simd for T {
             let low = vsliq_n_s32::<8>(vcvtnq_s32_f32(v[0]), vcvtnq_s32_f32(v[1]));
             let high = vsliq_n_s32::<8>(vcvtnq_s32_f32(v[2]), vcvtnq_s32_f32(v[3]));
             vreinterpretq_f32_s32(vsliq_n_s32::<16>(low, high))
+        }
+
+        fn high_nibbles(self, a: float32x4_t) -> float32x4_t {
+            vreinterpretq_f32_u8(vshrq_n_u8::<4>(vreinterpretq_u8_f32(a)))
+        }
+        fn widen_nibble(self, a: float32x4_t, byte: usize, center: float32x4_t) -> float32x4_t {
+            let down = vdupq_n_s32(-(8 * byte as i32));
+            let code = vandq_u32(vshlq_u32(vreinterpretq_u32_f32(a), down), vdupq_n_u32(15));
+            vsubq_f32(vcvtq_f32_u32(code), center)
+        }
+        fn widen_byte(self, a: float32x4_t, byte: usize) -> float32x4_t {
+            let top = vshlq_s32(vreinterpretq_s32_f32(a), vdupq_n_s32(24 - 8 * byte as i32));
+            vcvtq_f32_s32(vshrq_n_s32::<24>(top))
         }
 
         fn add(self, a: float32x4_t, b: float32x4_t) -> float32x4_t { vaddq_f32(a, b) }

@@ -128,6 +128,23 @@ fn dot_bytes<const BITS: usize>(a: __m256, b: __m256, sum: __m256) -> __m256 {
     _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(sum), dot))
 }
 
+/// [`Simd::sum_each`]: pairs of lanes of all four, then fours, then the halves of vectors.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn sum_each(v: [__m256; 4]) -> [f32; 4] {
+    let pairs = |a, b| _mm256_add_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+    let (low, high) = (_mm256_castps_pd(pairs(v[0], v[1])), _mm256_castps_pd(pairs(v[2], v[3])));
+    let fours = _mm256_add_ps(
+        _mm256_castpd_ps(_mm256_unpacklo_pd(low, high)),
+        _mm256_castpd_ps(_mm256_unpackhi_pd(low, high)),
+    );
+    let sums = _mm_add_ps(_mm256_castps256_ps128(fours), _mm256_extractf128_ps::<1>(fours));
+    let mut out = [0.0; 4];
+    // SAFETY: four f32.
+    unsafe { _mm_storeu_ps(out.as_mut_ptr(), sums) };
+    out
+}
+
 impl<B: Bytes> Simd for Level<B> {
     type F = __m256;
     type M = __m256;
@@ -142,6 +159,29 @@ impl<B: Bytes> Simd for Level<B> {
     fn dot_bytes<const BITS: usize>(self, a: __m256, b: __m256, sum: __m256) -> __m256 {
         // SAFETY: the token exists only where its instructions do.
         unsafe { B::dot_bytes::<BITS>(a, b, sum) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_fours<T, const AT: usize>(self, p: *const T, n: usize) -> __m256 {
+        // SAFETY: the token exists only where its instructions do; the caller's contract.
+        unsafe {
+            let four = |i| _mm_loadu_si128(p.add(i).cast::<u16>().add(AT).cast());
+            let low = _mm256_zextsi128_si256(four(0));
+            let both = if n < 2 { low } else { _mm256_inserti128_si256::<1>(low, four(1)) };
+            _mm256_castsi256_ps(both)
+        }
+    }
+    #[inline(always)]
+    fn spread<const C: usize>(self, a: __m256) -> __m256 {
+        // SAFETY: as above.
+        unsafe {
+            match C {
+                0 => _mm256_permute_ps::<0x00>(a),
+                1 => _mm256_permute_ps::<0x55>(a),
+                2 => _mm256_permute_ps::<0xaa>(a),
+                _ => _mm256_permute_ps::<0xff>(a),
+            }
+        }
     }
 
     token_methods! {
@@ -231,6 +271,23 @@ impl<B: Bytes> Simd for Level<B> {
             let bytes = _mm256_packs_epi16(low, high);
             _mm256_castsi256_ps(_mm256_shuffle_epi8(bytes, _mm256_broadcastsi128_si256(turn)))
         }
+
+        fn high_nibbles(self, a: __m256) -> __m256 {
+            let words = _mm256_srli_epi16::<4>(_mm256_castps_si256(a));
+            _mm256_castsi256_ps(_mm256_and_si256(words, _mm256_set1_epi8(15)))
+        }
+        fn widen_nibble(self, a: __m256, byte: usize, center: __m256) -> __m256 {
+            let shift = _mm256_set1_epi32(8 * byte as i32);
+            let code = _mm256_srlv_epi32(_mm256_castps_si256(a), shift);
+            let code = _mm256_and_si256(code, _mm256_set1_epi32(15));
+            _mm256_sub_ps(_mm256_cvtepi32_ps(code), center)
+        }
+        fn widen_byte(self, a: __m256, byte: usize) -> __m256 {
+            let shift = _mm256_set1_epi32(24 - 8 * byte as i32);
+            let top = _mm256_sllv_epi32(_mm256_castps_si256(a), shift);
+            _mm256_cvtepi32_ps(_mm256_srai_epi32::<24>(top))
+        }
+        fn sum_each(self, v: [__m256; 4]) -> [f32; 4] { sum_each(v) }
 
         fn add(self, a: __m256, b: __m256) -> __m256 { _mm256_add_ps(a, b) }
         fn sub(self, a: __m256, b: __m256) -> __m256 { _mm256_sub_ps(a, b) }

@@ -1,6 +1,7 @@
 //! AVX-512 F, BW, DQ, VL.
 
 use std::arch::x86_64::*;
+use std::marker::PhantomData;
 use std::mem::transmute;
 
 use super::x86_avx2;
@@ -137,6 +138,107 @@ fn transpose_16(rows: &[__m512; 16]) -> [__m512; 16] {
     out
 }
 
+/// The words at `AT`, `COUNT` of them, in each of four successive `T`; each goes to `SPREAD` words.
+struct FourPlaces<T, const AT: usize, const COUNT: usize, const SPREAD: usize>(PhantomData<T>);
+
+impl<T, const AT: usize, const COUNT: usize, const SPREAD: usize> FourPlaces<T, AT, COUNT, SPREAD> {
+    const STEP: usize = size_of::<T>() / 2;
+    /// Words up to the last one's end.
+    const END: usize = 3 * Self::STEP + AT + COUNT;
+    /// Where the two vectors begin that hold all: at the same words for what lies early in a `T`,
+    /// so that several of these share their loads.
+    const FIRST: usize = Self::END.saturating_sub(64);
+    const SECOND: usize =
+        if Self::FIRST + 64 <= 4 * Self::STEP { Self::FIRST + 32 } else { 4 * Self::STEP - 32 };
+    const WORDS: [u16; 32] = {
+        let mut words = [0; 32];
+        let mut i = 0;
+        while i < 4 * COUNT * SPREAD {
+            let word = i / (COUNT * SPREAD) * Self::STEP + AT + i / SPREAD % COUNT;
+            words[i] =
+                if word < Self::FIRST + 32 { word - Self::FIRST } else { word - Self::SECOND + 32 }
+                    as u16;
+            i += 1;
+        }
+        words
+    };
+
+    /// The places in [`FourPlaces::load`].
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    fn words() -> __m512i {
+        // SAFETY: 32 words.
+        unsafe { _mm512_loadu_epi16(Self::WORDS.as_ptr().cast()) }
+    }
+
+    /// What the first `n` hold from word `first` on, zero for the others.
+    ///
+    /// # Safety
+    /// The first `n` must be readable.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    unsafe fn vector(p: *const T, n: usize, first: usize) -> __m512i {
+        let there = (n * Self::STEP).saturating_sub(first);
+        let mask = if there < 32 { (1 << there) - 1 } else { u32::MAX };
+        // SAFETY: the caller's contract; what the mask leaves out is not read.
+        unsafe { _mm512_maskz_loadu_epi16(mask, p.cast::<i16>().wrapping_add(first)) }
+    }
+
+    /// The words of the first `n`, zero in place of the others; `n` from 1 to 4.
+    ///
+    /// # Safety
+    /// The first `n` must be readable.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    unsafe fn load(p: *const T, n: usize) -> __m512i {
+        const { assert!(size_of::<T>().is_multiple_of(2)) }
+        const { assert!(4 * Self::STEP >= 32 && Self::END <= 68) }
+        // SAFETY: the caller's contract.
+        unsafe {
+            let first = Self::vector(p, n, Self::FIRST);
+            if Self::END <= 32 {
+                return _mm512_permutexvar_epi16(Self::words(), first);
+            }
+            let second = Self::vector(p, n, Self::SECOND);
+            _mm512_permutex2var_epi16(first, Self::words(), second)
+        }
+    }
+}
+
+/// [`Simd::load_f16_of_four`]: each word is taken to four lanes, of which one stays.
+///
+/// # Safety
+/// As there.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+unsafe fn f16_of_four<T, const AT: usize>(p: [*const T; 4], n: usize) -> __m512 {
+    let mut halves = _mm512_setzero_si512();
+    for c in 0..4 {
+        // SAFETY: the caller's contract.
+        let of_place = unsafe { FourPlaces::<T, AT, 1, 4>::load(p[c], n) };
+        halves = _mm512_mask_mov_epi16(halves, 0x1111 << c, of_place);
+    }
+    _mm512_cvtph_ps(_mm512_castsi512_si256(halves))
+}
+
+/// [`Simd::sum_each`]: pairs of lanes of all four, then fours, then the quarters of vectors.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq")]
+fn sum_each(v: [__m512; 4]) -> [f32; 4] {
+    let pairs = |a, b| _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+    let (low, high) = (_mm512_castps_pd(pairs(v[0], v[1])), _mm512_castps_pd(pairs(v[2], v[3])));
+    let fours = _mm512_add_ps(
+        _mm512_castpd_ps(_mm512_unpacklo_pd(low, high)),
+        _mm512_castpd_ps(_mm512_unpackhi_pd(low, high)),
+    );
+    let half = _mm256_add_ps(_mm512_castps512_ps256(fours), _mm512_extractf32x8_ps::<1>(fours));
+    let sums = _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps::<1>(half));
+    let mut out = [0.0; 4];
+    // SAFETY: four f32.
+    unsafe { _mm_storeu_ps(out.as_mut_ptr(), sums) };
+    out
+}
+
 impl<T: Avx512Family> Simd for T {
     type F = __m512;
     type M = __mmask16;
@@ -160,6 +262,29 @@ impl<T: Avx512Family> Simd for T {
     #[inline(always)]
     fn dot_bytes<const BITS: usize>(self, a: __m512, b: __m512, sum: __m512) -> __m512 {
         Avx512Family::dot_bytes::<BITS>(self, a, b, sum)
+    }
+
+    #[inline(always)]
+    unsafe fn load_fours<B, const AT: usize>(self, p: *const B, n: usize) -> __m512 {
+        // SAFETY: the token exists only where its instructions do; the caller's contract.
+        unsafe { _mm512_castsi512_ps(FourPlaces::<B, AT, 8, 1>::load(p, n)) }
+    }
+    #[inline(always)]
+    unsafe fn load_f16_of_four<B, const AT: usize>(self, p: [*const B; 4], n: usize) -> __m512 {
+        // SAFETY: as above.
+        unsafe { f16_of_four::<B, AT>(p, n) }
+    }
+    #[inline(always)]
+    fn spread<const C: usize>(self, a: __m512) -> __m512 {
+        // SAFETY: the token exists only where its instructions do.
+        unsafe {
+            match C {
+                0 => _mm512_permute_ps::<0x00>(a),
+                1 => _mm512_permute_ps::<0x55>(a),
+                2 => _mm512_permute_ps::<0xaa>(a),
+                _ => _mm512_permute_ps::<0xff>(a),
+            }
+        }
     }
 
     token_methods! {
@@ -257,6 +382,26 @@ impl<T: Avx512Family> Simd for T {
             let bytes = _mm512_packs_epi16(low, high);
             _mm512_castsi512_ps(_mm512_shuffle_epi8(bytes, _mm512_broadcast_i32x4(turn)))
         }
+
+        fn high_nibbles(self, a: __m512) -> __m512 {
+            let words = _mm512_srli_epi16::<4>(_mm512_castps_si512(a));
+            _mm512_castsi512_ps(_mm512_and_si512(words, _mm512_set1_epi8(15)))
+        }
+        fn widen_nibble(self, a: __m512, byte: usize, center: __m512) -> __m512 {
+            // A lookup takes the low four bits of each lane.
+            let codes = _mm512_setr_ps(
+                0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0, 13.0, 14.0, 15.0,
+            );
+            let shift = _mm512_set1_epi32(8 * byte as i32);
+            let at = _mm512_srlv_epi32(_mm512_castps_si512(a), shift);
+            _mm512_permutexvar_ps(at, _mm512_sub_ps(codes, center))
+        }
+        fn widen_byte(self, a: __m512, byte: usize) -> __m512 {
+            let shift = _mm512_set1_epi32(24 - 8 * byte as i32);
+            let top = _mm512_sllv_epi32(_mm512_castps_si512(a), shift);
+            _mm512_cvtepi32_ps(_mm512_srai_epi32::<24>(top))
+        }
+        fn sum_each(self, v: [__m512; 4]) -> [f32; 4] { sum_each(v) }
 
         fn add(self, a: __m512, b: __m512) -> __m512 { _mm512_add_ps(a, b) }
         fn sub(self, a: __m512, b: __m512) -> __m512 { _mm512_sub_ps(a, b) }

@@ -34,6 +34,7 @@
 //! counts. A block with a NaN or an infinity makes its row or column of C NaN; one whose magnitudes
 //! all lie below 2^-100 counts as zeros.
 
+pub(super) mod narrow;
 mod pack;
 mod round;
 #[cfg(test)]
@@ -91,7 +92,7 @@ impl Kernel for RegisterTile {
     const BYTES: bool = true;
 
     fn run<S: Simd>(self, _: S) -> TileSize {
-        TileSize { rows: S::INT8_MR, columns: S::INT8_NV * S::LANES }
+        TileSize { rows: S::INT8_MR, columns: S::INT8_NV * S::LANES, lanes: S::LANES }
     }
 }
 

@@ -1,0 +1,292 @@
+//! B stored [n, k] in blocks that have [`Codes`]: four columns at a time, the codes decoded in
+//! registers and each block's scale applied to its sums.
+//!
+//! ```text
+//! c = sum over blocks of  d sum (q - center) a  +  m sum a
+//! ```
+//!
+//! so that beside a minimum, `|d (q - center)| + |m|` is what the error is relative to. The sum of
+//! an element adds the groups in order of k in each lane, then the lanes by a fixed tree: it
+//! depends on its row and its column alone.
+
+use crate::isa::Kernel;
+use crate::quant::{Codes, CodesVisitor};
+use crate::simd::Simd;
+
+use super::super::{PackA, Run};
+use super::put;
+
+/// Elements of a block.
+const BLOCK: usize = 32;
+/// Bytes ahead of the loads at which B is asked for: at 56 MB of Q4_0 with int8 sums, 82 GFLOP/s
+/// instead of 67 on a Zen 5 thread, in L3 2 % more.
+const AHEAD: usize = 6 << 10;
+
+/// How a column's blocks fill vectors: `LANES / 4` successive blocks are a group, four lanes each,
+/// which in a vector of codes hold 0 to 15 or 16 to 31. The last group ends with the last block;
+/// the blocks that it has in common with the one before count as zeros in A.
+#[derive(Clone, Copy)]
+pub(in super::super) struct Groups {
+    /// Blocks of a column.
+    pub blocks: usize,
+    /// Blocks of a group.
+    fours: usize,
+}
+
+impl Groups {
+    pub(in super::super) fn of(k: usize, lanes: usize) -> Self {
+        Self { blocks: k / BLOCK, fours: lanes / 4 }
+    }
+
+    /// f32 of a packed row of A, with so many vectors for a group.
+    pub(in super::super) fn row_len(self, vectors: usize) -> usize {
+        self.blocks.div_ceil(self.fours) * vectors * self.fours * 4
+    }
+
+    /// Blocks before the first new one of a group that has `new`.
+    pub(in super::super) fn skipped(self, new: usize) -> usize {
+        if self.blocks < self.fours { 0 } else { self.fours - new }
+    }
+}
+
+/// How codes are multiplied with rows of A.
+pub(in super::super) trait Multiplier {
+    /// Vectors of a group of a packed row of A; the last holds each block's sum in four lanes, where
+    /// blocks of B have minimums.
+    const VECTORS: usize;
+
+    /// What the products of a row with the blocks of four columns are to be multiplied with, where
+    /// the columns' scales are `scales`.
+    ///
+    /// # Safety
+    /// `x` must be valid for the vectors of a group.
+    unsafe fn scales<S: Simd>(s: S, x: *const f32, scales: S::F) -> S::F;
+
+    /// Each lane's products of codes, in bytes as they are stored, with `R` rows: codes 0 to 15 of
+    /// each block are in the first vector, the others in the second.
+    ///
+    /// # Safety
+    /// As above, of each row.
+    unsafe fn dots<S: Simd, C: Codes, const R: usize>(
+        s: S,
+        codes: [S::F; 2],
+        x: [*const f32; R],
+    ) -> [S::F; R];
+}
+
+/// Computes the columns of a task.
+///
+/// # Safety
+/// As for [`Gemm::run`](super::super::Gemm::run).
+#[inline(always)]
+pub(in super::super) unsafe fn columns<S: Simd, M: Multiplier>(s: S, run: &Run<'_>) {
+    struct Of<'a, S, M>(S, &'a Run<'a>, std::marker::PhantomData<M>);
+    impl<S: Simd, M: Multiplier> CodesVisitor for Of<'_, S, M> {
+        type Out = ();
+        #[inline(always)]
+        fn visit<C: Codes>(self) {
+            let Self(s, run, _) = self;
+            let (_, [column, columns]) = run.rectangle();
+            let pairs = run.gemm.m / 2;
+            for j in (column..column + columns).step_by(4) {
+                let there = (column + columns - j).min(4);
+                // SAFETY: rows and columns that exist.
+                unsafe {
+                    for pair in 0..pairs {
+                        tile::<S, M, C, 2>(s, run, 2 * pair, [j, there]);
+                    }
+                    if run.gemm.m % 2 == 1 {
+                        tile::<S, M, C, 1>(s, run, 2 * pairs, [j, there]);
+                    }
+                }
+            }
+        }
+    }
+    run.gemm.b_format.visit_codes(Of(s, run, std::marker::PhantomData::<M>));
+}
+
+/// `R` rows of up to four columns of C.
+///
+/// # Safety
+/// As for [`columns`]; the rows and columns must exist.
+#[inline(always)]
+unsafe fn tile<S: Simd, M: Multiplier, C: Codes, const R: usize>(
+    s: S,
+    run: &Run<'_>,
+    row: usize,
+    [column, columns]: [usize; 2],
+) {
+    let groups = Groups::of(run.gemm.k, S::LANES);
+    let (blocks, fours) = (groups.blocks, S::LANES / 4);
+    let (mut x, mut b) = ([run.shared; R], [run.b.cast::<C>(); 4]);
+    for r in 0..R {
+        x[r] = run.shared.wrapping_add((row + r) * groups.row_len(M::VECTORS));
+    }
+    for c in 0..4 {
+        // A column that does not exist is computed as another one.
+        b[c] = b[c].wrapping_add((column + c.min(columns - 1)) * blocks);
+    }
+    let (mut sums, mut mins) = ([[s.zero(); 4]; R], [s.zero(); R]);
+    // SAFETY: the blocks of existing columns; rows are packed in whole groups.
+    unsafe {
+        if (1..fours).contains(&blocks) {
+            // Too few to end with the last one.
+            group::<S, M, C, R>(s, x, b, blocks, &mut sums, &mut mins);
+        } else {
+            let mut at = 0;
+            while at < blocks {
+                let first = at.min(blocks - fours);
+                let b = [0, 1, 2, 3].map(|c: usize| b[c].wrapping_add(first));
+                group::<S, M, C, R>(s, x, b, fours, &mut sums, &mut mins);
+                for r in 0..R {
+                    x[r] = x[r].wrapping_add(M::VECTORS * S::LANES);
+                }
+                at += fours;
+            }
+        }
+        for r in 0..R {
+            let mut sums = s.sum_each(sums[r]);
+            if C::HAS_MIN {
+                let mins = s.sum_fours(mins[r]);
+                for c in 0..4 {
+                    sums[c] += mins[c];
+                }
+            }
+            put(run, row + r, [column, columns], sums);
+        }
+    }
+}
+
+/// Adds the products of `n` blocks of four columns, and of their minimums.
+///
+/// # Safety
+/// Each column must have the blocks, each row a packed group.
+#[inline(always)]
+unsafe fn group<S: Simd, M: Multiplier, C: Codes, const R: usize>(
+    s: S,
+    x: [*const f32; R],
+    b: [*const C; 4],
+    n: usize,
+    sums: &mut [[S::F; 4]; R],
+    mins: &mut [S::F; R],
+) {
+    const { assert!(C::NIBBLES || !C::HAS_MIN) }
+    // SAFETY: the caller's contract; the words are those of the codes' blocks.
+    unsafe {
+        // Four columns' at once: one conversion serves them all. With Q4_1 and int8 sums, 227
+        // GFLOP/s instead of 186 on a Zen 5 thread.
+        let scales = s.load_f16_of_four::<C, 0>(b, n);
+        let mut by = [scales; R];
+        for r in 0..R {
+            by[r] = M::scales(s, x[r], scales);
+        }
+        if C::HAS_MIN {
+            let min = s.load_f16_of_four::<C, 1>(b, n);
+            for r in 0..R {
+                let sum = s.load(x[r].add((M::VECTORS - 1) * S::LANES));
+                mins[r] = s.fma(min, sum, mins[r]);
+            }
+        }
+        for c in 0..4 {
+            let b = b[c];
+            for line in 0..S::LANES / 4 * C::BYTES / 64 {
+                s.prefetch(b.cast::<u8>().wrapping_add(AHEAD + 64 * line).cast());
+            }
+            let first =
+                if C::HAS_MIN { s.load_fours::<C, 2>(b, n) } else { s.load_fours::<C, 1>(b, n) };
+            let codes = if C::NIBBLES {
+                [s.low_nibbles(first), s.high_nibbles(first)]
+            } else {
+                [first, s.load_fours::<C, 9>(b, n)]
+            };
+            let dots = M::dots::<S, C, R>(s, codes, x);
+            for r in 0..R {
+                let by = match c {
+                    0 => s.spread::<0>(by[r]),
+                    1 => s.spread::<1>(by[r]),
+                    2 => s.spread::<2>(by[r]),
+                    _ => s.spread::<3>(by[r]),
+                };
+                sums[r][c] = s.fma(dots[r], by, sums[r][c]);
+            }
+        }
+    }
+}
+
+/// Vectors of a group of a packed row of A: those that the bytes of a lane of
+/// codes are multiplied with, for the low codes, then for the high, then their sums.
+pub(super) const VECTORS: usize = 9;
+
+/// Packs the rows of A for products in f32.
+pub(in super::super) struct Arrange<'a>(pub(in super::super) PackA<'a>);
+
+impl Kernel for Arrange<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let PackA { gemm, first, rows, a, shared } = self.0;
+        let groups = Groups::of(gemm.k, S::LANES);
+        let fours = S::LANES / 4;
+        for r in first..first + rows {
+            for at in (0..groups.blocks).step_by(fours) {
+                let here = (groups.blocks - at).min(fours);
+                // SAFETY: blocks of row `r`; each group has its place.
+                unsafe {
+                    let x = a.add(r * gemm.k + at * BLOCK);
+                    let dst = shared.add(r * groups.row_len(VECTORS) + at * 4 * VECTORS);
+                    dst.write_bytes(0, VECTORS * S::LANES);
+                    for i in 0..here * BLOCK {
+                        let lane = 4 * (i / BLOCK + groups.skipped(here)) + i % 16 / 4;
+                        *dst.add((i % BLOCK / 16 * 4 + i % 4) * S::LANES + lane) = *x.add(i);
+                    }
+                    let mut sum = s.zero();
+                    for v in 0..VECTORS - 1 {
+                        sum = s.add(sum, s.load(dst.add(v * S::LANES)));
+                    }
+                    let sums = dst.add((VECTORS - 1) * S::LANES);
+                    s.store(sums, sum);
+                    for four in 0..fours {
+                        let four = &mut *sums.cast::<[f32; 4]>().add(four);
+                        *four = [(four[0] + four[1]) + (four[2] + four[3]); 4];
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Multiplies codes with f32.
+pub(super) struct Floats;
+
+impl Multiplier for Floats {
+    const VECTORS: usize = VECTORS;
+
+    #[inline(always)]
+    unsafe fn scales<S: Simd>(_: S, _: *const f32, scales: S::F) -> S::F {
+        scales
+    }
+
+    #[inline(always)]
+    unsafe fn dots<S: Simd, C: Codes, const R: usize>(
+        s: S,
+        codes: [S::F; 2],
+        x: [*const f32; R],
+    ) -> [S::F; R] {
+        let center = s.splat(f32::from(C::CENTER));
+        let mut sums = [s.zero(); R];
+        for v in 0..VECTORS - 1 {
+            let code = if C::NIBBLES {
+                s.widen_nibble(codes[v / 4], v % 4, center)
+            } else {
+                s.widen_byte(codes[v / 4], v % 4)
+            };
+            for r in 0..R {
+                // SAFETY: the vectors of a group.
+                let x = unsafe { s.load(x[r].add(v * S::LANES)) };
+                sums[r] = s.fma(code, x, sums[r]);
+            }
+        }
+        sums
+    }
+}
