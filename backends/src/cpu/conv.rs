@@ -3,12 +3,17 @@
 use tenon_kernels::conv::batch_norm::{Normalize, NormalizeGrad, normalize, normalize_grad};
 use tenon_kernels::conv::pool::{self, Pool2d};
 use tenon_kernels::conv::{
-    Conv, Conv2d, Direct, Direction, WeightGrad, convolve, grad_weight, sum_parts,
+    Conv, Conv2d, Direct, Direction, WeightGrad, convolve, grad_weight, pack_weight, sum_parts,
 };
 
 use super::Context;
 use super::args::Args;
 use super::scratch::Scratch;
+
+/// The scratch of a convolution; its tasks share the packed weight.
+fn convolve_scratch(shape: &Conv2d, direction: Direction) -> Scratch {
+    Scratch::new(shape.packed_len(direction), shape.scratch(direction))
+}
 
 /// The scratch of a weight gradient; its tasks share the partial gradients, if there are several.
 fn weight_scratch(shape: &Conv2d) -> Scratch {
@@ -20,7 +25,7 @@ fn weight_scratch(shape: &Conv2d) -> Scratch {
 /// Scratch bytes of [`launch`].
 pub(super) fn workspace(cx: &Context, conv: &Conv) -> usize {
     let scratch = match conv {
-        Conv::Convolve(shape, direction) => Scratch::new(0, shape.scratch(*direction)),
+        Conv::Convolve(shape, direction) => convolve_scratch(shape, *direction),
         Conv::GradWeight(shape) => weight_scratch(shape),
         _ => return 0,
     };
@@ -42,15 +47,20 @@ pub(super) fn launch(cx: &Context, conv: &Conv, args: Args<'_>) {
 }
 
 fn launch_convolve(cx: &Context, shape: &Conv2d, direction: Direction, args: Args<'_>) {
+    let scratch = convolve_scratch(shape, direction);
     let operands = Direct {
         shape: *shape,
         direction,
         src: args.input_ptr(0).cast(),
         weight: args.input_ptr(1).cast(),
+        packed: scratch.shared(args),
         bias: (args.inputs() > 2).then(|| args.input_ptr(2).cast()),
         dst: args.output_ptr(0).cast(),
     };
-    let scratch = Scratch::new(0, shape.scratch(direction));
+    cx.pool.run(shape.pack_tasks(direction), &|task, _| {
+        // SAFETY: the op's inference fixed the operands' sizes; each task runs once.
+        unsafe { pack_weight(cx.isa, &operands, task) };
+    });
     cx.pool.run(shape.tasks(direction), &|task, thread| {
         // SAFETY: the op's inference fixed the operands' sizes; each task runs once.
         unsafe { convolve(cx.isa, &operands, task, scratch.of_thread(args, thread)) };

@@ -1,8 +1,12 @@
 //! Convolution and its input gradient, as sums of stride-one convolutions.
+//!
+//! Where a group has some destination channels, their weights are packed for [`Panels`]; where it
+//! has fewer (depthwise convolution) they are read in place.
 
 use super::Conv2d;
 use super::axis::{Axis, Taps};
-use super::planes::{Source, Window};
+use super::panels::{MOST_ROWS, Panels, Weights};
+use super::planes::{Source, Window, fill};
 use crate::isa::{Isa, Kernel};
 use crate::product::{Nest, Product};
 use crate::simd::Simd;
@@ -15,8 +19,11 @@ const RESULT_BUDGET: usize = 16 << 10;
 const CHANNEL_BLOCK: usize = 64;
 /// Results below which a task takes several groups.
 const TASK_RESULTS: usize = 8 << 10;
-/// Columns past a band that whole-vector reads may touch.
+/// Columns past a band that whole-vector reads may touch, and past the results that whole tiles
+/// may write.
 const MARGIN: usize = 64;
+/// Fewest destination channels of a group whose weights are packed.
+const PACKED_CHANNELS: usize = 4;
 
 /// Which way a convolution runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +45,8 @@ pub struct Direct {
     pub src: *const f32,
     /// The weight.
     pub weight: *const f32,
+    /// The weight packed by [`pack_weight`], [`Conv2d::packed_len`] f32.
+    pub packed: *mut f32,
     /// One value for each channel of `dst`, added to it.
     pub bias: Option<*const f32>,
     /// `y`, or the gradient of `x`.
@@ -48,6 +57,25 @@ pub struct Direct {
 unsafe impl Sync for Direct {}
 
 impl Conv2d {
+    /// Tasks of [`pack_weight`], which come before those of [`convolve`].
+    #[must_use]
+    pub fn pack_tasks(&self, direction: Direction) -> usize {
+        let packs = self.sides(direction).1.channels >= PACKED_CHANNELS;
+        if packs { self.groups * Split::new(self, direction).blocks } else { 0 }
+    }
+
+    /// f32 of the packed weight, which all tasks share.
+    #[must_use]
+    pub fn packed_len(&self, direction: Direction) -> usize {
+        self.pack_tasks(direction) * self.packed_block(direction)
+    }
+
+    /// f32 of the packed weights of a block of destination channels.
+    fn packed_block(&self, direction: Direction) -> usize {
+        let (src, dst) = self.sides(direction);
+        (dst.channels.min(CHANNEL_BLOCK) + MOST_ROWS) * src.channels * self.taps()
+    }
+
     /// Tasks of [`convolve`].
     #[must_use]
     pub fn tasks(&self, direction: Direction) -> usize {
@@ -59,7 +87,46 @@ impl Conv2d {
     #[must_use]
     pub fn scratch(&self, direction: Direction) -> usize {
         let split = Split::new(self, direction);
-        split.source_len + split.block * split.band_rows * split.line
+        let results = split.band_rows * split.line + MARGIN;
+        let spare = if split.block >= PACKED_CHANNELS { MOST_ROWS } else { 0 };
+        split.source_len + (split.block + spare) * results
+    }
+}
+
+/// Runs one of [`Conv2d::pack_tasks`] tasks.
+///
+/// # Safety
+/// The weight and `packed` must be valid for their lengths, and `task` be in range and run once.
+pub unsafe fn pack_weight(isa: Isa, args: &Direct, task: usize) {
+    isa.run(Pack { args, task });
+}
+
+struct Pack<'a> {
+    args: &'a Direct,
+    task: usize,
+}
+
+impl Kernel for Pack<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { args, task } = self;
+        let (shape, direction) = (&args.shape, args.direction);
+        let split = Split::new(shape, direction);
+        let (group, first) = (task / split.blocks, task % split.blocks * split.block);
+        let (src, dst) = shape.sides(direction);
+        let [row_step, channel_step] = shape.weight_steps(direction);
+        let weights = Weights {
+            data: args.weight.wrapping_add(shape.weight_at(group) + first * row_step),
+            row_step,
+            channel_step,
+            rows: split.block.min(dst.channels - first),
+            channels: src.channels,
+            taps: shape.taps(),
+        };
+        // SAFETY: `pack_weight`'s contract; every task has a block of its own.
+        unsafe { weights.pack(s, args.packed.add(task * shape.packed_block(direction))) };
     }
 }
 
@@ -67,7 +134,8 @@ impl Conv2d {
 ///
 /// # Safety
 /// The pointers of `args` must be valid for its shape, `dst` overlap nothing else, `task` be in
-/// range and run once, and `scratch` hold [`Conv2d::scratch`] f32.
+/// range and run once, and `scratch` hold [`Conv2d::scratch`] f32; all of [`Conv2d::pack_tasks`]
+/// must have run.
 pub unsafe fn convolve(isa: Isa, args: &Direct, task: usize, scratch: &mut [f32]) {
     debug_assert!(scratch.len() >= args.shape.scratch(args.direction));
     isa.run(Task { args, task, scratch: scratch.as_mut_ptr() });
@@ -124,6 +192,20 @@ impl Conv2d {
             Direction::InputGrad => (y, x),
         }
     }
+
+    /// f32 of the weight from one destination channel to the next, and from one source channel.
+    fn weight_steps(&self, direction: Direction) -> [usize; 2] {
+        let per_output = self.group_inputs() * self.taps();
+        match direction {
+            Direction::Forward => [per_output, self.taps()],
+            Direction::InputGrad => [self.taps(), per_output],
+        }
+    }
+
+    /// Where the weights of a group begin.
+    fn weight_at(&self, group: usize) -> usize {
+        group * self.group_outputs() * self.group_inputs() * self.taps()
+    }
 }
 
 impl Direction {
@@ -148,7 +230,7 @@ struct Split {
     /// Destination channels of one task, and tasks over the channels.
     block: usize,
     blocks: usize,
-    /// Columns of a band, halo included, at most.
+    /// f32 from one row of a band to the next.
     line: usize,
     /// f32 of the source band.
     source_len: usize,
@@ -157,10 +239,9 @@ struct Split {
 impl Split {
     fn new(shape: &Conv2d, direction: Direction) -> Self {
         let (src, dst) = shape.sides(direction);
-        let span = |axis: &Axis| {
-            (0..axis.stride).filter_map(|p| axis.taps(p)).map(|t| t.span()).max().unwrap_or(0)
-        };
-        let (row_span, line) = (span(&shape.rows), dst.cols.len(0) + span(&shape.cols));
+        let rows = &shape.rows;
+        let spans = (0..rows.stride).filter_map(|p| rows.taps(p)).map(|t| t.span());
+        let (row_span, line) = (spans.max().unwrap_or(0), line(&shape.cols, direction, src, dst));
         let block = dst.channels.min(CHANNEL_BLOCK);
         let by_source = (SOURCE_BUDGET / (src.channels * line).max(1)).saturating_sub(row_span);
         let by_result = RESULT_BUDGET / (block * line).max(1);
@@ -181,6 +262,27 @@ impl Split {
             source_len: src.channels * (band_rows + row_span) * line + MARGIN,
         }
     }
+}
+
+/// f32 from one row of a band to the next, in every phase.
+///
+/// What a row reads past its end may be the beginning of the next one, as far as that holds the
+/// zeros before the image: with padding on both sides, one side's is enough. At 14 x 14 that saves
+/// a 16th of the sums, and planes of 16 rows of 16, whose places in the first-level cache collide.
+fn line(axis: &Axis, direction: Direction, src: Side, dst: Side) -> usize {
+    let mut line = 0;
+    for to in 0..dst.cols.phases.min(dst.cols.size) {
+        for from in 0..src.cols.phases {
+            let Some(taps) = direction.taps(axis, from, to) else { continue };
+            let (cols, low) = (dst.cols.len(to), taps.low());
+            // Reads past the last row stay in the margin.
+            let zeros = usize::try_from(-low).unwrap_or(0).min(taps.span()).min(MARGIN / 2);
+            let inside = usize::try_from(src.cols.len(from) as isize - low).unwrap_or(0);
+            let whole = cols + taps.span();
+            line = whole.min(inside.max(cols).max(whole - zeros)).max(line);
+        }
+    }
+    line
 }
 
 struct Task<'a> {
@@ -214,6 +316,9 @@ impl Kernel for Task<'_> {
                 channels: (first, split.block.min(dst.channels - first)),
                 band: (band * split.band_rows, split.band_rows),
                 line: split.line,
+                weights: args.packed.wrapping_add(
+                    (group * split.blocks + block) * shape.packed_block(args.direction),
+                ),
                 packed: scratch,
                 acc: scratch.wrapping_add(split.source_len),
             };
@@ -243,6 +348,8 @@ struct Part<'a> {
     band: (usize, usize),
     /// f32 from one row of a band to the next.
     line: usize,
+    /// The packed weights of the channels.
+    weights: *const f32,
     packed: *mut f32,
     acc: *mut f32,
 }
@@ -261,6 +368,7 @@ impl Part<'_> {
             return;
         }
         let (shape, direction) = (&self.args.shape, self.args.direction);
+        let pitch = self.acc_pitch(s, rows, cols);
         let mut started = false;
         for src_y in 0..self.src.rows.phases {
             let Some(taps_y) = direction.taps(&shape.rows, src_y, dst_y) else { continue };
@@ -288,62 +396,96 @@ impl Part<'_> {
                 // SAFETY: the band has room for these windows, and the sums for the results.
                 unsafe {
                     source.pack(s, y, x, self.packed);
-                    self.product(y.len, (rows, cols), (taps_y, taps_x), started).run(s);
+                    let end = self.src.channels * y.len * self.line;
+                    fill(s, self.packed.add(end), MARGIN);
+                    let (taps, wanted) = ((taps_y, taps_x), (rows - 1) * self.line + cols);
+                    if self.dst.channels >= PACKED_CHANNELS {
+                        self.panels(y.len, pitch, taps, started).run(s, wanted);
+                    } else {
+                        self.product(y.len, (wanted, pitch), taps, started).run(s);
+                    }
                 }
                 started = true;
             }
         }
         // SAFETY: as above; the results lie inside the destination.
-        unsafe { self.write(s, (dst_y, dst_x), (rows, cols), started) };
+        unsafe { self.write(s, (dst_y, dst_x), (rows, cols), pitch, started) };
     }
 
-    /// The product of the packed band with the weights of these taps. Columns are all positions of
+    /// The product of the packed weights with the band at these taps. Columns are all positions of
     /// the band in one line; those that fall into the halo are computed and not kept.
+    #[inline(always)]
+    fn panels(
+        &self,
+        band_rows: usize,
+        pitch: usize,
+        taps: (Taps, Taps),
+        accumulate: bool,
+    ) -> Panels {
+        let shape = &self.args.shape;
+        Panels {
+            weights: self.weights,
+            rows: self.channels.1,
+            channels: self.src.channels,
+            kernel: [shape.rows.kernel, shape.cols.kernel],
+            taps,
+            band: self.first(taps),
+            plane: band_rows * self.line,
+            line: self.line,
+            cols: pitch,
+            sums: self.acc,
+            accumulate,
+        }
+    }
+
+    /// What the first tap reads for the first result.
+    #[inline(always)]
+    fn first(&self, (y, x): (Taps, Taps)) -> *const f32 {
+        let begin = (y.shift - y.low()) * self.line as isize + x.shift - x.low();
+        self.packed.wrapping_offset(begin)
+    }
+
+    /// The same product with weights read in place.
     #[inline(always)]
     fn product(
         &self,
         band_rows: usize,
-        (rows, cols): (usize, usize),
-        (taps_y, taps_x): (Taps, Taps),
+        (cols, pitch): (usize, usize),
+        taps: (Taps, Taps),
         accumulate: bool,
     ) -> Product {
         let shape = &self.args.shape;
-        let (line, kernel) = (self.line as isize, shape.taps());
-        let per_output = shape.group_inputs() * kernel;
-        let (row_step, depth_step) = match self.args.direction {
-            Direction::Forward => (per_output, kernel),
-            Direction::InputGrad => (kernel, per_output),
-        };
-        let weight = self.group * shape.group_outputs() * per_output
+        let line = self.line as isize;
+        let [row_step, depth_step] = shape.weight_steps(self.args.direction);
+        let weight = shape.weight_at(self.group)
             + self.channels.0 * row_step
-            + taps_y.first * shape.cols.kernel
-            + taps_x.first;
-        let begin = (taps_y.shift - taps_y.low()) * line + taps_x.shift - taps_x.low();
-        let pitch = self.acc_pitch(rows, cols);
+            + taps.0.first * shape.cols.kernel
+            + taps.1.first;
         Product {
             a: self.args.weight.wrapping_add(weight),
             rows: Nest::line(self.channels.1, row_step),
             depth: Nest {
-                len: [self.src.channels, taps_y.count, taps_x.count],
+                len: [self.src.channels, taps.0.count, taps.1.count],
                 step: [
                     depth_step as isize,
-                    (taps_y.step * shape.cols.kernel) as isize,
-                    taps_x.step as isize,
+                    (taps.0.step * shape.cols.kernel) as isize,
+                    taps.1.step as isize,
                 ],
             },
-            b: self.packed.wrapping_offset(begin),
-            b_step: [band_rows as isize * line, taps_y.shift_step * line, taps_x.shift_step],
-            cols: pitch,
+            b: self.first(taps),
+            b_step: [band_rows as isize * line, taps.0.shift_step * line, taps.1.shift_step],
+            cols,
             c: self.acc,
             c_step: [0, 0, pitch as isize],
             accumulate,
         }
     }
 
-    /// Sums of one channel: whole lines but for the last.
+    /// f32 from the sums of one channel to those of the next: whole lines but for the last, up to
+    /// whole tiles.
     #[inline(always)]
-    fn acc_pitch(&self, rows: usize, cols: usize) -> usize {
-        (rows - 1) * self.line + cols
+    fn acc_pitch<S: Simd>(&self, s: S, rows: usize, cols: usize) -> usize {
+        Panels::whole(s, (rows - 1) * self.line + cols)
     }
 
     /// Copies the sums, plus bias, to their phase of the destination; zeros where no tap reaches.
@@ -356,9 +498,9 @@ impl Part<'_> {
         s: S,
         (phase_y, phase_x): (usize, usize),
         (rows, cols): (usize, usize),
+        pitch: usize,
         started: bool,
     ) {
-        let pitch = self.acc_pitch(rows, cols);
         let (y_step, x_step) = (self.dst.rows.phases, self.dst.cols.phases);
         for c in 0..self.channels.1 {
             let channel = self.channels.0 + c;
@@ -376,7 +518,11 @@ impl Part<'_> {
                 unsafe {
                     match (started, x_step) {
                         (false, _) => (0..cols).for_each(|i| *to.add(i * x_step) = bias),
-                        (true, 1) => add_bias(s, from, bias, to, cols),
+                        (true, 1) => {
+                            // What follows in the channel is this task's too.
+                            let free = y_step == 1 && (rows - 1 - r) * cols >= S::LANES;
+                            add_bias(s, from, bias, to, cols, free);
+                        }
                         (true, _) => {
                             (0..cols).for_each(|i| *to.add(i * x_step) = *from.add(i) + bias);
                         }
@@ -387,12 +533,13 @@ impl Part<'_> {
     }
 }
 
-/// `to[i] = from[i] + bias` for `n` values.
+/// `to[i] = from[i] + bias` for `n` values; up to whole vectors where what follows is `free`, since
+/// stores of a part of a vector take several times as long.
 ///
 /// # Safety
-/// Both must be valid for `n` f32.
+/// Both must be valid for `n` f32, and up to whole vectors if `free`.
 #[inline(always)]
-unsafe fn add_bias<S: Simd>(s: S, from: *const f32, bias: f32, to: *mut f32, n: usize) {
+unsafe fn add_bias<S: Simd>(s: S, from: *const f32, bias: f32, to: *mut f32, n: usize, free: bool) {
     let bias = s.splat(bias);
     let mut i = 0;
     // SAFETY: the caller's contract.
@@ -401,7 +548,9 @@ unsafe fn add_bias<S: Simd>(s: S, from: *const f32, bias: f32, to: *mut f32, n: 
             s.store(to.add(i), s.add(s.load(from.add(i)), bias));
             i += S::LANES;
         }
-        if i < n {
+        if i < n && free {
+            s.store(to.add(i), s.add(s.load(from.add(i)), bias));
+        } else if i < n {
             s.store_n(to.add(i), s.add(s.load_n(from.add(i), n - i), bias), n - i);
         }
     }

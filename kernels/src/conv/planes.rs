@@ -43,10 +43,13 @@ impl Window {
 }
 
 impl Source {
-    /// Writes `[channels][rows.len][cols.len]` to `to`.
+    /// Writes `[channels][rows.len][cols.len]` to `to`, and up to a vector past its end.
+    ///
+    /// Rows are written in order by whole vectors, of which the next row overwrites what is too
+    /// much: stores of a part of a vector take several times as long.
     ///
     /// # Safety
-    /// The source must be readable and `to` valid for writing that many f32.
+    /// The source must be readable and `to` valid for writing that many f32 and `MAX_LANES` more.
     #[inline(always)]
     pub(super) unsafe fn pack<S: Simd>(self, s: S, rows: Window, cols: Window, to: *mut f32) {
         let (first, end) = cols.inside(self.cols);
@@ -63,27 +66,28 @@ impl Source {
                     fill(s, line, first);
                     let x = (cols.start + first as isize) as usize * cols.step + cols.phase;
                     let from = self.data.add((c * self.rows + y) * self.cols + x);
-                    gather(s, from, cols.step, line.add(first), end - first);
-                    fill(s, line.add(end), cols.len - end);
+                    let done = first + gather(s, from, cols.step, line.add(first), end - first);
+                    fill(s, line.add(done), cols.len.saturating_sub(done));
                 }
             }
         }
     }
 }
 
-/// Copies `n` values that lie `step` apart.
+/// Copies `n` values that lie `step` apart, and writes zeros up to a whole vector; gives how many
+/// were written.
 ///
 /// # Safety
-/// `from` must be readable at those places and `to` valid for writing `n` f32.
+/// `from` must be readable at those places and `to` valid for writing `n` f32 up to whole vectors.
 #[inline(always)]
-unsafe fn gather<S: Simd>(s: S, from: *const f32, step: usize, to: *mut f32, n: usize) {
+unsafe fn gather<S: Simd>(s: S, from: *const f32, step: usize, to: *mut f32, n: usize) -> usize {
     // SAFETY: the caller's contract.
     unsafe {
         if step > 1 {
             for i in 0..n {
                 *to.add(i) = *from.add(i * step);
             }
-            return;
+            return n;
         }
         let mut i = 0;
         while i + S::LANES <= n {
@@ -91,26 +95,21 @@ unsafe fn gather<S: Simd>(s: S, from: *const f32, step: usize, to: *mut f32, n: 
             i += S::LANES;
         }
         if i < n {
-            s.store_n(to.add(i), s.load_n(from.add(i), n - i), n - i);
+            s.store(to.add(i), s.load_n(from.add(i), n - i));
+            i += S::LANES;
         }
+        i
     }
 }
 
-/// Writes `n` zeros.
+/// Writes `n` zeros, up to whole vectors.
 ///
 /// # Safety
-/// `to` must be valid for writing `n` f32.
+/// `to` must be valid for writing that many f32.
 #[inline(always)]
-unsafe fn fill<S: Simd>(s: S, to: *mut f32, n: usize) {
-    let mut i = 0;
-    // SAFETY: the caller's contract.
-    unsafe {
-        while i + S::LANES <= n {
-            s.store(to.add(i), s.zero());
-            i += S::LANES;
-        }
-        if i < n {
-            s.store_n(to.add(i), s.zero(), n - i);
-        }
+pub(super) unsafe fn fill<S: Simd>(s: S, to: *mut f32, n: usize) {
+    for i in (0..n).step_by(S::LANES) {
+        // SAFETY: the caller's contract.
+        unsafe { s.store(to.add(i), s.zero()) };
     }
 }

@@ -1,9 +1,8 @@
 //! Max and average pooling over `[planes, rows, cols]`, both ways.
 //!
-//! A task owns whole planes. Maxima have results in the lanes and keep them in registers over all
-//! taps, since rows of 7 or 14 results leave loops that the compiler vectorises in their scalar
-//! rest. For averages each tap of the window is one pass over a row of results, in plain loops;
-//! strides of one and two have their own instance.
+//! A task owns whole planes. Results are in the lanes and stay in registers over all taps of their
+//! windows, since rows of 7 or 14 results leave loops that the compiler vectorises in their scalar
+//! rest.
 
 use super::Axis;
 use crate::isa::{Isa, Kernel};
@@ -123,68 +122,111 @@ impl Pool2d {
         (at < self.rows.input).then_some(at)
     }
 
-    /// Divisor of output `(y, x)`.
+    /// What column `kx` of the windows of outputs `x..x + n` reads in input row `row`: the index in
+    /// the plane for the first of them, and those of the outputs, counted from `x`, that read
+    /// inside the plane.
     #[inline(always)]
-    fn divisor(&self, divisor: Divisor, y: usize, x: usize) -> f32 {
-        let cells = |padded| self.rows.cells(y, padded) * self.cols.cells(x, padded);
-        match divisor {
-            Divisor::Padded => cells(true) as f32,
-            Divisor::Inside => cells(false) as f32,
-            Divisor::Fixed(n) => n as f32,
+    fn tap(
+        &self,
+        row: usize,
+        kx: usize,
+        x: usize,
+        n: usize,
+    ) -> Option<(isize, std::ops::Range<usize>)> {
+        let cols = &self.cols;
+        let column = (x * cols.stride + kx * cols.dilation) as isize - cols.pad as isize;
+        let last = column + ((n - 1) * cols.stride) as isize;
+        let lanes = if column >= 0 && last < cols.input as isize {
+            0..n
+        } else {
+            let (first, end) = cols.reached(kx);
+            first.max(x) - x..end.clamp(x, x + n) - x
+        };
+        (!lanes.is_empty()).then_some(((row * cols.input) as isize + column, lanes))
+    }
+
+    /// The divisors of outputs `x..x + n` of row `y`, one for each lane.
+    #[inline(always)]
+    fn divisors<S: Simd>(&self, s: S, by: Divisor, (y, x): (usize, usize), n: usize) -> S::F {
+        let padded = match by {
+            Divisor::Fixed(n) => return s.splat(n as f32),
+            Divisor::Padded => true,
+            Divisor::Inside => false,
+        };
+        let of = |x| (self.rows.cells(y, padded) * self.cols.cells(x, padded)) as f32;
+        // Cells grow towards the middle of a row: where they are a whole window at both ends, they
+        // are in between.
+        let whole = |x| self.cols.cells(x, padded) == self.cols.kernel;
+        if whole(x) && whole(x + n - 1) {
+            return s.splat(of(x));
         }
+        let mut divisors = [1.0; MAX_LANES];
+        for (lane, divisor) in divisors[..n].iter_mut().enumerate() {
+            *divisor = of(x + lane);
+        }
+        // SAFETY: no level has more lanes.
+        unsafe { s.load(divisors.as_ptr()) }
     }
-}
 
-/// What one pass of a tap does to a row of results.
-trait Pass {
-    /// One tap.
-    fn tap<const STEP: usize>(&mut self, tap: &Tap);
-}
-
-/// One tap of the window over one row of results.
-struct Tap {
-    /// Element of `x` that the first result reads.
-    input: usize,
-    /// First element of `y`, and how many.
-    output: usize,
-    count: usize,
-    stride: usize,
-}
-
-impl Tap {
-    /// Elements of `x` from one result to the next; `STEP` unless that is zero.
+    /// Every `stride`-th element of a plane of `x` from its index `at` on; only `lanes` must be
+    /// inside it.
+    ///
+    /// # Safety
+    /// `x` must be valid for the shape's input.
     #[inline(always)]
-    fn step<const STEP: usize>(&self) -> usize {
-        if STEP == 0 { self.stride } else { STEP }
-    }
-}
-
-impl Pool2d {
-    /// Runs `pass` on every tap of every row of output row `y` of one plane.
-    #[inline(always)]
-    fn taps(&self, plane: usize, y: usize, pass: &mut impl Pass) {
-        for ky in 0..self.rows.kernel {
-            let Some(row) = self.input_row(y, ky) else { continue };
-            for kx in 0..self.cols.kernel {
-                let (first, end) = self.cols.reached(kx);
-                if first == end {
-                    continue;
-                }
-                let x = first * self.cols.stride + kx * self.cols.dilation - self.cols.pad;
-                let tap = Tap {
-                    input: plane * self.input_plane() + row * self.cols.input + x,
-                    output: plane * self.output_plane() + y * self.cols.output + first,
-                    count: end - first,
-                    stride: self.cols.stride,
-                };
-                match self.cols.stride {
-                    1 => pass.tap::<1>(&tap),
-                    2 => pass.tap::<2>(&tap),
-                    _ => pass.tap::<0>(&tap),
+    unsafe fn gather<S: Simd>(
+        &self,
+        s: S,
+        x: *const f32,
+        plane: usize,
+        at: isize,
+        lanes: std::ops::Range<usize>,
+    ) -> S::F {
+        let stride = self.cols.stride;
+        let first = (plane * self.input_plane()) as isize + at;
+        let len = self.planes * self.input_plane();
+        let from = x.wrapping_offset(first);
+        let whole = first >= 0 && first as usize + stride.saturating_mul(S::LANES) <= len;
+        // SAFETY: either all that the vectors span lies inside the tensor, or only lanes inside the
+        // plane are read.
+        unsafe {
+            match stride {
+                1 if whole => s.load(from),
+                2 if whole => s.even(s.load(from), s.load(from.add(S::LANES))),
+                _ => {
+                    let mut values = [0.0; MAX_LANES];
+                    for lane in lanes {
+                        values[lane] = *from.wrapping_add(lane * stride);
+                    }
+                    s.load(values.as_ptr())
                 }
             }
         }
     }
+}
+
+/// The numbers of the lanes.
+static LANE_NUMBERS: [f32; MAX_LANES] =
+    [0., 1., 2., 3., 4., 5., 6., 7., 8., 9., 10., 11., 12., 13., 14., 15.];
+
+/// `v` in `lanes`, zero in the others.
+#[inline(always)]
+fn within<S: Simd>(s: S, v: S::F, lanes: std::ops::Range<usize>) -> S::F {
+    // SAFETY: no level has more lanes.
+    let numbers = unsafe { s.load(LANE_NUMBERS.as_ptr()) };
+    let [first, end] = [lanes.start, lanes.end].map(|lane| s.splat(lane as f32));
+    let v = s.select(s.lt(numbers, first), s.zero(), v);
+    s.select(s.lt(numbers, end), v, s.zero())
+}
+
+/// Writes the first `n <= LANES` lanes.
+///
+/// # Safety
+/// `to` must be valid for writing `n` f32.
+#[inline(always)]
+unsafe fn put<S: Simd>(s: S, to: *mut f32, v: S::F, n: usize) {
+    // SAFETY: the caller's contract.
+    unsafe { if n == S::LANES { s.store(to, v) } else { s.store_n(to, v, n) } }
 }
 
 /// Max pooling: `y` and, in `indices`, which element of its plane each result is (the first of
@@ -218,11 +260,17 @@ impl Kernel for Max<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let shape = self.shape;
+        let mut steps = [0; MAX_LANES];
+        for (lane, step) in steps.iter_mut().enumerate() {
+            *step = (lane * shape.cols.stride) as i32;
+        }
+        // SAFETY: no level has more lanes; i32 and f32 have one layout.
+        let steps = unsafe { s.load(steps.as_ptr().cast()) };
         for plane in shape.planes_of(self.task) {
             for y in 0..shape.rows.output {
                 for x in (0..shape.cols.output).step_by(S::LANES) {
                     // SAFETY: these results belong to this task; see `max_pool`.
-                    unsafe { self.lanes(s, plane, y, x) };
+                    unsafe { self.lanes(s, plane, (y, x), steps) };
                 }
             }
         }
@@ -230,116 +278,44 @@ impl Kernel for Max<'_> {
 }
 
 impl Max<'_> {
-    /// Results `x` on of row `y` of a plane, one for each lane.
+    /// Results `x` on of row `y` of a plane, one for each lane, whose windows lie `steps` from the
+    /// first one's.
     ///
-    /// Indices travel as the bits of floats: a lane is only ever copied or chosen.
+    /// Indices travel as the bits of floats: a lane is only ever copied, chosen or added to as an
+    /// integer. Nothing here passes through the stack, whose stores a whole-vector load would have
+    /// to wait for: windows of 2 x 2 took ten times as long.
     ///
     /// # Safety
     /// As for [`max_pool`].
     #[inline(always)]
-    unsafe fn lanes<S: Simd>(&self, s: S, plane: usize, y: usize, x: usize) {
-        let (shape, cols) = (self.shape, &self.shape.cols);
-        let n = S::LANES.min(cols.output - x);
+    unsafe fn lanes<S: Simd>(&self, s: S, plane: usize, (y, x): (usize, usize), steps: S::F) {
+        let shape = self.shape;
+        let n = S::LANES.min(shape.cols.output - x);
         let (zero, one) = (s.zero(), s.splat(1.0));
         let (mut best, mut index, mut fresh) = (s.splat(f32::NEG_INFINITY), zero, one);
         for ky in 0..shape.rows.kernel {
             let Some(row) = shape.input_row(y, ky) else { continue };
-            for kx in 0..cols.kernel {
-                let column = (x * cols.stride + kx * cols.dilation) as isize - cols.pad as isize;
-                let last = column + ((n - 1) * cols.stride) as isize;
-                let lanes = if column >= 0 && last < cols.input as isize {
-                    0..n
-                } else {
-                    let (first, end) = cols.reached(kx);
-                    first.max(x) - x..end.clamp(x, x + n) - x
-                };
-                if lanes.is_empty() {
-                    continue;
-                }
-                let at = (row * cols.input) as isize + column;
+            for kx in 0..shape.cols.kernel {
+                let Some((at, lanes)) = shape.tap(row, kx, x, n) else { continue };
                 // SAFETY: the lanes' windows reach inside the plane.
-                let v = unsafe { self.gather(s, plane, at, lanes.clone()) };
+                let v = unsafe { shape.gather(s, self.x, plane, at, lanes.clone()) };
                 let take = s.select(s.lt(best, v), one, fresh);
                 let take = s.select(s.eq(v, v), take, one);
                 let take = if lanes == (0..n) { take } else { within(s, take, lanes) };
                 let take = s.lt(zero, take);
+                let place = s.add_i32(steps, s.splat(f32::from_bits((at as i32).cast_unsigned())));
                 best = s.select(take, v, best);
-                index = s.select(take, places(s, at, cols.stride), index);
+                index = s.select(take, place, index);
                 fresh = s.select(take, zero, fresh);
             }
         }
-        let to = plane * shape.output_plane() + y * cols.output + x;
+        let to = plane * shape.output_plane() + y * shape.cols.output + x;
         // SAFETY: `n` results lie from here on; i32 and f32 have one layout.
         unsafe {
-            let (y, indices) = (self.y.add(to), self.indices.add(to).cast());
-            if n == S::LANES {
-                s.store(y, best);
-                s.store(indices, index);
-            } else {
-                s.store_n(y, best, n);
-                s.store_n(indices, index, n);
-            }
+            put(s, self.y.add(to), best, n);
+            put(s, self.indices.add(to).cast(), index, n);
         }
     }
-
-    /// Every `stride`-th element of a plane from its index `at` on; only `lanes` must be inside it.
-    ///
-    /// # Safety
-    /// As for [`max_pool`].
-    #[inline(always)]
-    unsafe fn gather<S: Simd>(
-        &self,
-        s: S,
-        plane: usize,
-        at: isize,
-        lanes: std::ops::Range<usize>,
-    ) -> S::F {
-        let (shape, stride) = (self.shape, self.shape.cols.stride);
-        let first = (plane * shape.input_plane()) as isize + at;
-        let last = first + ((S::LANES - 1) * stride) as isize;
-        let from = self.x.wrapping_offset(first);
-        let mut values = [0.0; MAX_LANES];
-        // SAFETY: either all lanes read inside the tensor, or only those inside the plane do.
-        unsafe {
-            if first < 0 || last >= (shape.planes * shape.input_plane()) as isize {
-                for lane in lanes {
-                    values[lane] = *from.wrapping_add(lane * stride);
-                }
-            } else if stride == 1 {
-                return s.load(from);
-            } else if stride == 2 {
-                // The commonest stride, known to the compiler.
-                for lane in 0..S::LANES {
-                    values[lane] = *from.add(lane * 2);
-                }
-            } else {
-                for lane in 0..S::LANES {
-                    values[lane] = *from.add(lane * stride);
-                }
-            }
-            s.load(values.as_ptr())
-        }
-    }
-}
-
-/// The bits of the indices `at, at + stride, ...`.
-#[inline(always)]
-fn places<S: Simd>(s: S, at: isize, stride: usize) -> S::F {
-    let mut places = [0; MAX_LANES];
-    for lane in 0..S::LANES {
-        places[lane] = at as i32 + (lane * stride) as i32;
-    }
-    // SAFETY: no level has more lanes; i32 and f32 have one layout.
-    unsafe { s.load(places.as_ptr().cast()) }
-}
-
-/// `v` in `lanes`, zero in the others.
-#[inline(always)]
-fn within<S: Simd>(s: S, v: S::F, lanes: std::ops::Range<usize>) -> S::F {
-    let mut inside = [0.0; MAX_LANES];
-    inside[lanes].fill(1.0);
-    // SAFETY: no level has more lanes.
-    s.mul(v, unsafe { s.load(inside.as_ptr()) })
 }
 
 /// Gradient of max pooling: `dx` receives each `dy` at its index, in order.
@@ -399,38 +375,42 @@ impl Kernel for Avg<'_> {
     type Out = ();
 
     #[inline(always)]
-    fn run<S: Simd>(mut self, _: S) {
+    fn run<S: Simd>(self, s: S) {
         let shape = self.shape;
         for plane in shape.planes_of(self.task) {
-            for row in 0..shape.rows.output {
-                let at = plane * shape.output_plane() + row * shape.cols.output;
-                // SAFETY: row `row` of this plane belongs to this task.
-                unsafe {
-                    self.y.add(at).write_bytes(0, shape.cols.output);
-                    shape.taps(plane, row, &mut self);
-                    for x in 0..shape.cols.output {
-                        *self.y.add(at + x) /= shape.divisor(self.divisor, row, x);
-                    }
+            for y in 0..shape.rows.output {
+                for x in (0..shape.cols.output).step_by(S::LANES) {
+                    // SAFETY: these results belong to this task; see `avg_pool`.
+                    unsafe { self.lanes(s, plane, (y, x)) };
                 }
             }
         }
     }
 }
 
-impl Pass for Avg<'_> {
+impl Avg<'_> {
+    /// Results `x` on of row `y` of a plane, one for each lane.
+    ///
+    /// # Safety
+    /// As for [`avg_pool`].
     #[inline(always)]
-    fn tap<const STEP: usize>(&mut self, tap: &Tap) {
-        let step = tap.step::<STEP>();
-        // SAFETY: `Pool2d::taps` yields ranges inside both planes.
-        let (x, y) = unsafe {
-            (
-                std::slice::from_raw_parts(self.x.add(tap.input), (tap.count - 1) * step + 1),
-                std::slice::from_raw_parts_mut(self.y.add(tap.output), tap.count),
-            )
-        };
-        for i in 0..tap.count {
-            y[i] += x[i * step];
+    unsafe fn lanes<S: Simd>(&self, s: S, plane: usize, (y, x): (usize, usize)) {
+        let shape = self.shape;
+        let n = S::LANES.min(shape.cols.output - x);
+        let mut sum = s.zero();
+        for ky in 0..shape.rows.kernel {
+            let Some(row) = shape.input_row(y, ky) else { continue };
+            for kx in 0..shape.cols.kernel {
+                let Some((at, lanes)) = shape.tap(row, kx, x, n) else { continue };
+                // SAFETY: the lanes' windows reach inside the plane.
+                let v = unsafe { shape.gather(s, self.x, plane, at, lanes.clone()) };
+                sum = s.add(sum, if lanes == (0..n) { v } else { within(s, v, lanes) });
+            }
         }
+        let mean = s.div(sum, shape.divisors(s, self.divisor, (y, x), n));
+        let to = plane * shape.output_plane() + y * shape.cols.output + x;
+        // SAFETY: `n` results lie from here on.
+        unsafe { put(s, self.y.add(to), mean, n) };
     }
 }
 
@@ -446,7 +426,7 @@ pub unsafe fn avg_pool_grad(
     dx: *mut f32,
     task: usize,
 ) {
-    isa.run(AvgGrad { shape, divisor, dy, dx, row: 0, task });
+    isa.run(AvgGrad { shape, divisor, dy, dx, task });
 }
 
 struct AvgGrad<'a> {
@@ -454,8 +434,6 @@ struct AvgGrad<'a> {
     divisor: Divisor,
     dy: *const f32,
     dx: *mut f32,
-    /// Output row of the taps being run.
-    row: usize,
     task: usize,
 }
 
@@ -463,33 +441,40 @@ impl Kernel for AvgGrad<'_> {
     type Out = ();
 
     #[inline(always)]
-    fn run<S: Simd>(mut self, _: S) {
-        let shape = self.shape;
+    fn run<S: Simd>(self, s: S) {
+        let (shape, stride) = (self.shape, self.shape.cols.stride);
         for plane in shape.planes_of(self.task) {
             // SAFETY: this plane belongs to this task.
-            unsafe { self.dx.add(plane * shape.input_plane()).write_bytes(0, shape.input_plane()) };
-            for row in 0..shape.rows.output {
-                self.row = row;
-                shape.taps(plane, row, &mut self);
+            let dx = unsafe {
+                let dx = self.dx.add(plane * shape.input_plane());
+                dx.write_bytes(0, shape.input_plane());
+                dx
+            };
+            for y in 0..shape.rows.output {
+                for x in (0..shape.cols.output).step_by(S::LANES) {
+                    let n = S::LANES.min(shape.cols.output - x);
+                    let from = plane * shape.output_plane() + y * shape.cols.output + x;
+                    let mut shares = [0.0; MAX_LANES];
+                    // SAFETY: `n` gradients lie from there on; no level has more lanes.
+                    unsafe {
+                        let dy = self.dy.add(from);
+                        let dy = if n == S::LANES { s.load(dy) } else { s.load_n(dy, n) };
+                        let by = shape.divisors(s, self.divisor, (y, x), n);
+                        s.store(shares.as_mut_ptr(), s.div(dy, by));
+                    }
+                    for ky in 0..shape.rows.kernel {
+                        let Some(row) = shape.input_row(y, ky) else { continue };
+                        for kx in 0..shape.cols.kernel {
+                            let Some((at, lanes)) = shape.tap(row, kx, x, n) else { continue };
+                            for lane in lanes {
+                                let to = dx.wrapping_offset(at).wrapping_add(lane * stride);
+                                // SAFETY: the lane's window reaches inside the plane.
+                                unsafe { *to += shares[lane] };
+                            }
+                        }
+                    }
+                }
             }
-        }
-    }
-}
-
-impl Pass for AvgGrad<'_> {
-    #[inline(always)]
-    fn tap<const STEP: usize>(&mut self, tap: &Tap) {
-        let step = tap.step::<STEP>();
-        let first = tap.output % self.shape.cols.output;
-        // SAFETY: `Pool2d::taps` yields ranges inside both planes.
-        let (dx, dy) = unsafe {
-            (
-                std::slice::from_raw_parts_mut(self.dx.add(tap.input), (tap.count - 1) * step + 1),
-                std::slice::from_raw_parts(self.dy.add(tap.output), tap.count),
-            )
-        };
-        for i in 0..tap.count {
-            dx[i * step] += dy[i] / self.shape.divisor(self.divisor, self.row, first + i);
         }
     }
 }

@@ -3,7 +3,9 @@
 use super::batch_norm::{BatchNorm, Normalize, NormalizeGrad, normalize, normalize_grad};
 use super::pool::{self, Divisor, Pool2d};
 use super::reference::{self, AVG_TOLERANCE, CONV_TOLERANCE, NORM_TOLERANCE};
-use super::{Axis, Conv2d, Direct, Direction, WeightGrad, convolve, grad_weight, sum_parts};
+use super::{
+    Axis, Conv2d, Direct, Direction, WeightGrad, convolve, grad_weight, pack_weight, sum_parts,
+};
 use crate::Isa;
 
 /// Numbers in (-1, 1) from a seed (splitmix64).
@@ -43,15 +45,21 @@ fn run_direct(
         Direction::InputGrad => (shape.in_channels, shape.rows.input, shape.cols.input),
     };
     let mut dst = vec![f32::NAN; shape.batch * channels * rows * cols];
+    let mut packed = vec![f32::NAN; shape.packed_len(direction)];
     let args = Direct {
         shape,
         direction,
         src: src.as_ptr(),
         weight: weight.as_ptr(),
+        packed: packed.as_mut_ptr(),
         bias: bias.map(<[f32]>::as_ptr),
         dst: dst.as_mut_ptr(),
     };
     let mut scratch = vec![f32::NAN; shape.scratch(direction)];
+    for task in order(shape.pack_tasks(direction), reverse) {
+        // SAFETY: every buffer above has the size its shape states.
+        unsafe { pack_weight(isa, &args, task) };
+    }
     for task in order(shape.tasks(direction), reverse) {
         // SAFETY: every buffer above has the size its shape states.
         unsafe { convolve(isa, &args, task, &mut scratch) };

@@ -1,8 +1,9 @@
 //! The weight gradient of a convolution.
 //!
 //! Where a group has enough outputs they fill the vector lanes: the output gradient is transposed
-//! once a band and every tap multiplies it by the shifted input. Where it has few (depthwise
-//! convolution) the positions fill them, and every tap is a dot product.
+//! once a band and every tap multiplies it by the shifted input; several small images make one
+//! band, since short sums cost as much as long ones to begin and to end. Where it has few
+//! (depthwise convolution) the positions fill the lanes, and every tap is a dot product.
 //!
 //! Images are divided into parts, as many as keep some processors busy, and every part has its own
 //! sum; [`sum_parts`] adds them in order. The division is by shape, so the bits are too.
@@ -17,7 +18,7 @@ use crate::simd::Simd;
 /// Outputs of one task: two AVX-512 vectors.
 const LANE_BLOCK: usize = 32;
 /// Fewer outputs in a group than this and positions fill the lanes.
-const FEW_OUTPUTS: usize = 4;
+const FEW_OUTPUTS: usize = 9;
 /// Sums of one task: 512 of them are 64 KiB, and hide the transposition of the gradient.
 const TASK_SUMS: usize = 512;
 /// Tasks worth having when the weight itself does not divide into as many.
@@ -142,6 +143,8 @@ struct WeightSplit {
     input_blocks: usize,
     /// Output rows of a band.
     band_rows: usize,
+    /// Images of a band.
+    together: usize,
     /// f32 from one row of a band to the next, halo included.
     line: usize,
     /// f32 of scratch for the sums, the gradient's band and the source's band.
@@ -156,8 +159,9 @@ impl WeightSplit {
         let few = shape.group_outputs() < FEW_OUTPUTS;
         let lanes = shape.group_outputs().min(LANE_BLOCK);
         let lane_blocks = shape.group_outputs().div_ceil(lanes);
-        let inputs = (TASK_SUMS / taps).clamp(1, shape.group_inputs());
-        let input_blocks = shape.group_inputs().div_ceil(inputs);
+        let most = (TASK_SUMS / taps).clamp(1, shape.group_inputs());
+        let input_blocks = shape.group_inputs().div_ceil(most);
+        let inputs = shape.group_inputs().div_ceil(input_blocks);
         let groups = (TASK_SUMS / (inputs * taps * lanes)).clamp(1, shape.groups);
         let chunks = shape.groups.div_ceil(groups);
         let most = TASKS.div_ceil(lane_blocks * input_blocks * chunks);
@@ -172,6 +176,10 @@ impl WeightSplit {
         let most_rows = by_source.min(BAND_BUDGET / (width * line)).max(1);
         let bands = shape.rows.output.div_ceil(most_rows).max(1);
         let band_rows = shape.rows.output.div_ceil(bands);
+        let (source_len, grad_len) =
+            (inputs * (band_rows + row_span) * line, width * band_rows * line);
+        let fit = BAND_BUDGET / source_len.max(grad_len).max(1);
+        let together = if few { 1 } else { fit.clamp(1, images) };
         Self {
             parts: shape.batch.div_ceil(images).max(1),
             images,
@@ -182,10 +190,11 @@ impl WeightSplit {
             inputs,
             input_blocks,
             band_rows,
+            together,
             line,
             sums_len: inputs * taps * LANE_BLOCK,
-            grad_len: width * band_rows * line + MARGIN,
-            source_len: inputs * (band_rows + row_span) * line + MARGIN,
+            grad_len: together * grad_len + MARGIN,
+            source_len: together * source_len + MARGIN,
         }
     }
 }
@@ -256,27 +265,37 @@ impl Block<'_> {
             for at in (0..sums).step_by(S::LANES) {
                 s.store(self.sums.add(at), s.zero());
             }
-            for image in self.part * self.split.images..last {
+            for image in (self.part * self.split.images..last).step_by(self.split.together) {
+                let images = (image, self.split.together.min(last - image));
                 for first in (0..shape.rows.output).step_by(self.split.band_rows.max(1)) {
                     let rows = self.split.band_rows.min(shape.rows.output - first);
-                    self.band(s, image, first, rows);
+                    self.band(s, images, first, rows);
                 }
             }
             self.write();
         }
     }
 
-    /// Adds what `rows` output rows of one image contribute.
+    /// Adds what `rows` output rows of some images contribute.
     ///
     /// # Safety
     /// As for [`grad_weight`].
     #[inline(always)]
-    unsafe fn band<S: Simd>(&self, s: S, image: usize, first: usize, rows: usize) {
+    unsafe fn band<S: Simd>(
+        &self,
+        s: S,
+        (image, images): (usize, usize),
+        first: usize,
+        rows: usize,
+    ) {
         let shape = &self.args.shape;
         let few = shape.group_outputs() < FEW_OUTPUTS;
         if !few {
-            // SAFETY: the caller's contract.
-            unsafe { self.transpose(s, image, first, rows) };
+            for i in 0..images {
+                let to = self.grad.wrapping_add(i * rows * shape.cols.output * LANE_BLOCK);
+                // SAFETY: the caller's contract.
+                unsafe { self.transpose(s, image + i, first, rows, to) };
+            }
         }
         for phase_y in 0..shape.rows.stride {
             let Some(taps_y) = shape.rows.taps(phase_y) else { continue };
@@ -294,24 +313,33 @@ impl Block<'_> {
                     step: shape.cols.stride,
                     phase: phase_x,
                 };
-                let channel = self.group * shape.group_inputs() + self.inputs.0;
-                let plane = shape.rows.input * shape.cols.input;
-                let source = Source {
-                    data: self.args.x.wrapping_add((image * shape.in_channels + channel) * plane),
-                    channels: self.inputs.1,
-                    rows: shape.rows.input,
-                    cols: shape.cols.input,
-                };
                 // SAFETY: the caller's contract; the scratch has room for these windows.
                 unsafe {
-                    source.pack(s, y, x, self.source);
+                    for i in 0..images {
+                        let to = self.inputs.1 * y.len * self.split.line * i;
+                        self.source_of(image + i).pack(s, y, x, self.source.wrapping_add(to));
+                    }
                     if few {
                         self.dots(s, image, (first, rows), y.len, (taps_y, taps_x));
                     } else {
-                        self.product(rows, y.len, (taps_y, taps_x)).run(s);
+                        self.product(images, rows, y.len, (taps_y, taps_x)).run(s);
                     }
                 }
             }
+        }
+    }
+
+    /// The block's inputs in one image.
+    #[inline(always)]
+    fn source_of(&self, image: usize) -> Source {
+        let shape = &self.args.shape;
+        let channel = self.group * shape.group_inputs() + self.inputs.0;
+        let plane = shape.rows.input * shape.cols.input;
+        Source {
+            data: self.args.x.wrapping_add((image * shape.in_channels + channel) * plane),
+            channels: self.inputs.1,
+            rows: shape.rows.input,
+            cols: shape.cols.input,
         }
     }
 
@@ -324,19 +352,26 @@ impl Block<'_> {
         self.args.dy.wrapping_add((image * shape.out_channels + channel) * plane)
     }
 
-    /// Transposes a band of the gradient to `[rows][cols][LANE_BLOCK]`; lanes past the outputs keep
+    /// Transposes a band of the gradient to `[rows][cols][LANE_BLOCK]` at `grad`; lanes past the outputs keep
     /// what they had, since no sum of theirs is written.
     ///
     /// # Safety
     /// As for [`grad_weight`].
     #[inline(always)]
-    unsafe fn transpose<S: Simd>(&self, s: S, image: usize, first: usize, rows: usize) {
+    unsafe fn transpose<S: Simd>(
+        &self,
+        s: S,
+        image: usize,
+        first: usize,
+        rows: usize,
+        grad: *mut f32,
+    ) {
         let shape = &self.args.shape;
         let (n, plane) = (rows * shape.cols.output, shape.rows.output * shape.cols.output);
         let whole = n / S::LANES * S::LANES;
         for lane in (0..self.outputs.1).step_by(S::LANES) {
             let from = self.grad_at(image, lane).wrapping_add(first * shape.cols.output);
-            let to = self.grad.wrapping_add(lane);
+            let to = grad.wrapping_add(lane);
             let lanes = S::LANES.min(self.outputs.1 - lane);
             // SAFETY: the outputs' rows lie inside the gradient, and the band in the scratch.
             unsafe {
@@ -371,16 +406,18 @@ impl Block<'_> {
 
     /// The product with outputs in the lanes.
     #[inline(always)]
-    fn product(&self, rows: usize, band_rows: usize, taps: (Taps, Taps)) -> Product {
+    fn product(&self, images: usize, rows: usize, band_rows: usize, taps: (Taps, Taps)) -> Product {
         let cols = self.args.shape.cols.output;
+        let line = self.split.line as isize;
+        let (image, row) = (self.inputs.1 as isize * band_rows as isize * line, cols * LANE_BLOCK);
         let (a, nest) = self.source_rows(band_rows, taps);
         let (sum, steps) = self.sum_rows(taps);
         Product {
             a,
             rows: nest,
-            depth: Nest { len: [1, rows, cols], step: [0, self.split.line as isize, 1] },
+            depth: Nest { len: [images, rows, cols], step: [image, line, 1] },
             b: self.grad,
-            b_step: [0, (cols * LANE_BLOCK) as isize, LANE_BLOCK as isize],
+            b_step: [(rows * row) as isize, row as isize, LANE_BLOCK as isize],
             cols: self.outputs.1,
             c: self.sums.wrapping_add(sum * LANE_BLOCK),
             c_step: steps.map(|step| step * LANE_BLOCK as isize),
@@ -422,12 +459,20 @@ impl Block<'_> {
                 gradient.pack(s, y, x, self.grad);
                 let mut row = 0;
                 while row < nest.count() {
-                    let take = if row + 8 <= nest.count() { 8 } else { 1 };
-                    let mut dots = [0.0; 8];
-                    if take == 8 {
-                        dots = dot_rows::<S, 8>(s, source, &nest, row, self.grad, n);
-                    } else {
-                        [dots[0]] = dot_rows::<S, 1>(s, source, &nest, row, self.grad, n);
+                    // Kernels have 9 taps, or 25.
+                    let take = match nest.count() - row {
+                        9.. => 9,
+                        4.. => 4,
+                        _ => 1,
+                    };
+                    let mut dots = [0.0; 9];
+                    match take {
+                        9 => dots = dot_rows::<S, 9>(s, source, &nest, row, self.grad, n),
+                        4 => {
+                            let four = dot_rows::<S, 4>(s, source, &nest, row, self.grad, n);
+                            dots[..4].copy_from_slice(&four);
+                        }
+                        _ => [dots[0]] = dot_rows::<S, 1>(s, source, &nest, row, self.grad, n),
                     }
                     for (i, dot) in dots[..take].iter().enumerate() {
                         let at = (sum as isize + sums.offset(row + i)) as usize;

@@ -323,6 +323,17 @@ pub trait Simd: Copy + Send + Sync + 'static {
         unsafe { self.load(a.as_ptr()) }
     }
 
+    /// The even lanes of `a`, then those of `b`.
+    #[inline(always)]
+    fn even(self, a: Self::F, b: Self::F) -> Self::F {
+        let (a, b, mut out) = (lanes(self, a), lanes(self, b), [0.0; MAX_LANES]);
+        for i in 0..Self::LANES / 2 {
+            (out[i], out[Self::LANES / 2 + i]) = (a[2 * i], b[2 * i]);
+        }
+        // SAFETY: no level has more lanes.
+        unsafe { self.load(out.as_ptr()) }
+    }
+
     /// Lane `2 i` of the four vectors becomes, in their order, one group of four lanes: groups of
     /// even `i` follow each other in the first result, those of odd `i` in the second.
     #[inline(always)]

@@ -274,6 +274,11 @@ impl<T: NeonFamily> Simd for T {
             vreinterpretq_f32_u16(pairs)
         }
 
+        fn even(self, a: float32x4_t, b: float32x4_t) -> float32x4_t { vuzp1q_f32(a, b) }
+        fn add_i32(self, a: float32x4_t, b: float32x4_t) -> float32x4_t {
+            let (a, b) = (vreinterpretq_s32_f32(a), vreinterpretq_s32_f32(b));
+            vreinterpretq_f32_s32(vaddq_s32(a, b))
+        }
         unsafe fn transpose(
             self, src: *const f32, src_stride: usize, dst: *mut f32, dst_stride: usize, n: usize
         ) {

@@ -251,6 +251,10 @@ impl<B: Bytes> Simd for Level<B> {
         fn odd_to_even(self, a: __m256) -> __m256 {
             _mm256_castsi256_ps(_mm256_srli_epi64::<32>(_mm256_castps_si256(a)))
         }
+        fn even(self, a: __m256, b: __m256) -> __m256 {
+            let halves = _mm256_castps_pd(_mm256_shuffle_ps::<0x88>(a, b));
+            _mm256_castpd_ps(_mm256_permute4x64_pd::<0xd8>(halves))
+        }
         fn zip_even(self, v: [__m256; 4]) -> [__m256; 2] {
             let pair = |a, b| _mm256_castps_pd(_mm256_blend_ps::<0xaa>(a, _mm256_moveldup_ps(b)));
             let (low, high) = (pair(v[0], v[1]), pair(v[2], v[3]));

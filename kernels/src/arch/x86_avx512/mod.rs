@@ -365,6 +365,11 @@ impl<T: Avx512Family> Simd for T {
         fn odd_to_even(self, a: __m512) -> __m512 {
             _mm512_castsi512_ps(_mm512_srli_epi64::<32>(_mm512_castps_si512(a)))
         }
+        fn even(self, a: __m512, b: __m512) -> __m512 {
+            let lanes =
+                _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+            _mm512_permutex2var_ps(a, lanes, b)
+        }
         fn zip_even(self, v: [__m512; 4]) -> [__m512; 2] {
             let pair = |a, b| _mm512_castps_pd(_mm512_mask_moveldup_ps(a, 0xaaaa, b));
             let (low, high) = (pair(v[0], v[1]), pair(v[2], v[3]));

@@ -1,0 +1,26 @@
+//! Whole training steps of small networks on one thread, forward, backward and update:
+//! `cargo bench -p tenon-bench --bench steps [FILTER]`.
+
+use std::time::Duration;
+
+use criterion::{Criterion, criterion_group, criterion_main};
+
+mod nets;
+
+fn steps(c: &mut Criterion) {
+    let mut group = c.benchmark_group("steps");
+    group.warm_up_time(Duration::from_millis(300));
+    group.measurement_time(Duration::from_secs(1)).sample_size(20);
+    for (name, optimizer) in nets::optimizers() {
+        for net in nets::NETS {
+            let mut trainer = nets::trainer(net, optimizer).expect("the network builds");
+            group.bench_function(format!("{net}/{name}"), |b| {
+                b.iter(|| trainer.step(&mut ()).expect("a step runs"));
+            });
+        }
+    }
+    group.finish();
+}
+
+criterion_group!(benches, steps);
+criterion_main!(benches);
