@@ -261,8 +261,7 @@ impl Gemm {
         } else if self.trans_b {
             self.tile.columns * depth
         } else {
-            // Two where they are paired.
-            2 * self.columns().next_multiple_of(self.b_format.block_elems())
+            pack::DECODED * self.columns().next_multiple_of(self.b_format.block_elems())
         };
         panels + decoded + PAD
     }
@@ -447,7 +446,7 @@ impl Kernel for Run<'_> {
     fn run<S: Simd>(self, s: S) {
         let g = self.gemm;
         let ([row, rows], [column, columns]) = self.rectangle();
-        let source = Source { data: self.b, format: g.b_format, trans: g.trans_b, k: g.k, n: g.n };
+        let source = self.source();
         let decoded = columns.next_multiple_of(g.tile.columns) * room(g.slab()) + PAD / 2;
         let mut depth = 0;
         // One turn even where k is 0: C is then the bias.
@@ -485,6 +484,13 @@ impl Kernel for Run<'_> {
 }
 
 impl Run<'_> {
+    /// The operand B.
+    #[inline(always)]
+    fn source(&self) -> Source {
+        let &Gemm { isa, b_format: format, trans_b: trans, k, n, .. } = self.gemm;
+        Source { isa, data: self.b, format, trans, k, n }
+    }
+
     /// First row and rows, first column and columns of the task.
     #[inline(always)]
     fn rectangle(&self) -> ([usize; 2], [usize; 2]) {

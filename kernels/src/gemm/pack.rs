@@ -1,6 +1,7 @@
 //! Packing: operands into panels that the register tile reads in order.
 
-use crate::quant::{BlockFormat, Format, FormatVisitor};
+use crate::isa::Isa;
+use crate::quant::{Format, Stretch};
 use crate::simd::{MAX_LANES, Simd};
 
 use super::tile::load;
@@ -210,6 +211,8 @@ pub(super) unsafe fn side_by_side<S: Simd>(_: S, panel: *mut f32, width: usize, 
 /// B as it is stored.
 #[derive(Clone, Copy)]
 pub(super) struct Source {
+    /// Level for decoding.
+    pub isa: Isa,
     /// Its first byte.
     pub data: *const u8,
     /// Format of its rows.
@@ -235,136 +238,112 @@ pub(super) struct Slab {
     pub columns: usize,
 }
 
+/// Rows of B stored along n that are decoded at once: an even number, whose columns stay in L1.
+pub(super) const DECODED: usize = 32;
+
 impl Source {
-    /// Packs a slab into micro-panels of the tile's width, decoding through `rows`, a buffer of
-    /// decoded rows.
+    /// Decodes elements `from..from + len` of `rows` stored rows, `step` apart in `dst`.
+    ///
+    /// Not inlined, on purpose: a copy of all decoders in each of the places that call it would be
+    /// half a megabyte of libtenon.
+    ///
+    /// # Safety
+    /// The rows must exist, the elements be whole blocks, and `dst` have room for them.
+    pub(super) unsafe fn decode(
+        &self,
+        [first, rows]: [usize; 2],
+        [from, len]: [usize; 2],
+        dst: *mut f32,
+        step: usize,
+    ) {
+        let stride = if self.trans { self.k } else { self.n };
+        let (elements, bytes) = (self.format.block_elems(), self.format.block_bytes());
+        let n = len.next_multiple_of(elements);
+        let src = self.data.wrapping_add((first * stride + from) / elements * bytes);
+        // SAFETY: the caller's contract.
+        unsafe { self.format.decode_rows(self.isa, Stretch { src, stride, rows, n }, dst, step) };
+    }
+
+    /// Packs a slab into micro-panels of the tile's width, decoding through `space`.
     ///
     /// # Safety
     /// The slab must lie inside B, start at whole blocks, and the buffers be as large as
     /// [`super::Gemm::scratch_len`] makes them.
     #[inline(always)]
     pub(super) unsafe fn pack<S: Simd, const PAIRS: bool>(
-        self,
+        &self,
         s: S,
         slab: Slab,
         dst: *mut f32,
-        rows: *mut f32,
+        space: *mut f32,
     ) {
         if slab.depth == 0 {
             return;
         }
-        self.format.visit(Pack::<S, PAIRS> { s, source: self, slab, dst, rows });
-    }
-}
-
-struct Pack<S, const PAIRS: bool> {
-    s: S,
-    source: Source,
-    slab: Slab,
-    dst: *mut f32,
-    rows: *mut f32,
-}
-
-impl<S: Simd, const PAIRS: bool> FormatVisitor for Pack<S, PAIRS> {
-    type Out = ();
-
-    #[inline(always)]
-    fn visit<B: BlockFormat>(self) {
-        // SAFETY: the contract of `Source::pack`.
+        // SAFETY: the caller's contract.
         unsafe {
-            match (self.source.format, self.source.trans) {
-                (Format::F32, true) => self.transposed_f32(),
-                (Format::F32, false) => self.straight_f32(),
-                (_, true) => self.transposed::<B>(),
-                (_, false) => self.straight::<B>(),
+            if self.trans {
+                self.transposed::<S, PAIRS>(s, slab, dst, space);
+            } else {
+                self.straight::<S, PAIRS>(s, slab, dst, space);
             }
         }
     }
-}
 
-impl<S: Simd, const PAIRS: bool> Pack<S, PAIRS> {
-    const WIDTH: usize = S::GEMM_NV * S::LANES;
-
+    /// Rows that run along k: each is a column of the micro-panel.
     #[inline(always)]
-    unsafe fn transposed_f32(&self) {
-        let (s, k) = (self.s, self.source.k);
-        for j in (0..self.slab.columns).step_by(Self::WIDTH) {
-            let there = (self.slab.columns - j).min(Self::WIDTH);
+    unsafe fn transposed<S: Simd, const PAIRS: bool>(
+        &self,
+        s: S,
+        slab: Slab,
+        dst: *mut f32,
+        space: *mut f32,
+    ) {
+        let (width, depth) = (S::GEMM_NV * S::LANES, slab.depth);
+        for j in (0..slab.columns).step_by(width) {
+            let there = (slab.columns - j).min(width);
+            let row = slab.column + j;
             // SAFETY: the contract of `Source::pack`.
             unsafe {
-                let src =
-                    self.source.data.cast::<f32>().add((self.slab.column + j) * k + self.slab.from);
-                let dst = self.dst.add(j * room(self.slab.depth));
-                transposed::<S, PAIRS>(s, src, k, there, Self::WIDTH, self.slab.depth, dst);
+                let (src, stride) = if self.format == Format::F32 {
+                    (self.data.cast::<f32>().add(row * self.k + slab.from), self.k)
+                } else {
+                    self.decode([row, there], [slab.from, depth], space, depth);
+                    (space.cast_const(), depth)
+                };
+                let to = dst.add(j * room(depth));
+                transposed::<S, PAIRS>(s, src, stride, there, width, depth, to);
             }
         }
     }
 
+    /// Rows that run along n: each is a row of the micro-panels.
     #[inline(always)]
-    unsafe fn straight_f32(&self) {
-        let (s, n) = (self.s, self.source.n);
-        for j in (0..self.slab.columns).step_by(Self::WIDTH) {
-            let there = (self.slab.columns - j).min(Self::WIDTH);
-            // SAFETY: the contract of `Source::pack`.
-            unsafe {
-                let src =
-                    self.source.data.cast::<f32>().add(self.slab.from * n + self.slab.column + j);
-                let dst = self.dst.add(j * room(self.slab.depth));
-                straight::<S, PAIRS>(s, src, n, there, Self::WIDTH, self.slab.depth, dst);
-            }
-        }
-    }
-
-    /// Decodes the slab of a micro-panel's rows, then transposes it.
-    #[inline(always)]
-    unsafe fn transposed<B: BlockFormat>(&self) {
-        let (s, row) = (self.s, self.source.k / B::ELEMS);
-        let blocks = self.slab.depth / B::ELEMS;
-        for j in (0..self.slab.columns).step_by(Self::WIDTH) {
-            let there = (self.slab.columns - j).min(Self::WIDTH);
-            // SAFETY: the contract of `Source::pack`.
-            unsafe {
-                for r in 0..there {
-                    let first = (self.slab.column + j + r) * row + self.slab.from / B::ELEMS;
-                    let src = self.source.data.cast::<B>().add(first);
-                    B::decode_blocks(s, src, blocks, self.rows.add(r * self.slab.depth));
-                }
-                let dst = self.dst.add(j * room(self.slab.depth));
-                transposed::<S, PAIRS>(
-                    s,
-                    self.rows,
-                    self.slab.depth,
-                    there,
-                    Self::WIDTH,
-                    self.slab.depth,
-                    dst,
-                );
-            }
-        }
-    }
-
-    /// Decodes the columns of one row after another and lays them out over the micro-panels.
-    #[inline(always)]
-    unsafe fn straight<B: BlockFormat>(&self) {
-        let (s, row) = (self.s, self.source.n / B::ELEMS);
-        let blocks = self.slab.columns.div_ceil(B::ELEMS);
-        let decoded = blocks * B::ELEMS;
-        for p in 0..panel_rows(PAIRS, self.slab.depth) {
+    unsafe fn straight<S: Simd, const PAIRS: bool>(
+        &self,
+        s: S,
+        slab: Slab,
+        dst: *mut f32,
+        space: *mut f32,
+    ) {
+        let (width, depth) = (S::GEMM_NV * S::LANES, slab.depth);
+        let stored = self.format == Format::F32;
+        let decoded = slab.columns.next_multiple_of(self.format.block_elems());
+        for first in (0..depth).step_by(if stored { depth } else { DECODED }) {
+            let rows = if stored { depth } else { (depth - first).min(DECODED) };
+            let row = slab.from + first;
             // SAFETY: the contract of `Source::pack`; tasks start at whole blocks.
             unsafe {
-                let (first, count) =
-                    if PAIRS { (2 * p, (self.slab.depth - 2 * p).min(2)) } else { (p, 1) };
-                for i in 0..count {
-                    let at = (self.slab.from + first + i) * row + self.slab.column / B::ELEMS;
-                    let src = self.source.data.cast::<B>().add(at);
-                    B::decode_blocks(s, src, blocks, self.rows.add(i * decoded));
-                }
-                let odd = if count == 2 { self.rows.add(decoded) } else { std::ptr::null_mut() };
-                for j in (0..self.slab.columns).step_by(Self::WIDTH) {
-                    let there = (self.slab.columns - j).min(Self::WIDTH);
-                    let dst = self.dst.add(j * room(self.slab.depth) + p * Self::WIDTH);
-                    let odd = if odd.is_null() { odd } else { odd.add(j) };
-                    put_row::<S, PAIRS>(s, self.rows.add(j), odd, there, Self::WIDTH, dst);
+                let (src, stride) = if stored {
+                    (self.data.cast::<f32>().add(row * self.n + slab.column), self.n)
+                } else {
+                    self.decode([row, rows], [slab.column, slab.columns], space, decoded);
+                    (space.cast_const(), decoded)
+                };
+                for j in (0..slab.columns).step_by(width) {
+                    let there = (slab.columns - j).min(width);
+                    let to = dst.add(j * room(depth) + panel_rows(PAIRS, first) * width);
+                    straight::<S, PAIRS>(s, src.add(j), stride, there, width, rows, to);
                 }
             }
         }

@@ -219,7 +219,16 @@ impl Format {
     /// blocks and aligned to [`Format::align`]; `dst` must be valid for writing `n` f32 and disjoint
     /// from `src`.
     pub unsafe fn decode(self, isa: Isa, src: *const u8, n: usize, dst: *mut f32) {
-        isa.run(Decode { format: self, src, n, dst });
+        // SAFETY: the caller's contract.
+        unsafe { self.decode_rows(isa, Stretch { src, stride: n, rows: 1, n }, dst, n) };
+    }
+
+    /// [`Format::decode`] of the same stretch of several rows, which become rows `dst_stride` apart.
+    ///
+    /// # Safety
+    /// As there, for each row of the stretch.
+    pub unsafe fn decode_rows(self, isa: Isa, from: Stretch, dst: *mut f32, dst_stride: usize) {
+        isa.run(Decode { format: self, from, dst, dst_stride });
     }
 
     /// Encodes `n` elements of `src` into blocks at `dst`. The same bytes on every level.
@@ -259,29 +268,48 @@ impl Format {
     }
 }
 
-/// The arguments of [`Format::decode`].
+/// The same stretch of several rows of a stored matrix.
+#[derive(Clone, Copy, Debug)]
+pub struct Stretch {
+    /// The stretch's first block of the first row.
+    pub src: *const u8,
+    /// Elements from row to row, in whole blocks.
+    pub stride: usize,
+    /// Rows.
+    pub rows: usize,
+    /// Elements of each, in whole blocks.
+    pub n: usize,
+}
+
+/// The arguments of [`Format::decode_rows`].
 struct Decode {
     format: Format,
-    src: *const u8,
-    n: usize,
+    from: Stretch,
     dst: *mut f32,
+    dst_stride: usize,
 }
 
 impl Kernel for Decode {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        struct Of<S>(S, *const u8, usize, *mut f32);
+        struct Of<S>(S, Decode);
         impl<S: Simd> FormatVisitor for Of<S> {
             type Out = ();
             #[inline(always)]
             fn visit<B: BlockFormat>(self) {
-                let Self(s, src, n, dst) = self;
-                // SAFETY: `Format::decode`'s contract.
-                unsafe { B::decode_blocks(s, src.cast(), n / B::ELEMS, dst) };
+                let Self(s, Decode { from, dst, dst_stride, .. }) = self;
+                let (blocks, step) = (from.n / B::ELEMS, from.stride / B::ELEMS);
+                for r in 0..from.rows {
+                    // SAFETY: `Format::decode_rows`'s contract.
+                    unsafe {
+                        let src = from.src.cast::<B>().add(r * step);
+                        B::decode_blocks(s, src, blocks, dst.add(r * dst_stride));
+                    }
+                }
             }
         }
-        self.format.visit(Of(s, self.src, self.n, self.dst));
+        self.format.visit(Of(s, self));
     }
 }
 

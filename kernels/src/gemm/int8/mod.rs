@@ -148,9 +148,8 @@ impl Kernel for Multiply<'_> {
             }
         }
         let run = self.0;
-        let &Gemm { b_format: format, trans_b: trans, k, n, .. } = run.gemm;
-        let source = Source { data: run.b, format, trans, k, n };
-        if keeps_codes(format, trans) {
+        let (format, source) = (run.gemm.b_format, run.source());
+        if keeps_codes(format, source.trans) {
             format.visit_codes(Of(s, run, source));
         } else {
             // SAFETY: the contract of `Gemm::run`.

@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 
-use crate::quant::{BlockFormat, Codes, FormatVisitor, Q8_0};
+use crate::quant::{Codes, Q8_0};
 use crate::simd::Simd;
 
 use super::super::pack::{Slab, Source, side_by_side, transposed};
@@ -227,23 +227,14 @@ impl Columns for Rounded {
 
     #[inline(always)]
     unsafe fn pack<S: Simd>(self, s: S, slab: Slab, dst: *mut f32, space: *mut f32) {
-        struct Of<S>(S, Source, Slab, *mut f32, *mut f32);
-        impl<S: Simd> FormatVisitor for Of<S> {
-            type Out = ();
-            #[inline(always)]
-            fn visit<B: BlockFormat>(self) {
-                let Self(s, source, slab, dst, space) = self;
-                // SAFETY: the contract of `Columns::pack`.
-                unsafe {
-                    if source.trans {
-                        rounded_rows::<S, B>(s, source, slab, dst, space);
-                    } else {
-                        rounded_columns::<S, B>(s, source, slab, dst, space);
-                    }
-                }
+        // SAFETY: the contract of `Columns::pack`.
+        unsafe {
+            if self.0.trans {
+                rounded_rows(s, self.0, slab, dst, space);
+            } else {
+                rounded_columns(s, self.0, slab, dst, space);
             }
         }
-        self.0.format.visit(Of(s, self.0, slab, dst, space));
     }
 }
 
@@ -252,13 +243,7 @@ impl Columns for Rounded {
 /// # Safety
 /// As for [`Columns::pack`].
 #[inline(always)]
-unsafe fn rounded_rows<S: Simd, B: BlockFormat>(
-    s: S,
-    source: Source,
-    slab: Slab,
-    dst: *mut f32,
-    space: *mut f32,
-) {
+unsafe fn rounded_rows<S: Simd>(s: S, source: Source, slab: Slab, dst: *mut f32, space: *mut f32) {
     let width = S::INT8_NV * S::LANES;
     let depth = slab.depth.next_multiple_of(BLOCK);
     let mut decoded = MaybeUninit::<[f32; CHUNK]>::uninit();
@@ -270,11 +255,10 @@ unsafe fn rounded_rows<S: Simd, B: BlockFormat>(
             let to = dst.add(j * column_len(depth));
             let scales = to.add(depth / 4 * width);
             for r in 0..there {
-                let row = (slab.column + j + r) * (source.k / B::ELEMS);
+                let row = slab.column + j + r;
                 for from in (0..slab.depth).step_by(CHUNK) {
                     let n = (slab.depth - from).min(CHUNK);
-                    let first = row + (slab.from + from) / B::ELEMS;
-                    B::decode_blocks(s, source.data.cast::<B>().add(first), n / B::ELEMS, decoded);
+                    source.decode([row, 1], [slab.from + from, n], decoded, n);
                     fill_blocks(decoded, n);
                     let codes = space.add((r * depth + from) / 4).cast();
                     let scales = scales.add(from / BLOCK * width + r);
@@ -294,7 +278,7 @@ unsafe fn rounded_rows<S: Simd, B: BlockFormat>(
 /// # Safety
 /// As for [`Columns::pack`].
 #[inline(always)]
-unsafe fn rounded_columns<S: Simd, B: BlockFormat>(
+unsafe fn rounded_columns<S: Simd>(
     s: S,
     source: Source,
     slab: Slab,
@@ -304,18 +288,14 @@ unsafe fn rounded_columns<S: Simd, B: BlockFormat>(
     let width = S::INT8_NV * S::LANES;
     let depth = slab.depth.next_multiple_of(BLOCK);
     // So few columns at a time that 32 rows stay in L1.
-    let some = decoded_width(width, B::ELEMS);
+    let some = decoded_width(width, source.format.block_elems());
     for p in (0..slab.depth).step_by(BLOCK) {
         let there = (slab.depth - p).min(BLOCK);
         for first in (0..slab.columns).step_by(some) {
             let columns = (slab.columns - first).min(some);
             // SAFETY: the caller's contract; tasks start at whole blocks.
             unsafe {
-                for r in 0..there {
-                    let at = (slab.from + p + r) * (source.n / B::ELEMS);
-                    let src = source.data.cast::<B>().add(at + (slab.column + first) / B::ELEMS);
-                    B::decode_blocks(s, src, columns.div_ceil(B::ELEMS), rows.add(r * some));
-                }
+                source.decode([slab.from + p, there], [slab.column + first, columns], rows, some);
                 rows.add(there * some).write_bytes(0, (BLOCK - there) * some);
                 for j in (0..columns).step_by(S::LANES) {
                     let panel = dst.add((first + j) / width * width * column_len(depth));

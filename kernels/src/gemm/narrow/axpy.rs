@@ -21,7 +21,7 @@ pub(super) unsafe fn columns<S: Simd>(s: S, run: &Run<'_>) {
             let steps = if k - p < 4 { 1 } else { 4 };
             for from in (column..column + columns).step_by(CHUNK) {
                 let len = (column + columns - from).min(CHUNK);
-                let b = four_rows(s, run, [p, steps], [from, len]);
+                let b = four_rows(run, [p, steps], [from, len]);
                 for r in 0..m {
                     let (x, c) = (run.shared.add(r * k + p), run.c.add(r * n + from));
                     if steps == 4 {

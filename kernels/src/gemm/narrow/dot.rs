@@ -20,7 +20,7 @@ pub(super) unsafe fn columns<S: Simd>(s: S, run: &Run<'_>) {
             let x = run.shared.wrapping_add(from);
             // SAFETY: columns that exist, and the rows of A.
             unsafe {
-                let b = four_rows(s, run, [j, there], [from, len]);
+                let b = four_rows(run, [j, there], [from, len]);
                 for r in (0..m - m % 2).step_by(2) {
                     let x = [x.add(r * k), x.add((r + 1) * k)];
                     [sums[r], sums[r + 1]] = dots(s, x, b, len, [sums[r], sums[r + 1]]);

@@ -19,7 +19,7 @@ mod tests;
 
 use super::{Gemm, PAD, PackA, Precision, Run, int8, pack::transposed};
 use crate::isa::Kernel;
-use crate::quant::{BlockFormat, Format, FormatVisitor};
+use crate::quant::Format;
 use crate::simd::Simd;
 
 /// Most rows of a product with a B stored [n, k]; one row less with one stored [k, n]. With more the
@@ -161,35 +161,18 @@ impl Kernel for Multiply<'_> {
 /// # Safety
 /// The rows must have `len` elements there, at most [`CHUNK`], from and in whole blocks.
 #[inline(always)]
-unsafe fn four_rows<S: Simd>(
-    s: S,
+unsafe fn four_rows(
     run: &Run<'_>,
     [row, there]: [usize; 2],
     [from, len]: [usize; 2],
 ) -> [*const f32; 4] {
-    struct Decode<S>(S, *const u8, [usize; 4], *mut f32);
-    impl<S: Simd> FormatVisitor for Decode<S> {
-        type Out = ();
-        #[inline(always)]
-        fn visit<B: BlockFormat>(self) {
-            let Self(s, src, [rows, step, from, len], dst) = self;
-            for r in 0..rows {
-                // SAFETY: the contract of `four_rows`.
-                unsafe {
-                    let src = src.cast::<B>().add((r * step + from) / B::ELEMS);
-                    B::decode_blocks(s, src, len / B::ELEMS, dst.add(r * CHUNK));
-                }
-            }
-        }
-    }
     let g = run.gemm;
-    let step = if g.trans_b { g.k } else { g.n };
     let (first, apart) = if g.b_format == Format::F32 {
+        let step = if g.trans_b { g.k } else { g.n };
         (run.b.cast::<f32>().wrapping_add(row * step + from), step)
     } else {
-        let src =
-            run.b.wrapping_add(row * step / g.b_format.block_elems() * g.b_format.block_bytes());
-        g.b_format.visit(Decode(s, src, [there, step, from, len], run.scratch));
+        // SAFETY: the caller's contract; the scratch has room for four stretches.
+        unsafe { run.source().decode([row, there], [from, len], run.scratch, CHUNK) };
         (run.scratch.cast_const(), CHUNK)
     };
     let mut rows = [first; 4];
