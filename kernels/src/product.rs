@@ -38,8 +38,7 @@ impl Nest {
     }
 }
 
-/// A place among the items of a nest, moved from item to item without divisions: those of eight
-/// rows took a fifth of a tile of 200 steps.
+/// A place among the items of a nest, moved from item to item without divisions.
 #[derive(Clone, Copy)]
 struct Walk {
     at: [usize; 3],

@@ -268,7 +268,7 @@ impl Split {
 ///
 /// What a row reads past its end may be the beginning of the next one, as far as that holds the
 /// zeros before the image: with padding on both sides, one side's is enough. At 14 x 14 that saves
-/// a 16th of the sums, and planes of 16 rows of 16, whose places in the first-level cache collide.
+/// a 16th of the sums.
 fn line(axis: &Axis, direction: Direction, src: Side, dst: Side) -> usize {
     let mut line = 0;
     for to in 0..dst.cols.phases.min(dst.cols.size) {
@@ -533,8 +533,7 @@ impl Part<'_> {
     }
 }
 
-/// `to[i] = from[i] + bias` for `n` values; up to whole vectors where what follows is `free`, since
-/// stores of a part of a vector take several times as long.
+/// `to[i] = from[i] + bias` for `n` values; up to whole vectors where what follows is `free`.
 ///
 /// # Safety
 /// Both must be valid for `n` f32, and up to whole vectors if `free`.

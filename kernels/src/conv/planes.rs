@@ -46,7 +46,7 @@ impl Source {
     /// Writes `[channels][rows.len][cols.len]` to `to`, and up to a vector past its end.
     ///
     /// Rows are written in order by whole vectors, of which the next row overwrites what is too
-    /// much: stores of a part of a vector take several times as long.
+    /// much.
     ///
     /// # Safety
     /// The source must be readable and `to` valid for writing that many f32 and `MAX_LANES` more.

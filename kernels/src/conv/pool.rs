@@ -283,7 +283,7 @@ impl Max<'_> {
     ///
     /// Indices travel as the bits of floats: a lane is only ever copied, chosen or added to as an
     /// integer. Nothing here passes through the stack, whose stores a whole-vector load would have
-    /// to wait for: windows of 2 x 2 took ten times as long.
+    /// to wait for: windows of 2 x 2 took three times as long.
     ///
     /// # Safety
     /// As for [`max_pool`].

@@ -2,7 +2,7 @@
 //!
 //! Where a group has enough outputs they fill the vector lanes: the output gradient is transposed
 //! once a band and every tap multiplies it by the shifted input; several small images make one
-//! band, since short sums cost as much as long ones to begin and to end. Where it has few
+//! band, for longer sums. Where it has few
 //! (depthwise convolution) the positions fill the lanes, and every tap is a dot product.
 //!
 //! Images are divided into parts, as many as keep some processors busy, and every part has its own
