@@ -13,7 +13,6 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use tenon_kernels::Isa;
 use tenon_kernels::binary::{self, Binary};
 use tenon_kernels::broadcast::Broadcast;
-use tenon_kernels::isa::Kernel;
 use tenon_kernels::random::{Philox, dropout};
 use tenon_kernels::reduce::sum_of_squares;
 use tenon_kernels::row::cross_entropy::{self, Running, Strip};
@@ -21,9 +20,11 @@ use tenon_kernels::row::layer_norm::{LayerNorm, LayerNormGrad, layer_norm, layer
 use tenon_kernels::row::rms_norm::{AddRmsNorm, add_rms_norm, rms_norm, rms_norm_grad};
 use tenon_kernels::row::rope::{Layout, Rope, rope};
 use tenon_kernels::row::softmax::{log_softmax, log_softmax_grad, softmax, softmax_grad};
-use tenon_kernels::simd::Simd;
 use tenon_kernels::unary::{self, Unary};
-use tenon_kernels::update::{Adam, Sgd, adam, sgd};
+
+mod limits;
+
+use limits::{Read, Triad};
 
 /// Most tensors that a kernel here takes.
 const TENSORS: usize = 4;
@@ -127,69 +128,7 @@ const ROWS: &[Row] = &[
     ("grad_norm", 1, |d| {
         black_box(sum_of_squares(d.isa, &d.tensors[0]));
     }),
-    ("sgd", 3, |d| {
-        let [p, grad, ..] = &mut d.tensors;
-        let hyper =
-            Sgd { lr: 1e-9, momentum: 0.0, nesterov: false, weight_decay: 0.01, scale: 0.5 };
-        sgd(d.isa, hyper, p, grad, &mut []);
-    }),
-    ("sgd_momentum", 5, |d| {
-        let [p, grad, buffer, _] = &mut d.tensors;
-        let hyper =
-            Sgd { lr: 1e-9, momentum: 0.9, nesterov: false, weight_decay: 0.01, scale: 0.5 };
-        sgd(d.isa, hyper, p, grad, buffer);
-    }),
-    ("adamw", 7, |d| {
-        let [p, grad, m, v] = &mut d.tensors;
-        let hyper = Adam {
-            lr: 1e-9,
-            beta1: 0.9,
-            beta2: 0.999,
-            eps: 1e-8,
-            weight_decay: 0.01,
-            decoupled: true,
-            step: 3.0,
-            scale: 0.5,
-        };
-        adam(d.isa, hyper, p, grad, m, v);
-    }),
 ];
-
-struct Read<'a>(&'a [f32]);
-
-impl Kernel for Read<'_> {
-    type Out = f32;
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) -> f32 {
-        let mut sums = [s.zero(); 4];
-        for part in self.0.chunks_exact(4 * S::LANES) {
-            for (i, sum) in sums.iter_mut().enumerate() {
-                // SAFETY: the part holds four vectors.
-                *sum = s.add(*sum, unsafe { s.load(part.as_ptr().add(i * S::LANES)) });
-            }
-        }
-        sums.map(|sum| s.sum(sum)).iter().sum()
-    }
-}
-
-struct Triad<'a>(&'a mut [f32], &'a [f32], &'a [f32]);
-
-impl Kernel for Triad<'_> {
-    type Out = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let parts = self.1.chunks_exact(S::LANES).zip(self.2.chunks_exact(S::LANES));
-        for (a, (b, c)) in self.0.chunks_exact_mut(S::LANES).zip(parts) {
-            // SAFETY: each part is a vector.
-            unsafe {
-                let sum = s.fma(s.load(c.as_ptr()), s.splat(0.5), s.load(b.as_ptr()));
-                s.store(a.as_mut_ptr(), sum);
-            }
-        }
-    }
-}
 
 fn turn(d: &mut Data, layout: Layout, inverse: bool) {
     let [x, y, ..] = &mut d.tensors;
@@ -219,13 +158,10 @@ fn zip(d: &mut Data, op: Binary) {
 impl Data {
     fn new(isa: Isa, [rows, cols]: [usize; 2]) -> Self {
         let values = |n: usize| -> Vec<f32> { (0..n).map(noise).collect() };
-        // AdamW's second moment is a tensor too: none is negative.
-        let mut tensors: [Vec<f32>; TENSORS] = std::array::from_fn(|_| values(rows * cols));
-        tensors[TENSORS - 1].iter_mut().for_each(|v| *v = v.abs());
         Self {
             isa,
             cols,
-            tensors,
+            tensors: std::array::from_fn(|_| values(rows * cols)),
             weight: values(cols),
             bias: values(cols),
             mean: vec![7.0; rows],

@@ -10,7 +10,7 @@ use tenon_kernels::gemm::Precision;
 use tenon_runtime::backend::Backend;
 use tenon_runtime::models::{GraphOptions, Lora, Model, ModelConfig, RopeLayout, Trains};
 use tenon_runtime::tensor::SystemAllocator;
-use tenon_runtime::train::{self, Decay, Moments, Optimizer, Schedule};
+use tenon_runtime::train::{self, Decay, Moments, Optimizer, Schedule, StateFormat};
 use tenon_runtime::{Error, Result};
 
 use crate::measure::{Counting, parse_count, parse_size};
@@ -52,6 +52,9 @@ pub(crate) struct Options {
     /// Weight decay of AdamW.
     #[arg(long, value_name = "X", default_value_t = 0.01, allow_negative_numbers = true)]
     weight_decay: f32,
+    /// How AdamW's moments are stored: bf16 takes a half and int8 about a quarter of f32's memory.
+    #[arg(long, value_enum, default_value = "f32")]
+    optimizer_state: StateOption,
     /// Shape of the learning rate after warm-up.
     #[arg(long, value_enum, default_value = "constant")]
     schedule: ScheduleOption,
@@ -71,6 +74,13 @@ pub(crate) struct Options {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum DTypeOption {
+    F32,
+    Bf16,
+    Int8,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum StateOption {
     F32,
     Bf16,
     Int8,
@@ -157,6 +167,11 @@ impl Options {
         let moments = Moments { weight_decay: self.weight_decay, ..Moments::default() };
         Ok(train::Options {
             optimizer: Optimizer::AdamW(moments),
+            state: match self.optimizer_state {
+                StateOption::F32 => StateFormat::F32,
+                StateOption::Bf16 => StateFormat::Bf16,
+                StateOption::Int8 => StateFormat::Int8,
+            },
             schedule: Schedule { lr, warmup: self.warmup, total: steps, decay },
             clip_norm: Some(self.clip),
             accumulation: self.accumulate.get(),
@@ -181,6 +196,7 @@ impl Options {
             ("clip", self.clip.to_string()),
             ("accumulate", self.accumulate.to_string()),
             ("weight-decay", self.weight_decay.to_string()),
+            ("optimizer-state", training.state.name().to_owned()),
             ("seed", self.seed.to_string()),
         ];
         match graph.trains {

@@ -100,7 +100,7 @@ fn threads_change_no_bit() {
 #[test]
 fn a_killed_run_resumes_with_the_same_bits() {
     let folder = folder("killed");
-    let options = "train --batch 2 --accumulate 2 --steps 30 --json";
+    let options = "train --batch 2 --accumulate 2 --steps 30 --optimizer-state int8 --json";
     let whole = losses(&tenon(&folder, options));
     let mut run = Command::new(TENON)
         .args(options.split_whitespace())

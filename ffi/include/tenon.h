@@ -297,6 +297,11 @@ enum { TN_ADAMW = 0, TN_ADAM = 1, TN_SGD = 2 };
 typedef int32_t tn_schedule;
 enum { TN_SCHEDULE_CONSTANT = 0, TN_SCHEDULE_LINEAR = 1, TN_SCHEDULE_COSINE = 2 };
 
+/* How an optimizer's states are stored. BF16 takes a half and INT8 about a quarter of F32's bytes;
+ * both are rounded at random by a seed of their own, so that runs repeat bit for bit. */
+typedef int32_t tn_state;
+enum { TN_STATE_F32 = 0, TN_STATE_BF16 = 1, TN_STATE_INT8 = 2 };
+
 /* How a session trains. */
 typedef struct tn_train_options {
   size_t struct_size;
@@ -315,6 +320,7 @@ typedef struct tn_train_options {
   uint32_t accumulation;  /* micro-steps averaged before an update; 0: 1 */
   int32_t keep_gradients; /* not 0: gradients can be read after a step */
   uint64_t memory_budget; /* most bytes the plan may take; 0: no bound */
+  tn_state state;         /* of momentum and moments */
 } tn_train_options;
 
 /* What a step will take. */

@@ -273,6 +273,11 @@ pub const TN_SCHEDULE_CONSTANT: _bindgen_ty_7 = 0;
 pub const TN_SCHEDULE_LINEAR: _bindgen_ty_7 = 1;
 pub const TN_SCHEDULE_COSINE: _bindgen_ty_7 = 2;
 pub type _bindgen_ty_7 = ::core::ffi::c_uint;
+pub type tn_state = i32;
+pub const TN_STATE_F32: _bindgen_ty_8 = 0;
+pub const TN_STATE_BF16: _bindgen_ty_8 = 1;
+pub const TN_STATE_INT8: _bindgen_ty_8 = 2;
+pub type _bindgen_ty_8 = ::core::ffi::c_uint;
 #[repr(C)]
 #[derive(Copy, Clone)]
 pub struct tn_train_options {
@@ -292,6 +297,7 @@ pub struct tn_train_options {
     pub accumulation: u32,
     pub keep_gradients: i32,
     pub memory_budget: u64,
+    pub state: tn_state,
 }
 #[repr(C)]
 #[derive(Copy, Clone)]

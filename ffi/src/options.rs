@@ -4,7 +4,7 @@ use tenon_kernels::gemm::Precision;
 use tenon_runtime::Result;
 use tenon_runtime::memory::Plan;
 use tenon_runtime::models::{GraphOptions, Lora, Trains};
-use tenon_runtime::train::{Decay, Moments, Optimizer, Options, Report, Schedule};
+use tenon_runtime::train::{Decay, Moments, Optimizer, Options, Report, Schedule, StateFormat};
 
 use crate::abi;
 use crate::convert::{choice, optional_string};
@@ -21,6 +21,12 @@ const PRECISIONS: &[(u32, Precision)] = &[
     (abi::TN_PRECISION_F32, Precision::F32),
     (abi::TN_PRECISION_BF16, Precision::Bf16),
     (abi::TN_PRECISION_INT8, Precision::Int8),
+];
+
+const STATES: &[(u32, StateFormat)] = &[
+    (abi::TN_STATE_F32, StateFormat::F32),
+    (abi::TN_STATE_BF16, StateFormat::Bf16),
+    (abi::TN_STATE_INT8, StateFormat::Int8),
 ];
 
 /// `value`, or `default` where it is zero.
@@ -62,6 +68,7 @@ pub(crate) unsafe fn training(given: *const abi::tn_train_options) -> Result<Opt
         .map_err(|_| argument("memory_budget is larger than memory"))?;
     Ok(Options {
         optimizer: optimizer(&given)?,
+        state: choice(STATES, given.state, "tn_state")?,
         schedule: Schedule {
             lr: or(given.lr, 1e-3),
             warmup: given.warmup_steps,

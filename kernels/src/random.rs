@@ -72,6 +72,35 @@ impl Philox {
     }
 }
 
+impl Philox {
+    /// The sequence as vectors of words.
+    #[inline(always)]
+    pub(crate) fn vectors<S: Simd>(self, s: S) -> Vectors<S> {
+        Vectors(Blocks::new(s, self))
+    }
+}
+
+/// The words of a sequence by the vector.
+pub(crate) struct Vectors<S: Simd>(Blocks<S>);
+
+impl<S: Simd> Vectors<S> {
+    /// The words from number `at` on, as the bits of `out`, whose length divides `at` and is a
+    /// power of two not below 32.
+    #[inline(always)]
+    pub(crate) fn fill(&self, at: u64, out: &mut [f32]) {
+        debug_assert!(out.len().is_power_of_two() && out.len() >= 2 * MAX_LANES);
+        debug_assert!(at.is_multiple_of(out.len() as u64));
+        for (i, pair) in out.chunks_exact_mut(2 * S::LANES).enumerate() {
+            let [low, high] = self.0.words(at / 4 + (i * Blocks::<S>::COUNT) as u64);
+            // SAFETY: a pair is two vectors.
+            unsafe {
+                self.0.s.store(pair.as_mut_ptr(), low);
+                self.0.s.store(pair.as_mut_ptr().add(S::LANES), high);
+            }
+        }
+    }
+}
+
 /// A word as uniform in [0, 1).
 #[inline]
 #[must_use]

@@ -20,7 +20,7 @@ use tenon_kernels::unary::Unary;
 use crate::error::Result;
 use crate::ops::Op;
 use crate::tensor::{Allocator, TensorDesc};
-use crate::train::Moments;
+use crate::train::{Moments, States};
 
 /// What a node asks of a backend.
 #[derive(Clone, Debug, PartialEq)]
@@ -126,8 +126,8 @@ pub enum Reduction {
 #[allow(missing_docs, reason = "the ops document themselves")]
 pub enum Update {
     Accumulate,
-    Sgd { momentum: f32, nesterov: bool, weight_decay: f32 },
-    Adam { moments: Moments, decoupled: bool },
+    Sgd { momentum: f32, nesterov: bool, weight_decay: f32, states: States },
+    Adam { moments: Moments, states: States, decoupled: bool },
 }
 
 /// Parameters of [`Launch::Gemm`].

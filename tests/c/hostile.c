@@ -5,6 +5,7 @@
 #include "check.h"
 
 #include <math.h>
+#include <stddef.h>
 
 static float data[256];
 static network good, twin;
@@ -275,8 +276,15 @@ static void train_options(void) {
     o.schedule = code;
     training(ARGUMENT, &o);
     o = defaults();
+    o.state = code;
+    training(ARGUMENT, &o);
+    o = defaults();
   }
   o.memory_budget = 100;
+  training(TN_ERROR_MEMORY, &o);
+  /* As the header's first version had it, whatever lies behind. */
+  o.state = -1;
+  o.struct_size = offsetof(tn_train_options, state);
   training(TN_ERROR_MEMORY, &o);
 }
 

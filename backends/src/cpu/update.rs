@@ -1,10 +1,67 @@
 //! Optimizer steps.
 
-use tenon_kernels::update::{self, Adam, Sgd};
+use std::ops::Range;
+
+use half::bf16;
+use tenon_kernels::random::Philox;
+use tenon_kernels::update::{self, Adam, BLOCK, Rounding, Sgd, State};
 use tenon_runtime::backend::Update;
+use tenon_runtime::train::{StateFormat, States};
 
 use super::Context;
-use super::args::{Args, GRAIN, split};
+use super::args::{Args, GRAIN, Pieces, split};
+
+/// Tells the numbers that states are rounded by from those of dropout, as a seed's upper half.
+const ROUNDING: u64 = 1 << 32;
+
+// A task is of whole blocks.
+const _: () = assert!(GRAIN.is_multiple_of(BLOCK));
+
+/// A state that tasks take disjoint pieces of.
+#[derive(Clone, Copy)]
+enum Stored {
+    F32(Pieces<f32>),
+    Bf16(Pieces<bf16>),
+    Int8 { codes: Pieces<i8>, scales: Pieces<f32> },
+}
+
+impl Stored {
+    /// A state that begins with input `first`, and the input after it.
+    fn new(args: Args<'_>, format: StateFormat, first: usize) -> (Self, usize) {
+        match format {
+            StateFormat::F32 => (Self::F32(args.mutable(first)), first + 1),
+            StateFormat::Bf16 => (Self::Bf16(args.mutable(first)), first + 1),
+            StateFormat::Int8 => {
+                let (codes, scales) = (args.mutable(first), args.mutable(first + 1));
+                (Self::Int8 { codes, scales }, first + 2)
+            }
+        }
+    }
+
+    /// The elements of `range`, which begins with a block.
+    ///
+    /// # Safety
+    /// As [`Pieces::piece`].
+    unsafe fn piece<'a>(&self, range: Range<usize>) -> State<'a> {
+        let blocks = range.start / BLOCK..range.end.div_ceil(BLOCK);
+        // SAFETY: the caller's word.
+        unsafe {
+            match self {
+                Self::F32(x) => State::F32(x.piece(range)),
+                Self::Bf16(x) => State::Bf16(x.piece(range)),
+                Self::Int8 { codes, scales } => {
+                    State::Int8 { codes: codes.piece(range), scales: scales.piece(blocks) }
+                }
+            }
+        }
+    }
+}
+
+/// What rounds the elements from `first` on in the step of that number.
+fn rounding(states: States, step: f32, first: usize) -> Rounding {
+    let seed = ROUNDING | u64::from(states.stream);
+    Rounding { random: Philox::new(seed, step as u64), first: first as u64 }
+}
 
 /// Overwrites input 0 and the states among the inputs.
 pub(super) fn launch(cx: &Context, kind: &Update, args: Args<'_>) {
@@ -23,39 +80,45 @@ pub(super) fn launch(cx: &Context, kind: &Update, args: Args<'_>) {
                 update::accumulate(cx.isa, keep, p, &grad[range]);
             });
         }
-        Update::Sgd { momentum, nesterov, weight_decay } => {
-            let buffer = (momentum != 0.0).then(|| args.mutable::<f32>(2));
-            let first = if buffer.is_some() { 3 } else { 2 };
-            let (lr, scale) = (scalar(first), scalar(first + 1));
+        Update::Sgd { momentum, nesterov, weight_decay, states } => {
+            let buffer = (momentum != 0.0).then(|| Stored::new(args, states.format, 2));
+            let first = buffer.map_or(2, |(_, next)| next);
+            // Where the momentum is rounded, the step's number stands between the two.
+            let (lr, scale) = (scalar(first), scalar(args.inputs() - 1));
+            let step = scalar(args.inputs() - 2);
             let hyper = Sgd { lr, momentum, nesterov, weight_decay, scale };
             cx.pool.run(tasks, &|task, _| {
                 let range = part(task);
+                let rounding = rounding(states, step, range.start);
                 // SAFETY: tasks take disjoint ranges.
                 let (p, buffer) = unsafe {
-                    let buffer = buffer.map(|b| b.piece(range.clone()));
-                    (p.piece(range.clone()), buffer.unwrap_or_default())
+                    let buffer = buffer.map(|(buffer, _)| buffer.piece(range.clone()));
+                    (p.piece(range.clone()), buffer.unwrap_or(State::F32(&mut [])))
                 };
-                update::sgd(cx.isa, hyper, p, &grad[range], buffer);
+                update::sgd(cx.isa, hyper, rounding, p, &grad[range], buffer);
             });
         }
-        Update::Adam { moments, decoupled } => {
-            let (m, v) = (args.mutable::<f32>(2), args.mutable::<f32>(3));
+        Update::Adam { moments, states, decoupled } => {
+            let (m, next) = Stored::new(args, states.format, 2);
+            let (v, next) = Stored::new(args, states.format, next);
             let hyper = Adam {
-                lr: scalar(4),
+                lr: scalar(next),
                 beta1: moments.beta1,
                 beta2: moments.beta2,
                 eps: moments.eps,
                 weight_decay: moments.weight_decay,
                 decoupled,
-                step: scalar(5),
-                scale: scalar(6),
+                step: scalar(next + 1),
+                scale: scalar(next + 2),
             };
             cx.pool.run(tasks, &|task, _| {
                 let range = part(task);
+                let rounding = rounding(states, hyper.step, range.start);
                 // SAFETY: tasks take disjoint ranges.
                 unsafe {
                     let (m, v) = (m.piece(range.clone()), v.piece(range.clone()));
-                    update::adam(cx.isa, hyper, p.piece(range.clone()), &grad[range], m, v);
+                    let p = p.piece(range.clone());
+                    update::adam(cx.isa, hyper, rounding, p, &grad[range], m, v);
                 }
             });
         }

@@ -298,6 +298,22 @@ pub trait Simd: Copy + Send + Sync + 'static {
         unsafe { self.load(sum.as_ptr()) }
     }
 
+    /// The bits of each lane moved up by `BITS`.
+    #[inline(always)]
+    fn shift_left<const BITS: u32>(self, a: Self::F) -> Self::F {
+        let shifted = lanes(self, a).map(|x| f32::from_bits(x.to_bits() << BITS));
+        // SAFETY: no level has more lanes.
+        unsafe { self.load(shifted.as_ptr()) }
+    }
+
+    /// The bits of each lane moved down by `BITS`, with zeros above.
+    #[inline(always)]
+    fn shift_right<const BITS: u32>(self, a: Self::F) -> Self::F {
+        let shifted = lanes(self, a).map(|x| f32::from_bits(x.to_bits() >> BITS));
+        // SAFETY: no level has more lanes.
+        unsafe { self.load(shifted.as_ptr()) }
+    }
+
     /// The 64-bit products of the u32 in the even lanes; each takes an even lane, for its lower
     /// half, and the odd lane after it.
     #[inline(always)]

@@ -423,6 +423,8 @@ mod checks {
         let product = map2(s, &a, &b, |a, b| s.mul_wide_u32(a, b));
         let moved = map2(s, &a, &b, |a, _| s.odd_to_even(a));
         let even = map2(s, &a, &b, |a, b| s.even(a, b));
+        let up = map2(s, &a, &b, |a, _| s.shift_left::<20>(a));
+        let down = map2(s, &a, &b, |a, _| s.shift_right::<20>(a));
         let rows = [3, 5, 7, 11].map(of);
         let zipped = s.zip_even([0, 1, 2, 3].map(|row| load(s, &rows[row]))).map(|v| lanes(s, v));
         let a_and_b = [a, b];
@@ -431,6 +433,7 @@ mod checks {
             assert_eq!(sum[i].to_bits(), a.wrapping_add(b));
             let half = if i < S::LANES / 2 { a_and_b[0] } else { a_and_b[1] };
             assert_eq!(even[i].to_bits(), half[2 * i % S::LANES].to_bits());
+            assert_eq!((up[i].to_bits(), down[i].to_bits()), (a << 20, a >> 20));
             let from = i / 4 * 4;
             assert_eq!(zipped[0][i].to_bits(), rows[i % 4][from].to_bits());
             assert_eq!(zipped[1][i].to_bits(), rows[i % 4][from + 2].to_bits());

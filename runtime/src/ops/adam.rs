@@ -1,17 +1,18 @@
 //! `adam`: a step of Adam.
 
-use super::sgd::check;
+use tenon_kernels::update::{BLOCK, StateFormat};
+
 use super::{AttrReader, Attrs, Case, Fill, Gradient, Op, OpKind, Tolerance, Vjp};
 use crate::backend::{Launch, Update};
 use crate::error::{Error, Result};
-use crate::tensor::TensorDesc;
-use crate::train::Moments;
+use crate::tensor::{DType, TensorDesc};
+use crate::train::{Moments, States};
 
 /// Overwrites a parameter and its moments: operands are the parameter, its gradient, the first and
-/// second moment, and the scalars learning rate, step number (from 1) and gradient scale. The rule
-/// is PyTorch's Adam; weight decay is an L2 penalty (Kingma and Ba 2015).
+/// second moment as [`States`] stores them, and the scalars learning rate, step number (from 1) and
+/// gradient scale. The rule is PyTorch's Adam; weight decay is an L2 penalty (Kingma and Ba 2015).
 #[derive(Clone, Copy, Debug)]
-pub struct Adam(pub Moments);
+pub struct Adam(pub Moments, pub States);
 
 impl Op for Adam {
     fn name(&self) -> &'static str {
@@ -19,14 +20,11 @@ impl Op for Adam {
     }
 
     fn attrs(&self) -> Attrs {
-        self.0.attrs()
+        [self.0.attrs(), self.1.attrs()].concat()
     }
 
     fn infer(&self, inputs: &[&TensorDesc]) -> Result<Vec<TensorDesc>> {
-        if inputs.len() != 7 {
-            return Err(Error::Arity { op: Self::NAME, expected: "7", found: inputs.len() });
-        }
-        check(Self::NAME, inputs, 4)?;
+        self.1.check(Self::NAME, inputs, 2, 3)?;
         Ok(Vec::new())
     }
 
@@ -35,11 +33,11 @@ impl Op for Adam {
     }
 
     fn launch(&self, _: &[&TensorDesc], _: &[&TensorDesc]) -> Launch {
-        Launch::Update(Update::Adam { moments: self.0, decoupled: false })
+        Launch::Update(Update::Adam { moments: self.0, states: self.1, decoupled: false })
     }
 
     fn mutates(&self) -> &'static [usize] {
-        &[0, 2, 3]
+        self.1.mutated(2)
     }
 }
 
@@ -49,13 +47,39 @@ impl OpKind for Adam {
     const TOLERANCE: Tolerance = Tolerance::scaled(4e-6);
 
     fn parse(attrs: &mut AttrReader<'_>) -> Result<Self> {
-        Ok(Self(Moments::parse(attrs)?))
+        Ok(Self(Moments::parse(attrs)?, States::parse(attrs)?))
     }
 
     fn cases() -> Vec<Case> {
-        let positive = || Fill::Uniform(0.5, 2.0);
-        let case = Case::new(Self(Moments::default())).f32(&[5, 7]).f32(&[5, 7]).f32(&[5, 7]);
-        let case = case.fixed(&[5, 7], positive());
-        vec![case.f32(&[]).fixed(&[], Fill::Values(vec![3.0])).f32(&[])]
+        cases(Self)
     }
+}
+
+/// The cases of an op of this family.
+pub(super) fn cases<K: Op>(op: fn(Moments, States) -> K) -> Vec<Case> {
+    let case = |states, dims: &[usize]| {
+        let case = Case::new(op(Moments::default(), states)).f32(dims).f32(dims);
+        let case = match states.format {
+            StateFormat::F32 => case.f32(dims).fixed(dims, Fill::Uniform(0.5, 2.0)),
+            StateFormat::Bf16 => case.typed(DType::BF16, dims, Fill::Normal).typed(
+                DType::BF16,
+                dims,
+                Fill::Uniform(0.5, 2.0),
+            ),
+            StateFormat::Int8 => {
+                let scales = [dims.iter().product::<usize>().div_ceil(BLOCK)];
+                let state = |case: Case| {
+                    case.typed(DType::I8, dims, Fill::Uniform(-120.0, 120.0))
+                        .fixed(&scales, Fill::Uniform(0.5, 2.0))
+                };
+                state(state(case))
+            }
+        };
+        case.f32(&[]).fixed(&[], Fill::Values(vec![3.0])).f32(&[])
+    };
+    StateFormat::ALL
+        .iter()
+        .flat_map(|&(_, format)| [[5, 7], [3, 200]].map(|dims| (format, dims)))
+        .map(|(format, dims)| case(States { format, stream: 3 }, &dims))
+        .collect()
 }

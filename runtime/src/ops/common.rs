@@ -13,9 +13,21 @@ pub fn arity<'a, const N: usize>(
     op: &'static str,
     inputs: &[&'a TensorDesc],
 ) -> Result<[&'a TensorDesc; N]> {
-    const WORDS: [&str; 8] = ["0", "1", "2", "3", "4", "5", "6", "7"];
-    let expected = WORDS.get(N).copied().unwrap_or("more");
-    inputs.try_into().map_err(|_| Error::Arity { op, expected, found: inputs.len() })
+    count(op, inputs, N)?;
+    inputs.try_into().map_err(|_| shape_error(op, inputs, "takes another number of operands"))
+}
+
+/// Refuses any number of operands but `wanted`.
+///
+/// # Errors
+/// [`Error::Arity`].
+pub fn count(op: &'static str, inputs: &[&TensorDesc], wanted: usize) -> Result<()> {
+    const WORDS: [&str; 10] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
+    if inputs.len() == wanted {
+        return Ok(());
+    }
+    let expected = WORDS.get(wanted).copied().unwrap_or("more");
+    Err(Error::Arity { op, expected, found: inputs.len() })
 }
 
 /// Refuses operands that are not f32.

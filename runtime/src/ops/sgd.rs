@@ -1,14 +1,16 @@
 //! `sgd`: a step of stochastic gradient descent.
 
-use super::common::{all_f32, shape_error};
-use super::{AttrReader, Attrs, Case, Gradient, Op, OpKind, Tolerance, Vjp};
+use tenon_kernels::update::StateFormat;
+
+use super::{AttrReader, Attrs, Case, Fill, Gradient, Op, OpKind, Tolerance, Vjp};
 use crate::backend::{Launch, Update};
 use crate::error::{Error, Result};
-use crate::tensor::TensorDesc;
+use crate::tensor::{DType, TensorDesc};
+use crate::train::States;
 
 /// Overwrites a parameter (and its momentum): operands are the parameter, its gradient, the
-/// momentum where there is one, and the scalars learning rate and gradient scale. The rule is
-/// PyTorch's.
+/// momentum where there is one, as [`States`] stores it, and the scalars learning rate, step number
+/// (where the momentum is not f32) and gradient scale. The rule is PyTorch's.
 #[derive(Clone, Copy, Debug)]
 pub struct Sgd {
     /// Momentum; 0 takes no buffer.
@@ -17,17 +19,15 @@ pub struct Sgd {
     pub nesterov: bool,
     /// L2 penalty.
     pub weight_decay: f32,
+    /// How the momentum is stored.
+    pub states: States,
 }
 
-/// Refuses operands that are not `tensors` of one shape and then scalars.
-pub(super) fn check(op: &'static str, inputs: &[&TensorDesc], tensors: usize) -> Result<()> {
-    all_f32(op, inputs)?;
-    let (same, scalars) = inputs.split_at(tensors);
-    if same.iter().any(|d| *d != same[0]) || scalars.iter().any(|d| d.numel() != 1) {
-        let why = "takes the parameter, gradient and states in one shape, then scalars";
-        return Err(shape_error(op, inputs, why));
+impl Sgd {
+    /// States beside the parameter.
+    fn kept(&self) -> usize {
+        usize::from(self.momentum != 0.0)
     }
-    Ok(())
 }
 
 impl Op for Sgd {
@@ -36,20 +36,19 @@ impl Op for Sgd {
     }
 
     fn attrs(&self) -> Attrs {
-        vec![
+        let mut attrs = vec![
             ("momentum", self.momentum.into()),
             ("nesterov", self.nesterov.into()),
             ("weight_decay", self.weight_decay.into()),
-        ]
+        ];
+        attrs.extend(self.states.attrs());
+        attrs
     }
 
     fn infer(&self, inputs: &[&TensorDesc]) -> Result<Vec<TensorDesc>> {
-        let tensors = if self.momentum == 0.0 { 2 } else { 3 };
-        if inputs.len() != tensors + 2 {
-            let expected = if self.momentum == 0.0 { "4" } else { "5" };
-            return Err(Error::Arity { op: Self::NAME, expected, found: inputs.len() });
-        }
-        check(Self::NAME, inputs, tensors)?;
+        // What is rounded is rounded by the step's number.
+        let rounds = self.kept() > 0 && self.states.format != StateFormat::F32;
+        self.states.check(Self::NAME, inputs, self.kept(), 2 + usize::from(rounds))?;
         Ok(Vec::new())
     }
 
@@ -62,11 +61,12 @@ impl Op for Sgd {
             momentum: self.momentum,
             nesterov: self.nesterov,
             weight_decay: self.weight_decay,
+            states: self.states,
         })
     }
 
     fn mutates(&self) -> &'static [usize] {
-        if self.momentum == 0.0 { &[0] } else { &[0, 2] }
+        self.states.mutated(self.kept())
     }
 }
 
@@ -80,17 +80,32 @@ impl OpKind for Sgd {
             momentum: attrs.float_or("momentum", 0.0)? as f32,
             nesterov: attrs.bool_or("nesterov", false)?,
             weight_decay: attrs.float_or("weight_decay", 0.0)? as f32,
+            states: States::parse(attrs)?,
         })
     }
 
     fn cases() -> Vec<Case> {
-        let of = |momentum, nesterov| {
-            Case::new(Self { momentum, nesterov, weight_decay: 0.01 }).f32(&[5, 7]).f32(&[5, 7])
+        let of = |momentum, nesterov, format| {
+            let states = States { format, stream: 1 };
+            Case::new(Self { momentum, nesterov, weight_decay: 0.01, states })
+                .f32(&[5, 70])
+                .f32(&[5, 70])
         };
         vec![
-            of(0.0, false).f32(&[]).f32(&[]),
-            of(0.9, false).f32(&[5, 7]).f32(&[]).f32(&[]),
-            of(0.9, true).f32(&[5, 7]).f32(&[]).f32(&[]),
+            of(0.0, false, StateFormat::F32).f32(&[]).f32(&[]),
+            of(0.9, false, StateFormat::F32).f32(&[5, 70]).f32(&[]).f32(&[]),
+            of(0.9, true, StateFormat::F32).f32(&[5, 70]).f32(&[]).f32(&[]),
+            of(0.9, true, StateFormat::Bf16)
+                .typed(DType::BF16, &[5, 70], Fill::Normal)
+                .f32(&[])
+                .fixed(&[], Fill::Values(vec![3.0]))
+                .f32(&[]),
+            of(0.9, false, StateFormat::Int8)
+                .typed(DType::I8, &[5, 70], Fill::Uniform(-120.0, 120.0))
+                .fixed(&[2], Fill::Uniform(0.5, 2.0))
+                .f32(&[])
+                .fixed(&[], Fill::Values(vec![3.0]))
+                .f32(&[]),
         ]
     }
 }

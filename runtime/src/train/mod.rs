@@ -2,6 +2,7 @@
 
 mod optimizer;
 mod schedule;
+mod states;
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -9,6 +10,8 @@ use std::sync::Arc;
 
 pub use optimizer::{Moments, Optimizer};
 pub use schedule::{Decay, Schedule};
+pub use states::States;
+pub use tenon_kernels::update::StateFormat;
 
 use crate::autodiff::gradients;
 use crate::backend::Backend;
@@ -26,6 +29,8 @@ use optimizer::Scalars;
 pub struct Options {
     /// The update rule.
     pub optimizer: Optimizer,
+    /// How the optimizer's states are stored.
+    pub state: StateFormat,
     /// The learning rate.
     pub schedule: Schedule,
     /// Largest global L2 norm of the gradients; `None` does not clip.
@@ -43,6 +48,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             optimizer: Optimizer::default(),
+            state: StateFormat::default(),
             schedule: Schedule::constant(1e-3),
             clip_norm: None,
             accumulation: 1,
@@ -452,8 +458,10 @@ fn add_updates(graph: &mut Graph, pairs: &[(ValueId, ValueId)], options: &Option
         scale = graph.call("clip_scale", &[("max_norm", max_norm.into())], &[norm, scale])?[0];
     }
     let scalars = Scalars { lr, step, scale };
-    for &(parameter, gradient) in pairs {
-        options.optimizer.add_update(graph, parameter, gradient, &scalars)?;
+    for (stream, &(parameter, gradient)) in pairs.iter().enumerate() {
+        // Graphs have far fewer than 2^32 parameters.
+        let states = States { format: options.state, stream: stream as u32 };
+        options.optimizer.add_update(graph, [parameter, gradient], &scalars, states)?;
     }
     Ok(())
 }

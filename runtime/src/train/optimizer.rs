@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::graph::{Graph, ValueId};
 use crate::ops::{Attr, AttrReader};
+use crate::train::{StateFormat, States};
 
 /// An update rule with its hyperparameters, as PyTorch defines them.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -80,22 +81,26 @@ impl Optimizer {
     pub(super) fn add_update(
         &self,
         graph: &mut Graph,
-        parameter: ValueId,
-        gradient: ValueId,
+        [parameter, gradient]: [ValueId; 2],
         scalars: &Scalars,
+        states: States,
     ) -> Result<()> {
         let name = graph.get(parameter).name.clone().unwrap_or_default();
         let desc = graph.desc(parameter).clone();
         let mut inputs = vec![parameter, gradient];
         for state in self.states() {
-            inputs.push(graph.state(&format!("{state}/{name}"), desc.clone())?);
+            for (part, desc) in states.tensors(&desc)? {
+                inputs.push(graph.state(&format!("{state}{part}/{name}"), desc)?);
+            }
         }
         inputs.push(scalars.lr);
-        if !matches!(self, Self::Sgd { .. }) {
+        let rounds = !self.states().is_empty() && states.format != StateFormat::F32;
+        if rounds || !matches!(self, Self::Sgd { .. }) {
             inputs.push(scalars.step);
         }
         inputs.push(scalars.scale);
-        let (op, attrs) = self.op();
+        let (op, mut attrs) = self.op();
+        attrs.extend(states.attrs());
         graph.call(op, &attrs, &inputs)?;
         Ok(())
     }

@@ -230,6 +230,22 @@ impl<T: NeonFamily> Simd for T {
             }
         }
     }
+    #[inline(always)]
+    fn shift_left<const BITS: u32>(self, a: float32x4_t) -> float32x4_t {
+        // SAFETY: the token exists only where its instructions do.
+        unsafe {
+            let by = vdupq_n_s32(BITS as i32);
+            vreinterpretq_f32_u32(vshlq_u32(vreinterpretq_u32_f32(a), by))
+        }
+    }
+    #[inline(always)]
+    fn shift_right<const BITS: u32>(self, a: float32x4_t) -> float32x4_t {
+        // SAFETY: the token exists only where its instructions do.
+        unsafe {
+            let by = vdupq_n_s32(-(BITS as i32));
+            vreinterpretq_f32_u32(vshlq_u32(vreinterpretq_u32_f32(a), by))
+        }
+    }
 
     token_methods! {
         fn splat(self, x: f32) -> float32x4_t { vdupq_n_f32(x) }

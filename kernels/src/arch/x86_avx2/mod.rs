@@ -160,6 +160,22 @@ impl<B: Bytes> Simd for Level<B> {
         // SAFETY: the token exists only where its instructions do.
         unsafe { B::dot_bytes::<BITS>(a, b, sum) }
     }
+    #[inline(always)]
+    fn shift_left<const BITS: u32>(self, a: __m256) -> __m256 {
+        // SAFETY: the token exists only where its instructions do.
+        unsafe {
+            let by = _mm_cvtsi32_si128(BITS as i32);
+            _mm256_castsi256_ps(_mm256_sll_epi32(_mm256_castps_si256(a), by))
+        }
+    }
+    #[inline(always)]
+    fn shift_right<const BITS: u32>(self, a: __m256) -> __m256 {
+        // SAFETY: the token exists only where its instructions do.
+        unsafe {
+            let by = _mm_cvtsi32_si128(BITS as i32);
+            _mm256_castsi256_ps(_mm256_srl_epi32(_mm256_castps_si256(a), by))
+        }
+    }
 
     #[inline(always)]
     unsafe fn load_fours<T, const AT: usize>(self, p: *const T, n: usize) -> __m256 {

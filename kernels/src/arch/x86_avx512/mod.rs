@@ -263,6 +263,16 @@ impl<T: Avx512Family> Simd for T {
     fn dot_bytes<const BITS: usize>(self, a: __m512, b: __m512, sum: __m512) -> __m512 {
         Avx512Family::dot_bytes::<BITS>(self, a, b, sum)
     }
+    #[inline(always)]
+    fn shift_left<const BITS: u32>(self, a: __m512) -> __m512 {
+        // SAFETY: the token exists only where its instructions do.
+        unsafe { _mm512_castsi512_ps(_mm512_slli_epi32::<BITS>(_mm512_castps_si512(a))) }
+    }
+    #[inline(always)]
+    fn shift_right<const BITS: u32>(self, a: __m512) -> __m512 {
+        // SAFETY: the token exists only where its instructions do.
+        unsafe { _mm512_castsi512_ps(_mm512_srli_epi32::<BITS>(_mm512_castps_si512(a))) }
+    }
 
     #[inline(always)]
     unsafe fn load_fours<B, const AT: usize>(self, p: *const B, n: usize) -> __m512 {
