@@ -5,9 +5,11 @@
 use std::hint::black_box;
 use std::time::Duration;
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
 use tenon_backends::cpu::caches;
 use tenon_kernels::Isa;
+use tenon_kernels::gemm::bytes::{Bytes, Right, Scales};
 use tenon_kernels::gemm::{Epilogue, Gemm, Precision};
 use tenon_kernels::quant::Format;
 
@@ -75,6 +77,33 @@ impl Bench {
         }
         black_box(c);
     }
+}
+
+/// A product of bytes, one scale for A and one for each column of B.
+fn bytes(group: &mut BenchmarkGroup<'_, WallTime>, isa: Isa, size: [usize; 3], trans_b: bool) {
+    let ([m, n, k], letters) = (size, if trans_b { "nt" } else { "nn" });
+    let product = Bytes::new(isa, size, trans_b).with_caches(caches());
+    let codes = |len: usize| -> Vec<i8> { (0..len).map(|i| (noise(i) * 127.0) as i8).collect() };
+    let (a, b, scales) = (codes(m * k), codes(n * k), vec![0.01; n]);
+    let right = Right { b: b.as_ptr(), scales: Scales::new(&scales), bias: std::ptr::null() };
+    let (mut c, mut packed) = (vec![0f32; m * n], vec![0f32; product.shared_len()]);
+    let mut scratch = vec![0f32; product.scratch_len()];
+    group.throughput(Throughput::Elements(2 * (m * n * k) as u64));
+    group.bench_function(format!("{letters}/m{m} n{n} k{k}/bytes"), |bench| {
+        bench.iter(|| {
+            let (packed, scratch) = (packed.as_mut_ptr(), scratch.as_mut_ptr());
+            // SAFETY: all buffers have the sizes that the product asks for; one task at a time.
+            unsafe {
+                for task in 0..product.pack_tasks() {
+                    product.pack(task, a.as_ptr(), Scales::new(&[0.01]), packed);
+                }
+                for task in 0..product.tasks() {
+                    product.run(task, packed, right, c.as_mut_ptr(), scratch);
+                }
+            }
+            black_box(&mut c);
+        });
+    });
 }
 
 /// Values in -1..1 without a pattern that a quantized block could hold exactly.
@@ -150,6 +179,11 @@ fn gemm(c: &mut Criterion) {
         group.throughput(Throughput::Elements(bench.flops()));
         let name = std::mem::take(&mut bench.name);
         group.bench_function(name, |b| b.iter(|| bench.run()));
+    }
+    for size in [[1024; 3], [256, 576, 1536], [256, 1536, 576], [256, 49152, 576]] {
+        for trans_b in [true, false] {
+            bytes(&mut group, isa, size, trans_b);
+        }
     }
     group.finish();
 }

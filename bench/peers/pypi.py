@@ -42,6 +42,38 @@ def by_openblas(layout, m, n, k):
     return lambda: numpy.matmul(a, b, out=c)
 
 
+def bytes_by_torch(layout, m, n, k):
+    """i8 by i8 into i32, without scales."""
+    a = torch.randint(-128, 128, (m, k), dtype=torch.int8)
+    b = torch.randint(-128, 128, (n, k) if layout == "nt" else (k, n), dtype=torch.int8)
+    b = b.t() if layout == "nt" else b
+    return lambda: torch._int_mm(a, b)
+
+
+def session(node, inputs, outputs, weights, feed):
+    """A call of a model of one node on one thread."""
+    graph = helper.make_graph([node], "product", inputs, outputs, weights)
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    run = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    ).run
+    return lambda: run(None, feed)
+
+
+def bytes_by_onnxruntime(m, n, k):
+    """u8 by a weight of i8 into i32, without scales."""
+    codes = numpy.random.randint(-128, 128, (k, n)).astype("i1")
+    inputs = [helper.make_tensor_value_info("a", TensorProto.UINT8, [m, k])]
+    outputs = [helper.make_tensor_value_info("c", TensorProto.INT32, [m, n])]
+    node = helper.make_node("MatMulInteger", ["a", "codes"], ["c"])
+    weights = [onnx.numpy_helper.from_array(codes, "codes")]
+    feed = {"a": numpy.random.randint(0, 256, (m, k)).astype("u1")}
+    return session(node, inputs, outputs, weights, feed)
+
+
 def by_onnxruntime(m, n, k):
     """A product with a weight of 4 bits in blocks of 32, its activations rounded to int8."""
     blocks = k // 32
@@ -57,16 +89,8 @@ def by_onnxruntime(m, n, k):
         "MatMulNBits", ["a", "codes", "scales"], ["c"], domain="com.microsoft",
         K=k, N=n, bits=4, block_size=32, accuracy_level=4,
     )
-    graph = helper.make_graph([node], "product", inputs, outputs, weights)
-    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
-    model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
     feed = {"a": numpy.random.rand(m, k).astype("f4")}
-    return lambda: session.run(None, feed)
+    return session(node, inputs, outputs, weights, feed)
 
 
 def peers(layout, m, n, k, what):
@@ -76,6 +100,10 @@ def peers(layout, m, n, k, what):
         yield "openblas", by_openblas(layout, m, n, k)
     elif what == "bf16":
         yield "torch", by_torch(layout, m, n, k, torch.bfloat16)
+    elif what == "bytes":
+        yield "torch", bytes_by_torch(layout, m, n, k)
+        if layout == "nn":
+            yield "onnxruntime", bytes_by_onnxruntime(m, n, k)
     elif what.startswith("q4"):
         yield "onnxruntime", by_onnxruntime(m, n, k)
 

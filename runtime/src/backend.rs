@@ -88,6 +88,11 @@ pub enum Launch {
     },
     /// Matrix product of inputs 0 and 1, input 2 being a bias.
     Gemm(GemmLaunch),
+    /// Product of int8 inputs 0 and 1 with scales 2 and 3, input 4 being a bias.
+    Bytes {
+        /// Whether B is stored [n, k].
+        trans_b: bool,
+    },
     /// Head and loss of a language model, forward or backward.
     LinearLoss(LinearLoss),
 }

@@ -6,6 +6,7 @@
 mod args;
 mod attention;
 mod binary;
+mod bytes;
 mod caches;
 mod cast;
 mod conv;
@@ -148,6 +149,7 @@ impl Context {
             Launch::Update(ref kind) => update::launch(self, kind, args),
             Launch::Dropout { keep, stream } => dropout::launch(self, keep, stream, args),
             Launch::Gemm(ref spec) => gemm::launch(self, spec, args),
+            Launch::Bytes { trans_b } => bytes::launch(self, trans_b, args),
             Launch::LinearLoss(ref spec) => return linear_loss::launch(self, spec, args),
             Launch::Move { fill, ref copies } => movement::launch(self, fill, copies, args),
             Launch::Gather => return index::gather(self, args),
@@ -175,6 +177,7 @@ impl Context {
             Launch::Row(kind) => row::workspace(kind, signature),
             Launch::Norm => reduce::norm_workspace(signature),
             Launch::Gemm(spec) => gemm::workspace(self, spec, signature),
+            Launch::Bytes { trans_b } => bytes::workspace(self, *trans_b, signature),
             Launch::LinearLoss(spec) => linear_loss::workspace(self, spec, signature),
             _ => 0,
         }

@@ -15,6 +15,7 @@ use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 use tenon_backends::cpu::caches;
 use tenon_kernels::Isa;
+use tenon_kernels::gemm::bytes::{Bytes, Right, Scales};
 use tenon_kernels::gemm::{Epilogue, Gemm, Precision};
 use tenon_kernels::isa::Kernel;
 use tenon_kernels::quant::Format;
@@ -202,6 +203,32 @@ impl Product {
     }
 }
 
+/// Best seconds of Tenon's product of bytes; its peers come from PyPI.
+fn bytes(isa: Isa, [m, n, k]: [usize; 3], trans_b: bool) -> f64 {
+    let product = Bytes::new(isa, [m, n, k], trans_b).with_caches(caches());
+    let codes = |len: usize| -> Vec<i8> { (0..len).map(|i| (noise(i) * 127.0) as i8).collect() };
+    let (a, b, scales) = (codes(m * k), codes(n * k), vec![0.01; n]);
+    let right = Right { b: b.as_ptr(), scales: Scales::new(&scales), bias: std::ptr::null() };
+    let (mut c, mut shared) = (vec![0f32; m * n], vec![0f32; product.shared_len()]);
+    let mut scratch = vec![0f32; product.scratch_len()];
+    let (mut best, begin) = (f64::MAX, Instant::now());
+    while begin.elapsed() < TIME {
+        let start = Instant::now();
+        // SAFETY: all buffers have the sizes that the product asks for; one task at a time.
+        unsafe {
+            for task in 0..product.pack_tasks() {
+                product.pack(task, a.as_ptr(), Scales::new(&[0.01]), shared.as_mut_ptr());
+            }
+            for task in 0..product.tasks() {
+                product.run(task, shared.as_ptr(), right, c.as_mut_ptr(), scratch.as_mut_ptr());
+            }
+        }
+        black_box(&mut c);
+        best = best.min(start.elapsed().as_secs_f64());
+    }
+    best
+}
+
 /// Values in -1..1 without a pattern.
 fn noise(i: usize) -> f32 {
     (i.wrapping_mul(0x9e37_79b1) % 8191) as f32 / 4095.5 - 1.0
@@ -287,6 +314,18 @@ fn main() {
     for format in [Format::Q4_0, Format::Q4_1, Format::Q8_0] {
         for size in [up, down, [1, 1536, 576], [1, 576, 1536], [1, 49152, 576]] {
             race(QUANTIZED, size, LAYOUTS[1], format, Precision::Int8);
+        }
+    }
+    for size @ [m, n, k] in [[1024; 3], up, down, head] {
+        for (letters, _, trans_b) in [LAYOUTS[1], LAYOUTS[0]] {
+            let name = format!("{letters} m{m} n{n} k{k} bytes");
+            if name.contains(&filter) {
+                let rate = 2e-9 * (m * n * k) as f64 / bytes(isa, size, trans_b);
+                if !json {
+                    println!("{name:32} tenon {rate:.0}");
+                }
+                races.push((name, vec![("tenon", rate)]));
+            }
         }
     }
     let limit = before.max(limit(isa));

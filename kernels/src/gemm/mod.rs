@@ -37,6 +37,7 @@
 //! few rows rounds A to codes where B stores them, and nothing else; in any precision, a block of B
 //! whose [`Codes`](crate::quant::Codes) it multiplies counts `|d (q - center)| + |m|` as `|b|`.
 
+pub mod bytes;
 mod int8;
 mod narrow;
 mod pack;

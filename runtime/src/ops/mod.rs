@@ -267,6 +267,7 @@ ops! {
     log_softmax_grad::LogSoftmaxGrad,
     lt::Lt,
     matmul::MatMul,
+    matmul_int8::MatMulInt8,
     max_pool2d::MaxPool2d,
     max_pool2d_grad::MaxPool2dGrad,
     maximum::Maximum,
