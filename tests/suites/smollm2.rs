@@ -201,7 +201,9 @@ fn the_four_bit_model_has_the_judges_loss_and_gradients() {
     let logits = trainer.evaluation().expect("an evaluation").read_vec::<f32>("logits");
     judge_forward(&mut errors, "in 4 bits", loss, &logits.expect("logits"));
     let told = trainer.step(&mut ()).expect("a step");
-    assert_eq!(told.loss, loss, "a step's loss and an evaluation's");
+    // A step sums the logits' exponentials in another order, on its way to the gradient.
+    let off = (told.loss - loss).abs();
+    assert!(off <= 1e-6 * loss, "a step's loss {} and an evaluation's {loss}", told.loss);
     judge_adapters(&mut errors, &model, &trainer, GRADIENT);
     errors.tell("gradients of adapters' B", ".weight");
     errors.check();
