@@ -1,7 +1,7 @@
 //! Adam and AdamW.
 
 use super::state::{Block, EMPTY};
-use super::{Adam, BLOCK, Rounding, State, get, put};
+use super::{AHEAD, Adam, BLOCK, Rounding, State, get, put};
 use crate::isa::Kernel;
 use crate::simd::Simd;
 
@@ -43,6 +43,9 @@ impl<S: Simd> Rule<S> {
     fn step(&self, s: S, p: &mut [f32], grad: &[f32], m: &mut [f32], v: &mut [f32]) {
         for at in (0..p.len()).step_by(S::LANES) {
             let n = (p.len() - at).min(S::LANES);
+            for ahead in [&*p, grad, &*m, &*v] {
+                s.prefetch(ahead.as_ptr().wrapping_add(at + AHEAD));
+            }
             let x = get(s, p, at, n);
             let g = s.add(s.mul(x, self.penalty), s.mul(get(s, grad, at, n), self.scale));
             let first = s.add(s.mul(get(s, m, at, n), self.beta1), s.mul(g, self.rest1));

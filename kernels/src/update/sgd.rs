@@ -1,7 +1,7 @@
 //! Stochastic gradient descent.
 
 use super::state::{Block, EMPTY};
-use super::{BLOCK, Rounding, Sgd, State, get, put};
+use super::{AHEAD, BLOCK, Rounding, Sgd, State, get, put};
 use crate::isa::Kernel;
 use crate::simd::Simd;
 
@@ -12,6 +12,9 @@ fn step<S: Simd>(s: S, h: Sgd, p: &mut [f32], grad: &[f32], momentum: &mut [f32]
     let (lr, mu) = (s.splat(-h.lr), s.splat(h.momentum));
     for at in (0..p.len()).step_by(S::LANES) {
         let n = (p.len() - at).min(S::LANES);
+        for ahead in [&*p, grad, &*momentum] {
+            s.prefetch(ahead.as_ptr().wrapping_add(at + AHEAD));
+        }
         let x = get(s, p, at, n);
         let mut g = s.add(s.mul(x, decay), s.mul(get(s, grad, at, n), scale));
         if h.momentum != 0.0 {

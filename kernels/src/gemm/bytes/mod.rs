@@ -13,8 +13,9 @@
 //! packed with 128 added and the sums of a row of A begin at -128 times the sum of its codes. Both operands are packed in lanes of
 //! four codes along k: panels of A whole and once, B a slab of a task's columns at a time.
 //!
-//! GOP/s of one Zen 5 thread, in minutes when its instruction reached 1020: 895 at 1024 cubed, 936 at
-//! m 256, n 576, k 1536 (oneDNN 943 and 897); 680 at m 256, n 49152, k 576 (oneDNN 351).
+//! GOP/s of one Zen 5 thread, in minutes when its instruction reached 990 to 1020 (oneDNN of the
+//! same minutes): 880 to 900 at 1024 cubed (900 to 940), 890 to 930 at m 256, n 576, k 1536 (900 to
+//! 910), 650 to 680 at m 256, n 49152, k 576 (340).
 //!
 //! A product with blocks' scales along k is [`Precision::Int8`](super::Precision::Int8)'s.
 
@@ -26,7 +27,8 @@ mod tile;
 use super::{Caches, PAD};
 use crate::isa::{Isa, Kernel};
 use crate::simd::Simd;
-use tile::Tile;
+use pack::{Columns, Part};
+use tile::Block;
 
 /// Most bytes of a slab of B along k: a lane holds four, so that a micro-panel is as large as one of
 /// f32 of [`super::DEPTH`].
@@ -170,9 +172,20 @@ impl Bytes {
     /// [`Bytes::shared_len`]; `task` must be below [`Bytes::pack_tasks`], and no other call may have
     /// the same task at the same time.
     pub unsafe fn pack(&self, task: usize, a: *const i8, scales: Scales, shared: *mut f32) {
-        let first = task * self.tile[0] * 8;
-        let rows = (self.m - first).min(self.tile[0] * 8);
-        self.isa.run(PackA { product: self, first, rows, a, scales, shared });
+        let mr = self.tile[0];
+        for at in (task * mr * 8..self.m.min((task + 1) * mr * 8)).step_by(mr) {
+            let rows = (self.m - at).min(mr);
+            // SAFETY: rows `at..at + rows` of A and their scales exist; the panel is this task's.
+            unsafe {
+                let (src, to) = (a.add(at * self.k), shared.add(at * row_len(self.k)));
+                let starts = to.add(lanes(self.k) * mr);
+                let part = Part { src, stride: self.k, count: rows, depth: self.k, width: mr, to };
+                pack::rows(self.isa, part, starts);
+                for r in 0..rows {
+                    *starts.add(mr + r) = scales.get(at + r);
+                }
+            }
+        }
     }
 
     /// Tasks that compute C; each needs the whole of A packed.
@@ -196,7 +209,59 @@ impl Bytes {
         c: *mut f32,
         scratch: *mut f32,
     ) {
-        self.isa.run(Multiply { product: self, task, shared, right, c, scratch });
+        let &Self { m, n, k, .. } = self;
+        let [mr, width] = self.tile;
+        let (across, height) = (n.div_ceil(self.columns()), self.rows());
+        let column = task % across * self.columns();
+        let columns = (n - column).min(self.columns());
+        let (row, end) = (task / across * height, m.min((task / across + 1) * height));
+        let (slab, room) = (self.slab(), columns.next_multiple_of(width));
+        let scales = scratch.wrapping_add(room * lanes(slab));
+        // SAFETY: the columns exist, and the scratch has room for what belongs to them.
+        unsafe {
+            for j in 0..columns {
+                *scales.add(j) = right.scales.get(column + j);
+                *scales.add(room + j) =
+                    if right.bias.is_null() { 0.0 } else { *right.bias.add(column + j) };
+            }
+        }
+        let mut depth = 0;
+        // One turn even where k is 0: C is then the bias.
+        while depth < k.max(1) {
+            let there = (k - depth).min(slab);
+            for j in (0..columns).step_by(width) {
+                let (count, to) =
+                    ((columns - j).min(width), scratch.wrapping_add(j * lanes(there)));
+                let [along, across] = if self.trans_b { [1, k] } else { [n, 1] };
+                // Columns and rows of B that exist; the scratch has room for the panels.
+                let src = right.b.wrapping_add((column + j) * across + depth * along);
+                let part = Part { src, stride: along.max(across), count, depth: there, width, to };
+                if self.trans_b {
+                    pack::rows(self.isa, part, std::ptr::null_mut());
+                } else {
+                    self.isa.run(Columns(part));
+                }
+            }
+            for top in (row..end).step_by(self.block_rows()) {
+                let panel = shared.wrapping_add(top * row_len(k));
+                self.isa.run(Block {
+                    lanes: lanes(there),
+                    rows: (end - top).min(self.block_rows()),
+                    columns,
+                    a: panel.wrapping_add(lanes(depth) * mr),
+                    a_step: row_len(k) * mr,
+                    starts: panel.wrapping_add(lanes(k) * mr),
+                    b: scratch,
+                    scales,
+                    biases: scales.wrapping_add(room),
+                    c: c.wrapping_add(top * n + column),
+                    c_step: n,
+                    first: depth == 0,
+                    last: depth + there == k,
+                });
+            }
+            depth += there.max(1);
+        }
     }
 
     /// Columns of C in a task.
@@ -225,120 +290,6 @@ impl Bytes {
     /// Depth of a slab: k cut evenly, in whole lanes.
     fn slab(&self) -> usize {
         self.k.div_ceil(self.k.div_ceil(DEPTH).max(1)).next_multiple_of(4).min(self.k)
-    }
-}
-
-struct PackA<'a> {
-    product: &'a Bytes,
-    first: usize,
-    rows: usize,
-    a: *const i8,
-    scales: Scales,
-    shared: *mut f32,
-}
-
-impl Kernel for PackA<'_> {
-    type Out = ();
-    const BYTES: bool = true;
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let &Bytes { m, k, .. } = self.product;
-        let mr = tile_of::<S>().0;
-        for at in (self.first..self.first + self.rows).step_by(mr) {
-            let rows = (m - at).min(mr);
-            // SAFETY: rows `at..at + rows` of A and their scales exist; the panel is this task's.
-            unsafe {
-                let (a, panel) = (self.a.add(at * k), self.shared.add(at * row_len(k)));
-                pack::rows::<S, false>(s, a, k, rows, k, mr, panel);
-                let starts = panel.add(lanes(k) * mr);
-                pack::starts(s, panel, lanes(k), mr, starts);
-                for r in 0..rows {
-                    *starts.add(mr + r) = self.scales.get(at + r);
-                }
-            }
-        }
-    }
-}
-
-struct Multiply<'a> {
-    product: &'a Bytes,
-    task: usize,
-    shared: *const f32,
-    right: Right,
-    c: *mut f32,
-    scratch: *mut f32,
-}
-
-impl Kernel for Multiply<'_> {
-    type Out = ();
-    const BYTES: bool = true;
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let &Bytes { m, n, k, trans_b, .. } = self.product;
-        let (mr, width) = (tile_of::<S>().0, tile_of::<S>().1 * S::LANES);
-        let (across, height) = (n.div_ceil(self.product.columns()), self.product.rows());
-        let column = self.task % across * self.product.columns();
-        let columns = (n - column).min(self.product.columns());
-        let (row, end) = (self.task / across * height, m.min((self.task / across + 1) * height));
-        let (slab, room) = (self.product.slab(), columns.next_multiple_of(width));
-        let scales = self.scratch.wrapping_add(room * lanes(slab));
-        // SAFETY: the columns exist, and the scratch has room for what belongs to them.
-        unsafe {
-            for j in 0..columns {
-                *scales.add(j) = self.right.scales.get(column + j);
-                *scales.add(room + j) = match self.right.bias {
-                    bias if bias.is_null() => 0.0,
-                    bias => *bias.add(column + j),
-                };
-            }
-        }
-        let mut depth = 0;
-        // One turn even where k is 0: C is then the bias.
-        while depth < k.max(1) {
-            let there = (k - depth).min(slab);
-            let last = depth + there == k;
-            for j in (0..columns).step_by(width) {
-                let (wide, first) = ((columns - j).min(width), column + j);
-                let panel = self.scratch.wrapping_add(j * lanes(there));
-                // SAFETY: columns and rows of B that exist; the scratch has room for the panels.
-                unsafe {
-                    if trans_b {
-                        let b = self.right.b.add(first * k + depth);
-                        pack::rows::<S, true>(s, b, k, wide, there, width, panel);
-                    } else {
-                        let b = self.right.b.add(depth * n + first);
-                        pack::columns(s, b, n, wide, there, width, panel);
-                    }
-                }
-            }
-            for top in (row..end).step_by(self.product.block_rows()) {
-                let bottom = end.min(top + self.product.block_rows());
-                for j in (0..columns).step_by(width) {
-                    for i in (top..bottom).step_by(mr) {
-                        let panel = self.shared.wrapping_add(i * row_len(k));
-                        let tile = Tile {
-                            lanes: lanes(there),
-                            a: panel.wrapping_add(lanes(depth) * mr),
-                            starts: panel.wrapping_add(lanes(k) * mr),
-                            b: self.scratch.wrapping_add(j * lanes(there)),
-                            scales: scales.wrapping_add(j),
-                            biases: scales.wrapping_add(room + j),
-                            c: self.c.wrapping_add(i * n + column + j),
-                            c_step: n,
-                            rows: (bottom - i).min(mr),
-                            columns: (columns - j).min(width),
-                            first: depth == 0,
-                            last,
-                        };
-                        // SAFETY: the panels are packed and the tile of C is this task's own.
-                        unsafe { tile.run(s) };
-                    }
-                }
-            }
-            depth += there.max(1);
-        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::mem::MaybeUninit;
 use super::super::pack::transposed;
 use super::super::tile::load;
 use super::lanes;
+use crate::isa::{Isa, Kernel};
 use crate::simd::{MAX_LANES, Simd};
 
 /// Bytes of a row that are copied before they are laid out; with 32 rows they stay in L1.
@@ -18,19 +19,88 @@ const fn offset<S: Simd>() -> f32 {
     f32::from_bits(if S::SIGNED_BYTES { 0 } else { 0x8080_8080 })
 }
 
-/// Writes what the sums of each row of a packed panel begin at: what was added to B, with the
-/// opposite sign, times the sum of the row's codes.
+/// A part of an operand, and its panel.
+pub(super) struct Part {
+    /// Its first byte.
+    pub src: *const i8,
+    /// Bytes from row to row of what is stored.
+    pub stride: usize,
+    /// Rows of A or columns of B, 1 to `width`.
+    pub count: usize,
+    /// Bytes of each.
+    pub depth: usize,
+    /// Those a panel has.
+    pub width: usize,
+    /// The panel: `[depth / 4][width]` lanes.
+    pub to: *mut f32,
+}
+
+/// Packs rows of A, or columns of a B stored [n, k]: what lies in a row along k. Rows that are whole
+/// lanes are read where they are, others are copied first, with zeros to whole lanes.
 ///
+/// For A, `starts` gets what the sums of each row begin at: what is added to B, with the opposite
+/// sign, times the sum of the row's codes. Where it is null, the part is one of B.
+///
+/// One function for both operands, that its code be there once.
+#[inline(never)]
+pub(super) fn rows(isa: Isa, part: Part, starts: *mut f32) {
+    isa.run(Rows { part, starts });
+}
+
+/// See [`rows`]. Compiled for the levels that differ in more than products of bytes, as all of
+/// packing is.
+struct Rows {
+    part: Part,
+    starts: *mut f32,
+}
+
+impl Kernel for Rows {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Part { src, stride, count, depth, width, to } = self.part;
+        debug_assert!(width <= MOST_ROWS);
+        let mut space = MaybeUninit::<[f32; MOST_ROWS * CHUNK / 4]>::uninit();
+        let copy = space.as_mut_ptr().cast::<f32>();
+        let aligned = src.cast::<f32>().is_aligned() && (stride | depth).is_multiple_of(4);
+        for from in (0..depth).step_by(CHUNK) {
+            let there = (depth - from).min(CHUNK);
+            // SAFETY: the chunk of rows that exist; a row of the copy holds a chunk.
+            unsafe {
+                let mut chunk = (src.add(from).cast::<f32>(), stride / 4);
+                if !aligned {
+                    for r in 0..count {
+                        let row = copy.add(r * CHUNK / 4);
+                        if !there.is_multiple_of(4) {
+                            row.add(there / 4).write(0.0);
+                        }
+                        row.cast::<i8>()
+                            .copy_from_nonoverlapping(src.add(r * stride + from), there);
+                    }
+                    chunk = (copy, CHUNK / 4);
+                }
+                let (panel, lanes) = (to.add(from / 4 * width), lanes(there));
+                transposed::<S, false>(s, chunk.0, chunk.1, count, width, lanes, panel);
+                if self.starts.is_null() && !S::SIGNED_BYTES {
+                    for at in (0..lanes * width).step_by(S::LANES) {
+                        let lane = panel.add(at);
+                        s.store(lane, s.xor(s.load(lane), s.splat(offset::<S>())));
+                    }
+                }
+            }
+        }
+        if !self.starts.is_null() {
+            // SAFETY: the panel is packed.
+            unsafe { starts(s, to, lanes(depth), width, self.starts) };
+        }
+    }
+}
+
 /// # Safety
 /// `panel` must hold `lanes` of `width` rows; `starts` must be valid for `width` i32.
 #[inline(always)]
-pub(super) unsafe fn starts<S: Simd>(
-    s: S,
-    panel: *const f32,
-    lanes: usize,
-    width: usize,
-    starts: *mut f32,
-) {
+unsafe fn starts<S: Simd>(s: S, panel: *const f32, lanes: usize, width: usize, starts: *mut f32) {
     // -x is the complement of x - 1.
     let ones = s.splat(f32::from_bits(u32::MAX));
     for first in (0..width).step_by(S::LANES) {
@@ -57,88 +127,37 @@ pub(super) unsafe fn starts<S: Simd>(
     }
 }
 
-/// Packs `rows` rows of `depth` bytes, `stride` apart, as `[depth / 4][width]` lanes: with [`offset`]
-/// where `OF_B`, with zeros past `depth` where not. Rows that are whole lanes are read where they
-/// are, others are copied first.
-///
-/// # Safety
-/// `rows` rows, 1 to `width`, must be readable; `dst` must be valid for the panel.
-#[inline(always)]
-pub(super) unsafe fn rows<S: Simd, const OF_B: bool>(
-    s: S,
-    src: *const i8,
-    stride: usize,
-    rows: usize,
-    depth: usize,
-    width: usize,
-    dst: *mut f32,
-) {
-    debug_assert!(width <= MOST_ROWS);
-    let mut space = MaybeUninit::<[f32; MOST_ROWS * CHUNK / 4]>::uninit();
-    let copy = space.as_mut_ptr().cast::<f32>();
-    let aligned = src.cast::<f32>().is_aligned() && (stride | depth).is_multiple_of(4);
-    for from in (0..depth).step_by(CHUNK) {
-        let there = (depth - from).min(CHUNK);
-        // SAFETY: the chunk of rows that exist; a row of the copy holds a chunk.
-        unsafe {
-            let mut chunk = (src.add(from).cast::<f32>(), stride / 4);
-            if !aligned {
-                for r in 0..rows {
-                    let to = copy.add(r * CHUNK / 4);
-                    if !there.is_multiple_of(4) {
-                        to.add(there / 4).write(0.0);
-                    }
-                    to.cast::<i8>().copy_from_nonoverlapping(src.add(r * stride + from), there);
-                }
-                chunk = (copy, CHUNK / 4);
-            }
-            let (panel, lanes) = (dst.add(from / 4 * width), lanes(there));
-            transposed::<S, false>(s, chunk.0, chunk.1, rows, width, lanes, panel);
-            if OF_B && !S::SIGNED_BYTES {
-                for at in (0..lanes * width).step_by(S::LANES) {
-                    let lane = panel.add(at);
-                    s.store(lane, s.xor(s.load(lane), s.splat(offset::<S>())));
-                }
-            }
-        }
-    }
-}
+/// Packs columns of a B stored [k, n].
+pub(super) struct Columns(pub(super) Part);
 
-/// Packs `count` columns of `depth` rows of bytes, `stride` apart, as [`rows`] does B.
-///
-/// # Safety
-/// `depth` rows of `count` bytes, 1 to `width`, must be readable; `dst` must be valid for the panel.
-#[inline(always)]
-pub(super) unsafe fn columns<S: Simd>(
-    s: S,
-    src: *const i8,
-    stride: usize,
-    count: usize,
-    depth: usize,
-    width: usize,
-    dst: *mut f32,
-) {
-    for lane in 0..lanes(depth) {
-        for first in (0..count).step_by(S::LANES) {
-            let n = (count - first).min(S::LANES);
-            let mut four = [s.zero(); 4];
-            for (i, row) in four.iter_mut().enumerate().take(depth - 4 * lane) {
-                // SAFETY: `n` bytes of a row that exists.
-                *row = unsafe {
-                    let from = src.add((4 * lane + i) * stride + first);
-                    if n == S::LANES {
-                        s.load_i8(from)
-                    } else {
-                        let mut part = [0; MAX_LANES];
-                        part.as_mut_ptr().copy_from_nonoverlapping(from, n);
-                        s.load_i8(part.as_ptr())
-                    }
-                };
-            }
-            // SAFETY: the panel's rows are whole vectors.
-            unsafe {
-                let packed = s.xor(s.pack_i8(four), s.splat(offset::<S>()));
-                s.store(dst.add(lane * width + first), packed);
+impl Kernel for Columns {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Part { src, stride, count, depth, width, to } = self.0;
+        for lane in 0..lanes(depth) {
+            for first in (0..count).step_by(S::LANES) {
+                let n = (count - first).min(S::LANES);
+                let mut four = [s.zero(); 4];
+                for (i, row) in four.iter_mut().enumerate().take(depth - 4 * lane) {
+                    // SAFETY: `n` bytes of a row that exists.
+                    *row = unsafe {
+                        let from = src.add((4 * lane + i) * stride + first);
+                        if n == S::LANES {
+                            s.load_i8(from)
+                        } else {
+                            let mut part = [0; MAX_LANES];
+                            part.as_mut_ptr().copy_from_nonoverlapping(from, n);
+                            s.load_i8(part.as_ptr())
+                        }
+                    };
+                }
+                // SAFETY: the panel's rows are whole vectors.
+                unsafe {
+                    let packed = s.xor(s.pack_i8(four), s.splat(offset::<S>()));
+                    s.store(to.add(lane * width + first), packed);
+                }
             }
         }
     }

@@ -1,69 +1,95 @@
-//! The register tile: sums of products of bytes as i32.
+//! Blocks of C: register tiles of sums of products of bytes as i32.
 
 use std::mem::MaybeUninit;
 
 use super::super::tile::load;
 use super::tile_of;
+use crate::isa::Kernel;
 use crate::simd::{MAX_LANES, Simd};
 
-/// Two packed panels and the place of their product.
-#[derive(Clone, Copy)]
-pub(super) struct Tile {
+/// Packed panels and the place of their product, which is the task's own; all of it is valid for the
+/// rows and columns that exist.
+pub(super) struct Block {
     /// Lanes of depth.
     pub lanes: usize,
-    /// A panel of A, from this slab on.
+    /// Rows of C, at least 1.
+    pub rows: usize,
+    /// Columns of C, at least 1.
+    pub columns: usize,
+    /// Panels of A, from this slab on.
     pub a: *const f32,
-    /// What the sums of its rows begin at, as i32, and behind that the rows' scales.
+    /// f32 from panel to panel of A.
+    pub a_step: usize,
+    /// What the sums of the first panel's rows begin at, as i32, and behind that the rows' scales.
     pub starts: *const f32,
-    /// A micro-panel of B.
+    /// Micro-panels of B.
     pub b: *const f32,
     /// The scales of its columns.
     pub scales: *const f32,
     /// What is added to its columns.
     pub biases: *const f32,
-    /// Where the tile of C begins; between slabs it holds the sums as i32.
+    /// Where the block of C begins; between slabs it holds the sums as i32.
     pub c: *mut f32,
     /// f32 from row to row of C.
     pub c_step: usize,
-    /// Rows of C that exist, at least 1.
-    pub rows: usize,
-    /// Columns of C that exist, at least 1.
-    pub columns: usize,
     /// Whether this is the first slab.
     pub first: bool,
     /// Whether it is the last.
     pub last: bool,
 }
 
-impl Tile {
-    /// Multiplies the panels into C.
-    ///
-    /// # Safety
-    /// The panels must hold `lanes`, and the rest be valid for the rows and columns that exist.
+/// Room for the sums of a register tile: 14 rows of 2 vectors, or fewer of narrower ones.
+type Sums = [MaybeUninit<f32>; 14 * 2 * MAX_LANES];
+
+impl Kernel for Block {
+    type Out = ();
+    const BYTES: bool = true;
+
     #[inline(always)]
-    pub(super) unsafe fn run<S: Simd>(&self, s: S) {
+    fn run<S: Simd>(self, s: S) {
         const { assert!(matches!(tile_of::<S>(), (14, 2) | (8, 3) | (6, 2) | (4, 1))) }
-        // SAFETY: the caller's contract. Only the arms of this level's own tile are compiled.
-        unsafe {
-            match (tile_of::<S>(), self.rows) {
-                ((14, _), ..=4) => self.sized::<S, 4, 2>(s),
-                ((14, _), ..=8) => self.sized::<S, 8, 2>(s),
-                ((14, _), _) => self.sized::<S, 14, 2>(s),
-                ((8, _), _) => self.sized::<S, 8, 3>(s),
-                ((6, _), _) => self.sized::<S, 6, 2>(s),
-                _ => self.sized::<S, 4, 1>(s),
+        let ((mr, vectors), mut space) = (tile_of::<S>(), [const { MaybeUninit::uninit() }; _]);
+        let sums: &mut Sums = &mut space;
+        let sums = sums.as_mut_ptr().cast::<f32>();
+        let width = vectors * S::LANES;
+        for j in (0..self.columns).step_by(width) {
+            for i in (0..self.rows).step_by(mr) {
+                let rows = (self.rows - i).min(mr);
+                let a = self.a.wrapping_add(i / mr * self.a_step);
+                let b = self.b.wrapping_add(j * self.lanes);
+                // SAFETY: the panels hold `lanes`, and there is room for the sums. Only the arms of
+                // this level's own tile are compiled.
+                unsafe {
+                    match (mr, rows) {
+                        (14, ..=4) => self.sums::<S, 4, 2>(s, a, b, sums),
+                        (14, ..=8) => self.sums::<S, 8, 2>(s, a, b, sums),
+                        (14, _) => self.sums::<S, 14, 2>(s, a, b, sums),
+                        (8, _) => self.sums::<S, 8, 3>(s, a, b, sums),
+                        (6, _) => self.sums::<S, 6, 2>(s, a, b, sums),
+                        _ => self.sums::<S, 4, 1>(s, a, b, sums),
+                    }
+                    self.finish(s, [i, rows], [j, (self.columns - j).min(width)], sums);
+                }
             }
         }
     }
+}
 
-    /// One register tile of `R` rows and `NV` vectors.
+impl Block {
+    /// The sums of `R` rows and `NV` vectors of columns. They go through memory, as those of the f32
+    /// tile at its edges: only so do they stay in registers in the loop.
     ///
     /// # Safety
-    /// As for [`Tile::run`], with at most `R` rows and `NV` vectors of columns.
+    /// The panels must hold `lanes`, and `to` be valid for the sums.
     #[inline(always)]
-    unsafe fn sized<S: Simd, const R: usize, const NV: usize>(&self, s: S) {
+    unsafe fn sums<S: Simd, const R: usize, const NV: usize>(
+        &self,
+        s: S,
+        mut a: *const f32,
+        mut b: *const f32,
+        to: *mut f32,
+    ) {
         let mut sums = [[s.zero(); NV]; R];
-        let (mut a, mut b) = (self.a, self.b);
         for _ in 0..self.lanes {
             let mut columns = [s.zero(); NV];
             for v in 0..NV {
@@ -80,39 +106,42 @@ impl Tile {
             a = a.wrapping_add(tile_of::<S>().0);
             b = b.wrapping_add(NV * S::LANES);
         }
-        // Through memory, as the f32 tile's edges: only so do the sums stay in registers.
-        let mut spill = [[[MaybeUninit::<f32>::uninit(); MAX_LANES]; NV]; R];
-        let (from, step) = (spill.as_mut_ptr().cast::<f32>(), NV * S::LANES);
         for r in 0..R {
             for v in 0..NV {
-                // SAFETY: inside the array.
-                unsafe { s.store(from.add(r * step + v * S::LANES), sums[r][v]) };
+                // SAFETY: the caller's contract.
+                unsafe { s.store(to.add((r * NV + v) * S::LANES), sums[r][v]) };
             }
         }
-        // SAFETY: the caller's contract; all sums were just written.
-        unsafe { self.finish(s, from, step) };
     }
 
-    /// Moves the rows and columns that exist from `from` to C.
+    /// Moves the sums of the rows and columns that exist to C.
     ///
     /// # Safety
-    /// As for [`Tile::run`]; `from` must hold the rows, `step` apart, in whole vectors.
+    /// `sums` must hold a register tile's, and the rows and columns, each the first and their
+    /// number, lie in the block.
     #[inline(always)]
-    unsafe fn finish<S: Simd>(&self, s: S, from: *const f32, step: usize) {
-        let mr = tile_of::<S>().0;
-        for at in (0..self.columns).step_by(S::LANES) {
-            let n = (self.columns - at).min(S::LANES);
+    unsafe fn finish<S: Simd>(
+        &self,
+        s: S,
+        [row, rows]: [usize; 2],
+        [column, columns]: [usize; 2],
+        sums: *const f32,
+    ) {
+        let (mr, vectors) = tile_of::<S>();
+        let starts = self.starts.wrapping_add(row / mr * self.a_step);
+        for at in (0..columns).step_by(S::LANES) {
+            let n = (columns - at).min(S::LANES);
             // SAFETY: rows and columns that exist, and what belongs to them.
             unsafe {
-                let (scale, bias) =
-                    (load(s, self.scales.add(at), n), load(s, self.biases.add(at), n));
-                for r in 0..self.rows {
-                    let c = self.c.add(r * self.c_step + at);
-                    let so_far =
-                        if self.first { s.splat(*self.starts.add(r)) } else { load(s, c, n) };
-                    let mut value = s.add_i32(s.load(from.add(r * step + at)), so_far);
+                let scale = load(s, self.scales.add(column + at), n);
+                let bias = load(s, self.biases.add(column + at), n);
+                for r in 0..rows {
+                    let c = self.c.add((row + r) * self.c_step + column + at);
+                    let so_far = if self.first { s.splat(*starts.add(r)) } else { load(s, c, n) };
+                    let sum = s.load(sums.add(r * vectors * S::LANES + at));
+                    let mut value = s.add_i32(sum, so_far);
                     if self.last {
-                        let scaled = s.mul(s.convert_i32(value), s.splat(*self.starts.add(mr + r)));
+                        let scaled = s.mul(s.convert_i32(value), s.splat(*starts.add(mr + r)));
                         value = s.add(s.mul(scaled, scale), bias);
                     }
                     if n == S::LANES { s.store(c, value) } else { s.store_n(c, value, n) }
