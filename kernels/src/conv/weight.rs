@@ -2,8 +2,8 @@
 //!
 //! Where a group has enough outputs they fill the vector lanes: the output gradient is transposed
 //! once a band and every tap multiplies it by the shifted input; several small images make one
-//! band, for longer sums. Where it has few
-//! (depthwise convolution) the positions fill the lanes, and every tap is a dot product.
+//! band, for longer sums. Where it has few (depthwise convolution) the positions fill the lanes, and
+//! every tap is a dot product.
 //!
 //! Images are divided into parts, as many as keep some processors busy, and every part has its own
 //! sum; [`sum_parts`] adds them in order. The division is by shape, so the bits are too.
@@ -352,8 +352,8 @@ impl Block<'_> {
         self.args.dy.wrapping_add((image * shape.out_channels + channel) * plane)
     }
 
-    /// Transposes a band of the gradient to `[rows][cols][LANE_BLOCK]` at `grad`; lanes past the outputs keep
-    /// what they had, since no sum of theirs is written.
+    /// Transposes a band of the gradient to `[rows][cols][LANE_BLOCK]` at `grad`; lanes past the
+    /// outputs keep what they had, since no sum of theirs is written.
     ///
     /// # Safety
     /// As for [`grad_weight`].

@@ -58,6 +58,7 @@ use tile::{Pair, Single, Target, Tile};
 /// micro-panel of B coming from L2; deeper slabs mean fewer passes over C, shallower ones leave room
 /// in L2. 640 cuts 576 into one slab, 1024, 1536 and 2048 into slabs of 512.
 pub const DEPTH: usize = 640;
+
 /// Sizes of the caches that a thread works in, in bytes. They decide how a product is cut into
 /// tasks and blocks, not what is summed in which order: the bits do not depend on them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,22 +77,32 @@ impl Default for Caches {
 }
 
 impl Caches {
-    /// Rows of A that stay in L2 while the columns of a task pass: a quarter of it, 128 x 512 f32 of
-    /// 1 MiB. With a half, 1024 cubed takes 4 % longer on Zen 5: pages at random places conflict.
-    fn rows(self) -> usize {
-        self.l2 / 4 / (512 * size_of::<f32>())
+    /// Rows of A, in whole tiles, that stay in L2 while the columns of a task pass: a quarter of it,
+    /// 128 x 512 f32 of 1 MiB. With a half, 1024 cubed takes 4 % longer on Zen 5: pages at random
+    /// places conflict.
+    fn block_rows(self, tile_rows: usize) -> usize {
+        (self.l2 / 4 / (512 * size_of::<f32>()) / tile_rows).max(1) * tile_rows
     }
 
-    /// Most columns of a task, whose slab of B stays in an eighth of L2: 64 for 1 MiB. Wider ones
-    /// are slower for the same reason.
-    fn columns(self) -> usize {
-        self.l2 / 8 / (512 * size_of::<f32>())
+    /// Columns of C in a task, in whole `unit`s: few enough that there are 16 tasks to share. With 9
+    /// for 576 columns the second of two threads waited for the first. At most so many that their
+    /// slab of B stays in an eighth of L2, 64 for 1 MiB; wider ones are slower as more rows are.
+    fn task_columns(self, n: usize, unit: usize) -> usize {
+        let most = self.l2 / 8 / (512 * size_of::<f32>()) / unit * unit;
+        (n / 16 / unit * unit).min(most).max(unit)
     }
 
-    /// Bytes of A that the tasks of all columns pass over before they turn to the next rows: they
-    /// stay in L3. At 2048 cubed, with A of 16 MiB, 207 GFLOP/s; 155 without.
-    fn pass(self) -> usize {
-        (self.l3 / 8).max(1 << 20)
+    /// Rows of C in a task, of `m` with `row_bytes` of A each: all of them, unless there are too few
+    /// tasks of columns, or more rows than stay in L3 until the tasks of all columns have passed
+    /// over them. At 2048 cubed, with A of 16 MiB, 207 GFLOP/s; 155 without.
+    fn task_rows(self, m: usize, row_bytes: usize, column_tasks: usize, tile_rows: usize) -> usize {
+        if column_tasks >= 4 {
+            let pass = (self.l3 / 8).max(1 << 20) / row_bytes.max(1);
+            let most = pass.next_multiple_of(self.block_rows(tile_rows));
+            let parts = m.div_ceil(most).max(1);
+            return m.div_ceil(parts).next_multiple_of(tile_rows).max(1);
+        }
+        (m / 8).next_multiple_of(tile_rows).max(tile_rows * 4)
     }
 }
 
@@ -207,9 +218,8 @@ impl Gemm {
             precision: Precision::F32,
             tile: isa.run(RegisterTile),
             caches: Caches::default(),
-            narrow: false,
+            narrow: narrow::takes(m, trans_b),
         }
-        .with_precision(Precision::F32)
     }
 
     /// The same product in another precision.
@@ -224,8 +234,7 @@ impl Gemm {
         } else {
             self.isa.run(RegisterTile)
         };
-        let gemm = Self { precision, tile, ..self };
-        Self { narrow: narrow::takes(&gemm), ..gemm }
+        Self { precision, tile, ..self }
     }
 
     /// The same product cut for other caches.
@@ -321,36 +330,27 @@ impl Gemm {
         }
     }
 
-    /// Columns of C in a task: few enough that there are 16 tasks to share, whole tiles and whole
-    /// blocks. With 9 tasks for 576 columns the second of two threads waited for the first.
+    /// Columns of C in a task: whole tiles and whole blocks.
     fn columns(&self) -> usize {
         if self.narrow {
             return narrow::columns(self);
         }
-        let unit =
-            self.tile.columns.max(if self.trans_b { 1 } else { self.b_format.block_elems() });
-        let most = self.caches.columns() / unit * unit;
-        (self.n / 16 / unit * unit).min(most).max(unit)
+        let block = if self.trans_b { 1 } else { self.b_format.block_elems() };
+        self.caches.task_columns(self.n, self.tile.columns.max(block))
     }
 
-    /// Rows of C in a task: all of them, unless there are too few columns to make tasks of, or more
-    /// rows than stay in a cache.
+    /// Rows of C in a task.
     fn rows(&self) -> usize {
         if self.narrow {
             return self.m;
         }
-        if self.n.div_ceil(self.columns()) >= 4 {
-            let pass = self.caches.pass() / size_of::<f32>() / self.k.max(1);
-            let most = pass.next_multiple_of(self.block_rows());
-            let parts = self.m.div_ceil(most).max(1);
-            return self.m.div_ceil(parts).next_multiple_of(self.tile.rows).max(1);
-        }
-        (self.m / 8).next_multiple_of(self.tile.rows).max(self.tile.rows * 4)
+        let across = self.n.div_ceil(self.columns());
+        self.caches.task_rows(self.m, self.k * size_of::<f32>(), across, self.tile.rows)
     }
 
-    /// Rows of A that stay in L2, in whole tiles.
+    /// Rows of A that stay in L2.
     fn block_rows(&self) -> usize {
-        (self.caches.rows() / self.tile.rows).max(1) * self.tile.rows
+        self.caches.block_rows(self.tile.rows)
     }
 
     /// Depth of a slab: k cut evenly, in whole blocks of any format.

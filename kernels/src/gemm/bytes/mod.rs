@@ -10,8 +10,9 @@
 //!
 //! B's codes lie in -127..=127, as rounding to a symmetric range makes them: with -128 on both sides
 //! sums of plain NEON wrap around. Where a level multiplies unsigned bytes with signed ones, B is
-//! packed with 128 added and the sums of a row of A begin at -128 times the sum of its codes. Both operands are packed in lanes of
-//! four codes along k: panels of A whole and once, B a slab of a task's columns at a time.
+//! packed with 128 added and the sums of a row of A begin at -128 times the sum of its codes. Both
+//! operands are packed in lanes of four codes along k: panels of A whole and once, B a slab of a
+//! task's columns at a time.
 //!
 //! GOP/s of one Zen 5 thread, in minutes when its instruction reached 990 to 1020 (oneDNN of the
 //! same minutes): 880 to 900 at 1024 cubed (900 to 940), 890 to 930 at m 256, n 576, k 1536 (900 to
@@ -266,25 +267,18 @@ impl Bytes {
 
     /// Columns of C in a task.
     fn columns(&self) -> usize {
-        let unit = self.tile[1];
-        let most = self.caches.columns() / unit * unit;
-        (self.n / 16).next_multiple_of(unit).min(most).max(unit)
+        self.caches.task_columns(self.n, self.tile[1])
     }
 
     /// Rows of C in a task.
     fn rows(&self) -> usize {
-        if self.n.div_ceil(self.columns()) >= 4 {
-            let pass = self.caches.pass() / self.k.max(1);
-            let most = pass.next_multiple_of(self.block_rows());
-            let parts = self.m.div_ceil(most).max(1);
-            return self.m.div_ceil(parts).next_multiple_of(self.tile[0]).max(1);
-        }
-        (self.m / 8).next_multiple_of(self.tile[0]).max(self.tile[0] * 4)
+        let across = self.n.div_ceil(self.columns());
+        self.caches.task_rows(self.m, self.k, across, self.tile[0])
     }
 
-    /// Rows of A that stay in L2, in whole tiles.
+    /// Rows of A that stay in L2.
     fn block_rows(&self) -> usize {
-        (self.caches.rows() / self.tile[0]).max(1) * self.tile[0]
+        self.caches.block_rows(self.tile[0])
     }
 
     /// Depth of a slab: k cut evenly, in whole lanes.

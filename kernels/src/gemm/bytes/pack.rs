@@ -97,6 +97,8 @@ impl Kernel for Rows {
     }
 }
 
+/// What the sums of each row of a packed panel of A begin at, as i32: see [`rows`].
+///
 /// # Safety
 /// `panel` must hold `lanes` of `width` rows; `starts` must be valid for `width` i32.
 #[inline(always)]

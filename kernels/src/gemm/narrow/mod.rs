@@ -33,9 +33,9 @@ const TASK: usize = 16 << 10;
 
 /// Whether a product takes this path. It depends on neither n nor k, so that products which share
 /// a packed A agree.
-pub(super) fn takes(gemm: &Gemm) -> bool {
-    let most = if gemm.trans_b { ROWS } else { ROWS - 1 };
-    (1..=most).contains(&gemm.m)
+pub(super) fn takes(m: usize, trans_b: bool) -> bool {
+    let most = if trans_b { ROWS } else { ROWS - 1 };
+    (1..=most).contains(&m)
 }
 
 /// What computes a product of this path.
