@@ -10,6 +10,7 @@ use std::time::Instant;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
+use tenon_runtime::executor::{Observer, Profile};
 use tenon_runtime::models::Model;
 use tenon_runtime::train::{Report, Trainer};
 use tenon_runtime::{Error, Result};
@@ -40,6 +41,10 @@ pub(crate) struct Train {
     /// Continue from a file that --save wrote.
     #[arg(long, value_name = "FILE")]
     resume: Option<PathBuf>,
+    /// Write when every node of the last step ran and for how long, for `chrome://tracing` or
+    /// Perfetto.
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
     /// Print one JSON object a step, and a summary.
     #[arg(long)]
     json: bool,
@@ -121,7 +126,16 @@ impl Train {
                 break;
             }
             let start = Instant::now();
-            let (report, tokens) = update(trainer, text)?;
+            let traced = self.trace.as_ref().filter(|_| trainer.updates() + 1 == steps);
+            let (report, tokens) = match traced {
+                None => update(trainer, text, &mut ())?,
+                Some(path) => {
+                    let mut profile = Profile::default();
+                    let made = update(trainer, text, &mut profile)?;
+                    fs::write(path, profile.chrome_trace()).map_err(|e| Error::io(path, e))?;
+                    made
+                }
+            };
             if !report.loss.is_finite() {
                 return Err(Error::Usage(format!(
                     "the loss became {} at step {}; train with a lower --lr",
@@ -243,7 +257,11 @@ impl Tally {
 }
 
 /// One update: all its micro-steps. Gives its report, with the mean loss, and the tokens seen.
-fn update(trainer: &mut Trainer, text: &Text) -> Result<(Report, u64)> {
+fn update(
+    trainer: &mut Trainer,
+    text: &Text,
+    observer: &mut dyn Observer,
+) -> Result<(Report, u64)> {
     let micro = trainer.options().accumulation as u64;
     let first = trainer.updates() * micro;
     let (mut loss, mut tokens) = (0.0, 0);
@@ -251,7 +269,7 @@ fn update(trainer: &mut Trainer, text: &Text) -> Result<(Report, u64)> {
         let batch = text.batch(first + trainer.micro_steps() as u64);
         trainer.write("tokens", &batch.tokens)?;
         trainer.write("targets", &batch.targets)?;
-        let report = trainer.step(&mut ())?;
+        let report = trainer.step(observer)?;
         loss += report.loss / micro as f32;
         tokens += batch.tokens.len() as u64;
         if trainer.micro_steps() == 0 {

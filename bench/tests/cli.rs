@@ -89,6 +89,29 @@ fn training_from_nothing_learns() {
 }
 
 #[test]
+fn a_trace_holds_every_node_of_the_last_step() {
+    let folder = folder("trace");
+    let step = objects(&tenon(&folder, "train --steps 2 --trace trace.json --json"))[1].clone();
+    let text = fs::read_to_string(folder.join("trace.json")).unwrap();
+    let trace: Value = serde_json::from_str(&text).unwrap();
+    let events = trace["traceEvents"].as_array().unwrap();
+    let number = |event: &Value, key: &str| event[key].as_f64().unwrap();
+    assert!(events.len() > 100);
+    assert!(
+        events.is_sorted_by(|a, b| number(a, "ts") + number(a, "dur") <= number(b, "ts") + 0.01)
+    );
+    // The nodes fit into the step: 8 x 128 tokens at the rate it tells.
+    let microseconds: f64 = events.iter().map(|event| number(event, "dur")).sum();
+    let tokens = microseconds * 1e-6 * step["tokens_per_s"].as_f64().unwrap();
+    assert!(tokens > 0.0 && tokens < 1.01 * 1024.0, "{tokens}");
+    for name in ["linear", "attention_grad", "adamw"] {
+        let event = events.iter().find(|event| event["name"] == name).expect(name);
+        assert!(number(&event["args"], "bytes") > 0.0);
+        assert!(event["args"]["operands"].as_str().unwrap().contains("f32"));
+    }
+}
+
+#[test]
 fn threads_change_no_bit() {
     let folder = folder("threads");
     let one = losses(&tenon(&folder, "train --steps 6 --threads 1 --json"));

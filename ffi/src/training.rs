@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use tenon_runtime::Result;
-use tenon_runtime::executor::Observer;
+use tenon_runtime::executor::{Observer, Task};
 
 use crate::abi;
 use crate::convert::{optional_string, slice, slice_mut, string, unique};
@@ -18,7 +18,7 @@ use crate::structs::{Place, options};
 struct Progress(abi::tn_run_options);
 
 impl Observer for Progress {
-    fn before(&mut self, done: usize, total: usize, _: &'static str) -> ControlFlow<()> {
+    fn before(&mut self, done: usize, total: usize, _: &Task) -> ControlFlow<()> {
         let Some(call) = self.0.progress else { return ControlFlow::Continue(()) };
         // SAFETY: the caller gave the function and its argument.
         let stop = unsafe { call(self.0.progress_user, done as u64, total as u64) };

@@ -1,13 +1,18 @@
 //! Binds a planned graph to memory and backends, and runs it without allocating.
 
+mod profile;
+
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+pub use profile::{Profile, Span};
+
 use crate::backend::{Backend, Launch, Memory, Operand, Program, Step};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Source, ValueId};
-use crate::memory::{Plan, PlannedNode};
+use crate::memory::{Plan, PlannedNode, descs};
+use crate::ops::Cost;
 use crate::tensor::{Element, Storage, Tensor, TensorDesc};
 
 /// Slot of the arena in [`Memory`].
@@ -18,15 +23,32 @@ const ARENA: usize = 0;
 /// A stopped run leaves parameters and states as the nodes before it left them: an update that
 /// ran has run.
 pub trait Observer {
-    /// `done` of `total` nodes have run; `next` is the op that runs next.
-    fn before(&mut self, done: usize, total: usize, next: &'static str) -> ControlFlow<()>;
+    /// `done` of `total` nodes have run; `next` runs next. The run waits for as long as this takes:
+    /// a pause, or a rest for a device that grows warm, is a call that returns late.
+    fn before(&mut self, done: usize, total: usize, next: &Task) -> ControlFlow<()>;
+
+    /// The node told of last has been run, or handed to a device that works on.
+    fn after(&mut self) {}
 }
 
 /// An observer that does nothing.
 impl Observer for () {
-    fn before(&mut self, _: usize, _: usize, _: &'static str) -> ControlFlow<()> {
+    fn before(&mut self, _: usize, _: usize, _: &Task) -> ControlFlow<()> {
         ControlFlow::Continue(())
     }
+}
+
+/// What an observer is told of a node.
+#[derive(Clone, Debug)]
+pub struct Task {
+    /// The op's name.
+    pub op: &'static str,
+    /// Types and shapes of its inputs and outputs, in words.
+    pub operands: Arc<str>,
+    /// What it has to compute and to move.
+    pub cost: Cost,
+    /// Number of the backend that runs it.
+    pub backend: usize,
 }
 
 /// A graph ready to run.
@@ -35,8 +57,8 @@ pub struct Executor {
     plan: Plan,
     /// Consecutive steps of one backend, as it prepared them.
     programs: Vec<Box<dyn Program>>,
-    /// Which program and which of its steps runs a node, and the op's name.
-    schedule: Vec<(usize, usize, &'static str)>,
+    /// Which program and which of its steps runs a node, and what observers are told of it.
+    schedule: Vec<(usize, usize, Task)>,
     /// Storage of inputs, parameters, states and constants, by value.
     tensors: Vec<Option<Tensor>>,
     /// Slot of each value that is not in the arena.
@@ -123,13 +145,14 @@ impl Executor {
     /// [`Error::Cancelled`] where the observer stopped it; what a backend reports.
     pub fn run(&mut self, observer: &mut dyn Observer) -> Result<()> {
         let total = self.schedule.len();
-        for (done, &(program, step, op)) in self.schedule.iter().enumerate() {
-            if observer.before(done, total, op).is_break() {
+        for (done, (program, step, task)) in self.schedule.iter().enumerate() {
+            if observer.before(done, total, task).is_break() {
                 return Err(Error::Cancelled);
             }
             // SAFETY: `memory` holds the arena and the tensors the steps were planned with, all
             // kept by `self`, which this call holds exclusively.
-            unsafe { self.programs[program].launch(step, &self.memory)? };
+            unsafe { self.programs[*program].launch(*step, &self.memory)? };
+            observer.after();
         }
         self.programs.iter_mut().try_for_each(|p| p.sync())
     }
@@ -226,8 +249,9 @@ impl Executor {
         for run in planned.chunk_by(|a, b| a.backend == b.backend) {
             let program = self.programs.len();
             let steps: Vec<Step> = run.iter().map(|p| self.step(p)).collect();
-            let names = steps.iter().enumerate().map(|(i, s)| (program, i, s.op.name()));
-            self.schedule.extend(names);
+            let tasks: Vec<_> =
+                run.iter().enumerate().map(|(i, p)| (program, i, self.task(p))).collect();
+            self.schedule.extend(tasks);
             self.programs.push(backends[run[0].backend].compile(steps)?);
         }
         Ok(())
@@ -239,6 +263,20 @@ impl Executor {
         let node = &self.graph.nodes()[planned.node.index()];
         let overwritten = node.op.mutates().iter().map(|&i| &node.inputs[i]);
         node.outputs.iter().chain(overwritten).any(|&v| self.graph.desc(v).numel() > 0)
+    }
+
+    fn task(&self, planned: &PlannedNode) -> Task {
+        let node = &self.graph.nodes()[planned.node.index()];
+        let (inputs, outputs) = descs(&self.graph, node);
+        let words = |descs: &[&TensorDesc]| {
+            descs.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+        };
+        Task {
+            op: node.op.name(),
+            operands: format!("{} -> {}", words(&inputs), words(&outputs)).into(),
+            cost: node.op.cost(&inputs, &outputs),
+            backend: planned.backend,
+        }
     }
 
     fn step(&self, planned: &PlannedNode) -> Step {
