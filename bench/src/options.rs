@@ -61,7 +61,8 @@ pub(crate) struct Options {
     /// Steps over which the learning rate rises.
     #[arg(long, value_name = "N", default_value_t = 0)]
     warmup: u64,
-    /// Most memory the plan may take, such as 300M or 2G.
+    /// Most memory the plan may take, such as 100M or 2G; what does not fit is made again instead of
+    /// kept.
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     memory_budget: Option<usize>,
     /// Threads to work with; all cores by default. The result does not depend on it.

@@ -38,7 +38,6 @@ impl Plan {
         let training = self.options.training(1)?;
         let (graph, plan) =
             Trainer::plan_only(built.graph, built.loss, &machine.backends, &training)?;
-        plan.check_budget(training.memory_budget)?;
         let milliseconds = plan.duration().as_secs_f64() * 1e3;
         if let Some(path) = &self.svg {
             let title = self.options.model.as_ref().map_or("a small model".into(), |m| {
@@ -59,6 +58,8 @@ impl Plan {
                 "lower_bound_bytes": plan.lower_bound_bytes(),
                 "arena_bytes": plan.arena_bytes(),
                 "owned_bytes": plan.owned_bytes(),
+                "recomputed_nodes": plan.recomputed(),
+                "slowdown": plan.slowdown(),
                 "plan_ms": milliseconds,
             })
             .to_string());
@@ -71,6 +72,11 @@ impl Plan {
             ));
             let bound = plan.lower_bound_bytes();
             say(&format!("lower_bound_bytes   {bound} ({})", human(bound)));
+            say(&format!(
+                "recomputed_nodes    {} (about {:.1} % of a step)",
+                plan.recomputed(),
+                plan.slowdown() * 100.0
+            ));
             say(&format!("plan_ms             {milliseconds:.1}"));
         }
         Ok(())

@@ -319,7 +319,8 @@ typedef struct tn_train_options {
   float clip_norm;        /* largest global L2 norm of the gradient; 0: no clipping */
   uint32_t accumulation;  /* micro-steps averaged before an update; 0: 1 */
   int32_t keep_gradients; /* not 0: gradients can be read after a step */
-  uint64_t memory_budget; /* most bytes the plan may take; 0: no bound */
+  uint64_t memory_budget; /* most bytes the plan may take: what does not fit is made again
+                             instead of kept, with the same bits; 0: no bound */
   tn_state state;         /* of momentum and moments */
 } tn_train_options;
 

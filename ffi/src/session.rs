@@ -125,7 +125,6 @@ fn plan(
     place: Place<abi::tn_plan>,
 ) -> Result<()> {
     let (_, plan) = Trainer::plan_only(graph, loss, &context.backends, options)?;
-    plan.check_budget(options.memory_budget)?;
     place.write(&options::plan(&plan));
     Ok(())
 }

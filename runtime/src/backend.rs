@@ -18,8 +18,8 @@ use tenon_kernels::row::rope::Layout;
 use tenon_kernels::unary::Unary;
 
 use crate::error::Result;
-use crate::ops::Op;
-use crate::tensor::{Allocator, TensorDesc};
+use crate::ops::{Cost, Op};
+use crate::tensor::{Allocator, Storage, TensorDesc};
 use crate::train::{Moments, States};
 
 /// What a node asks of a backend.
@@ -224,6 +224,9 @@ pub struct Operand {
     pub offset: usize,
     /// Type and shape.
     pub desc: TensorDesc,
+    /// What is mapped from a file and not read again soon: its pages are to be let go of
+    /// ([`Storage::release`]) once they are read.
+    pub release: Option<Storage>,
 }
 
 /// One node as a backend runs it.
@@ -283,6 +286,38 @@ pub struct Device {
     pub parallelism: usize,
 }
 
+/// How fast a device works, for estimates.
+#[derive(Clone, Copy, Debug)]
+pub struct Speed {
+    /// Bytes a second that kernels bound by memory move.
+    pub bytes: f64,
+    /// Floating-point operations a second of f32 matrix products.
+    pub products: f64,
+}
+
+impl Speed {
+    /// What a launch costs before it does anything.
+    const START: f64 = 1e-6;
+
+    /// About how long a launch takes.
+    #[must_use]
+    pub fn seconds(self, launch: &Launch, cost: Cost) -> f64 {
+        // Attention and convolution reach a good half of the rate of large products.
+        let share = match launch {
+            Launch::Gemm(GemmLaunch { precision, .. })
+            | Launch::LinearLoss(LinearLoss { precision, .. }) => match precision {
+                Precision::F32 => 1.0,
+                Precision::Bf16 => 1.8,
+                Precision::Int8 => 2.3,
+            },
+            Launch::Bytes { .. } => 4.0,
+            Launch::Attention(_) | Launch::AttentionGrad(_) | Launch::Conv(_) => 0.6,
+            _ => f64::INFINITY,
+        };
+        Self::START + (cost.flops / (self.products * share)).max(cost.bytes / self.bytes)
+    }
+}
+
 /// A device that runs launches.
 pub trait Backend: Send + Sync {
     /// The device.
@@ -296,6 +331,13 @@ pub trait Backend: Send + Sync {
 
     /// Scratch bytes that the launch needs; the plan provides them.
     fn workspace(&self, signature: Signature<'_>) -> usize;
+
+    /// About how long a launch takes, in seconds, for plans that trade time against memory: what
+    /// counts is how launches compare. The default is of a device that moves 20 GB/s and multiplies
+    /// 100 GFLOP/s.
+    fn seconds(&self, launch: &Launch, cost: Cost) -> f64 {
+        Speed { bytes: 20e9, products: 100e9 }.seconds(launch, cost)
+    }
 
     /// Prepares steps; [`Program::launch`] then runs them by number.
     ///

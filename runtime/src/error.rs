@@ -96,13 +96,17 @@ pub enum Error {
     },
     /// A memory budget that cannot be met.
     #[error(
-        "memory budget of {budget} bytes cannot be met: the smallest that can is {needed} bytes"
+        "memory budget of {budget} bytes cannot be met: the smallest that can is {needed} bytes, with \
+         steps about {:.0} % slower",
+        .slower * 100.0
     )]
     Budget {
         /// What was given.
         budget: usize,
-        /// What the plan needs.
+        /// The smallest that can be met.
         needed: usize,
+        /// The time that this would add to a step, as a share of it.
+        slower: f64,
     },
     /// The allocator gave nothing.
     #[error("out of memory: {0} bytes could not be allocated")]

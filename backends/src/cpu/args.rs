@@ -106,6 +106,13 @@ impl<'a> Args<'a> {
         unsafe { std::slice::from_raw_parts(self.input_ptr(i), self.input_desc(i).bytes()) }
     }
 
+    /// Lets go of a range of input `i`'s bytes, read for the last time, where that is asked for.
+    pub(super) fn release(&self, i: usize, range: Range<usize>) {
+        if let Some(storage) = &self.step.inputs[i].release {
+            storage.release(range);
+        }
+    }
+
     /// Output `i`, to be cut into pieces for tasks.
     pub(super) fn output<T: Element>(&self, i: usize) -> Pieces<T> {
         assert_eq!(self.output_desc(i).dtype(), T::DTYPE);

@@ -190,6 +190,7 @@ impl Head<'_> {
                 keep_hits(&strip, logits, &targets[rows], hits);
                 cross_entropy::accumulate(self.cx.isa, n, logits, running);
             });
+            self.release(args, &strip);
         }
         self.finish(args, targets, running)
     }
@@ -267,6 +268,7 @@ impl Head<'_> {
             let (a, b) = (logits.start().cast_const(), self.weight(args, &strip));
             let gemm = &self.dx(n);
             Product { gemm, a, b, c: dx, epilogue }.run(self.cx, packed, threads);
+            self.release(args, &strip);
         }
         let scale = args.input::<f32>(3)[0] / count.max(1) as f32;
         self.cx.pool.run(tasks, &|task, _| {
@@ -359,6 +361,7 @@ impl Head<'_> {
             let (gemm, b) = (&self.dx(n), self.weight(args, &strip));
             let epilogue = adding(strip.start > 0);
             Product { gemm, a, b, c: dx, epilogue }.run(self.cx, packed, threads);
+            self.release(args, &strip);
             if args.outputs() > to + 1 {
                 let c = args.output::<f32>(to + 1).offset(strip.start * self.width);
                 let (gemm, b) = (&self.dw(n), self.x(args).cast());
@@ -376,6 +379,12 @@ impl Head<'_> {
     /// The weight's rows of a strip.
     fn weight(&self, args: Args<'_>, strip: &Range<usize>) -> *const u8 {
         args.input_bytes(1)[strip.start * self.row_bytes..].as_ptr()
+    }
+
+    /// Lets go of a strip's rows of the weight, where nobody reads them soon: at the loss, when most
+    /// is alive, an embedding would be resident whole.
+    fn release(&self, args: Args<'_>, strip: &Range<usize>) {
+        args.release(1, strip.start * self.row_bytes..strip.end * self.row_bytes);
     }
 
     /// Packs x once for all strips: its layout does not depend on the strip's width.

@@ -126,7 +126,11 @@ impl Program for Steps {
         let step = &self.steps[index];
         // SAFETY: the caller's contract is the same.
         let args = unsafe { Args::new(step, memory) };
-        self.context.launch(&step.launch, args)
+        let done = self.context.launch(&step.launch, args);
+        for i in 0..args.inputs() {
+            args.release(i, 0..usize::MAX);
+        }
+        done
     }
 }
 

@@ -18,6 +18,9 @@ use crate::tensor::{Element, Storage, Tensor, TensorDesc};
 /// Slot of the arena in [`Memory`].
 const ARENA: usize = 0;
 
+/// Nodes within which a mapped weight is read again soon enough to stay: those of a layer.
+const SOON: usize = 64;
+
 /// Told of progress between nodes, and may stop the run there.
 ///
 /// A stopped run leaves parameters and states as the nodes before it left them: an update that
@@ -246,9 +249,11 @@ impl Executor {
     fn compile(&mut self, backends: &[Arc<dyn Backend>]) -> Result<()> {
         let runs = |p: &&PlannedNode| p.launch != Launch::Alias && self.writes(p);
         let planned: Vec<&PlannedNode> = self.plan.nodes().iter().filter(runs).collect();
+        let mut released = self.releases(&planned).into_iter();
         for run in planned.chunk_by(|a, b| a.backend == b.backend) {
             let program = self.programs.len();
-            let steps: Vec<Step> = run.iter().map(|p| self.step(p)).collect();
+            let steps: Vec<Step> =
+                run.iter().zip(&mut released).map(|(p, inputs)| self.step(p, &inputs)).collect();
             let tasks: Vec<_> =
                 run.iter().enumerate().map(|(i, p)| (program, i, self.task(p))).collect();
             self.schedule.extend(tasks);
@@ -279,13 +284,38 @@ impl Executor {
         }
     }
 
-    fn step(&self, planned: &PlannedNode) -> Step {
+    /// For each node, the inputs mapped from a file whose next reader is far off.
+    fn releases(&self, planned: &[&PlannedNode]) -> Vec<Vec<bool>> {
+        let mut next = vec![usize::MAX; self.graph.values().len()];
+        let mut released = Vec::with_capacity(planned.len());
+        for (step, planned) in planned.iter().enumerate().rev() {
+            let inputs = &self.graph.nodes()[planned.node.index()].inputs;
+            let is_far = |value: &ValueId| {
+                let root = self.plan.root(*value).index();
+                let is_mapped =
+                    self.tensors[root].as_ref().is_some_and(|t| t.storage().is_mapped());
+                let far = next[root] > step + SOON;
+                next[root] = step;
+                is_mapped && far
+            };
+            released.push(inputs.iter().map(is_far).collect());
+        }
+        released.reverse();
+        released
+    }
+
+    fn step(&self, planned: &PlannedNode, released: &[bool]) -> Step {
         let node = &self.graph.nodes()[planned.node.index()];
         let operands = |ids: &[ValueId]| ids.iter().map(|&v| self.operand(v)).collect();
+        let mut inputs: Vec<Operand> = operands(&node.inputs);
+        for (i, _) in released.iter().enumerate().filter(|(_, released)| **released) {
+            let tensor = self.tensors[self.plan.root(node.inputs[i]).index()].as_ref();
+            inputs[i].release = tensor.map(|t| t.storage().clone());
+        }
         Step {
             op: node.op.clone(),
             launch: planned.launch.clone(),
-            inputs: operands(&node.inputs),
+            inputs,
             outputs: operands(&node.outputs),
             workspace: planned.workspace,
         }
@@ -294,7 +324,12 @@ impl Executor {
     fn operand(&self, value: ValueId) -> Operand {
         let root = self.plan.root(value);
         let desc = self.graph.desc(value).clone();
-        Operand { slot: self.slots[root.index()], offset: self.plan.offset(value), desc }
+        Operand {
+            slot: self.slots[root.index()],
+            offset: self.plan.offset(value),
+            desc,
+            release: None,
+        }
     }
 }
 

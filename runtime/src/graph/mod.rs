@@ -175,6 +175,18 @@ impl Graph {
     /// What the op's inference says of the operands; [`Error::Graph`] for unknown values or a
     /// write to something that is not kept between runs.
     pub fn push(&mut self, op: Arc<dyn Op>, inputs: &[ValueId]) -> Result<Vec<ValueId>> {
+        let node = self.make(op, inputs)?;
+        let outputs = node.outputs.clone();
+        let id = NodeId(self.nodes.len() as u32);
+        for (output, value) in outputs.iter().enumerate() {
+            self.values[value.index()].source = Source::Node { node: id, output };
+        }
+        self.nodes.push(node);
+        Ok(outputs)
+    }
+
+    /// A node with values for its outputs, to be put where it belongs by [`Graph::set_nodes`].
+    pub(crate) fn make(&mut self, op: Arc<dyn Op>, inputs: &[ValueId]) -> Result<Node> {
         if let Some(unknown) = inputs.iter().find(|v| v.index() >= self.values.len()) {
             return Err(Error::Graph(format!("{}: no value {}", op.name(), unknown.0)));
         }
@@ -188,16 +200,12 @@ impl Graph {
                 )));
             }
         }
-        let node = NodeId(self.nodes.len() as u32);
+        let nowhere = Source::Node { node: NodeId(u32::MAX), output: 0 };
         let outputs = made
             .into_iter()
-            .enumerate()
-            .map(|(output, desc)| {
-                self.value(Value { desc, source: Source::Node { node, output }, name: None })
-            })
-            .collect::<Vec<_>>();
-        self.nodes.push(Node { op, inputs: inputs.to_vec(), outputs: outputs.clone() });
-        Ok(outputs)
+            .map(|desc| self.value(Value { desc, source: nowhere.clone(), name: None }))
+            .collect();
+        Ok(Node { op, inputs: inputs.to_vec(), outputs })
     }
 
     /// Asks for a value under `name` after each run. Naming the same output again replaces it.

@@ -2,6 +2,7 @@
 
 mod order;
 mod place;
+mod recompute;
 mod svg;
 
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 
 pub use order::order;
 pub use place::{Interval, aligned, live_bytes, lower_bound, place};
+use recompute::{Goal, Recompute, Recomputed};
 
 use crate::backend::{Backend, Launch, Signature};
 use crate::error::{Error, Result};
@@ -37,6 +39,8 @@ pub struct Buffer {
     pub interval: Interval,
     /// Where it lies.
     pub offset: usize,
+    /// Whether it was dropped before and is made again.
+    pub again: bool,
 }
 
 /// Everything a run needs to know of memory before it starts.
@@ -49,16 +53,72 @@ pub struct Plan {
     arena_bytes: usize,
     arena_bound: usize,
     owned_bytes: usize,
+    recomputed: Recomputed,
     duration: Duration,
 }
 
+/// Time that a plan without a budget may add to save memory, as a share of the step.
+const FREE: f64 = 0.02;
+
+/// Time that a budget may cost at most, as a share of the step: beyond it each byte less takes
+/// ever longer.
+const MOST: f64 = 1.0;
+
 impl Plan {
+    /// Plans `graph` within `budget` bytes, of which `beside` are taken by others: values that wait
+    /// long are made again instead of kept, as few as will do. Without a budget only where it takes
+    /// almost no time. `graph` becomes what is planned.
+    ///
+    /// # Errors
+    /// [`Error::Budget`] with the smallest that can be met; as [`Plan::new`].
+    pub fn within(
+        graph: &mut Graph,
+        backends: &[Arc<dyn Backend>],
+        budget: Option<usize>,
+        beside: usize,
+    ) -> Result<Self> {
+        let start = Instant::now();
+        let budget = budget.unwrap_or(usize::MAX);
+        let plan = |search: &Recompute<'_>| {
+            let mut plan = Self::of(&search.graph, backends, search.made.clone())?;
+            plan.owned_bytes = plan.owned_bytes.saturating_add(beside);
+            Ok(plan)
+        };
+        let mut search = Recompute::new(graph, backends)?;
+        search.advance(Goal { arena: 0, share: FREE })?;
+        let mut best: Self = plan(&search)?;
+        while best.peak_bytes() > budget {
+            // An arena may be larger than what lives in it: the excess is taken from that.
+            let (bound, excess) = (best.arena_bound, best.peak_bytes() - budget);
+            let goal = Goal { arena: bound.saturating_sub(excess), share: MOST };
+            if !search.advance(goal)? {
+                // Larger steps may have come further, and name what can be met.
+                search = Recompute::new(graph, backends)?;
+                search.advance(Goal { arena: 0, share: MOST })?;
+                best = plan(&search)?;
+                break;
+            }
+            best = plan(&search)?;
+        }
+        if best.peak_bytes() > budget {
+            let (needed, slower) = (best.peak_bytes(), best.slowdown());
+            return Err(Error::Budget { budget, needed, slower });
+        }
+        *graph = search.graph;
+        best.duration = start.elapsed();
+        Ok(best)
+    }
+
     /// Plans `graph` for `backends`; each node goes to the first that supports it.
     ///
     /// # Errors
     /// [`Error::Unsupported`] where none does, [`Error::Graph`] for a graph that breaks its rules,
     /// [`Error::OutOfMemory`] for one that no memory can hold.
     pub fn new(graph: &Graph, backends: &[Arc<dyn Backend>]) -> Result<Self> {
+        Self::of(graph, backends, Recomputed::default())
+    }
+
+    fn of(graph: &Graph, backends: &[Arc<dyn Backend>], recomputed: Recomputed) -> Result<Self> {
         let start = Instant::now();
         let nodes = assign(graph, backends)?;
         let (roots, last_use) = liveness(graph, &nodes);
@@ -85,12 +145,15 @@ impl Plan {
             arena_bytes,
             arena_bound: lower_bound(&intervals),
             owned_bytes: 0,
+            recomputed,
             duration: Duration::ZERO,
         };
         for ((owner, &interval), &offset) in owners.into_iter().zip(&intervals).zip(&places) {
+            let mut again = false;
             let label = match owner {
                 Owner::Value(value) => {
                     plan.offsets[value.index()] = offset;
+                    again = plan.recomputed.values.contains(&value);
                     value_label(graph, value)
                 }
                 Owner::Workspace(step) => {
@@ -99,7 +162,7 @@ impl Plan {
                     format!("scratch of {}", op.name())
                 }
             };
-            plan.buffers.push(Buffer { label, interval, offset });
+            plan.buffers.push(Buffer { label, interval, offset, again });
         }
         for (i, root) in plan.roots.iter().enumerate() {
             plan.offsets[i] = plan.offsets[root.index()];
@@ -168,22 +231,16 @@ impl Plan {
         self.duration
     }
 
-    /// Counts bytes that another executor of the same training run takes beside this plan's.
-    pub(crate) fn add_owned(&mut self, bytes: usize) {
-        self.owned_bytes += bytes;
+    /// Nodes that are run once more to save memory.
+    #[must_use]
+    pub fn recomputed(&self) -> usize {
+        self.recomputed.nodes
     }
 
-    /// Refuses a plan above `budget` bytes.
-    ///
-    /// # Errors
-    /// [`Error::Budget`] with what is needed.
-    pub fn check_budget(&self, budget: Option<usize>) -> Result<()> {
-        match budget {
-            Some(budget) if self.peak_bytes() > budget => {
-                Err(Error::Budget { budget, needed: self.peak_bytes() })
-            }
-            _ => Ok(()),
-        }
+    /// The estimated time that those nodes take, as a share of a step without them.
+    #[must_use]
+    pub fn slowdown(&self) -> f64 {
+        self.recomputed.share
     }
 }
 

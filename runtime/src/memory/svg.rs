@@ -30,11 +30,13 @@ impl Plan {
             let (x0, x1) = (x(b.interval.first), x(b.interval.last + 1));
             let (y0, y1) = (y(b.offset + b.interval.bytes), y(b.offset));
             let hue = (i * 47) % 360;
+            let (dashes, again) =
+                if b.again { (" stroke-dasharray=\"2 1\"", "made again: ") } else { ("", "") };
             let _ = writeln!(
                 out,
                 "<rect x=\"{x0:.1}\" y=\"{y0:.1}\" width=\"{:.1}\" height=\"{:.1}\" \
-                 fill=\"hsl({hue},55%,72%)\" stroke=\"hsl({hue},45%,45%)\" stroke-width=\"0.3\">\
-                 <title>{}: {}, steps {}-{}</title></rect>",
+                 fill=\"hsl({hue},55%,72%)\" stroke=\"hsl({hue},45%,45%)\" stroke-width=\"0.3\"{dashes}>\
+                 <title>{again}{}: {}, steps {}-{}</title></rect>",
                 x1 - x0,
                 y1 - y0,
                 escape(&b.label),

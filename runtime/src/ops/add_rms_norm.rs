@@ -2,7 +2,11 @@
 
 use super::common::{all_f32, arity, shape_error};
 use super::rms_norm::per_row;
-use super::{Attr, AttrReader, Attrs, Case, Gradient, Op, OpKind, Tolerance, Vjp};
+use std::sync::Arc;
+
+use super::{
+    Attr, AttrReader, Attrs, Case, Gradient, Op, OpKind, Part, Remake, RmsNorm, Tolerance, Vjp,
+};
 use crate::backend::{Launch, Row};
 use crate::error::{Error, Result};
 use crate::tensor::TensorDesc;
@@ -40,6 +44,13 @@ impl Op for AddRmsNorm {
 
     fn vjp(&self, _: &mut Vjp<'_>) -> Result<()> {
         Err(Error::NoGradient { op: Self::NAME, reason: REASON })
+    }
+
+    fn remake(&self, output: usize) -> Option<Remake> {
+        // Outputs 1 and 2 are the norm of output 0.
+        let op = Arc::new(RmsNorm { eps: self.eps });
+        let operands = vec![Part::Output(0), Part::Input(2)];
+        (output > 0).then(|| Remake { op, operands, output: output - 1 })
     }
 
     fn launch(&self, _: &[&TensorDesc], _: &[&TensorDesc]) -> Launch {

@@ -91,6 +91,25 @@ impl Tolerance {
     }
 }
 
+/// How one output of a node can be made again: [`Op::remake`].
+#[derive(Clone, Debug)]
+pub struct Remake {
+    /// The op that makes it.
+    pub op: Arc<dyn Op>,
+    /// What it reads.
+    pub operands: Vec<Part>,
+    /// Which of its outputs it is.
+    pub output: usize,
+}
+
+/// An input or an output of a node, by number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum Part {
+    Input(usize),
+    Output(usize),
+}
+
 /// Whether an op has a gradient.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gradient {
@@ -136,6 +155,13 @@ pub trait Op: Any + Debug + Send + Sync {
 
     /// What takes its place where a graph that trains is only evaluated; `None`: itself.
     fn evaluating(&self) -> Option<Arc<dyn Op>> {
+        None
+    }
+
+    /// How output `output` can be made from the node's inputs and its other outputs, with the same
+    /// bits, where that takes less than to run the node again.
+    fn remake(&self, output: usize) -> Option<Remake> {
+        let _ = output;
         None
     }
 

@@ -78,6 +78,8 @@ pub struct Storage {
     ptr: NonNull<u8>,
     len: usize,
     writable: bool,
+    /// The file that the bytes are mapped from, and where they begin in it.
+    map: Option<(Arc<memmap2::Mmap>, usize)>,
     _owner: Arc<dyn Any + Send + Sync>,
 }
 
@@ -95,7 +97,7 @@ impl Storage {
         let bytes = len.max(1);
         let memory = allocator.allocate(bytes).ok_or(Error::OutOfMemory(bytes))?;
         let owner = Arc::new(Allocation { memory, bytes, allocator: allocator.handle() });
-        Ok(Self { ptr: memory, len, writable: true, _owner: owner })
+        Ok(Self { ptr: memory, len, writable: true, map: None, _owner: owner })
     }
 
     /// A copy of `bytes`.
@@ -117,7 +119,8 @@ impl Storage {
             Error::Tensor(format!("bytes {range:?} lie outside a file of {}", map.len()))
         })?;
         let (ptr, len) = (NonNull::from(bytes).cast(), bytes.len());
-        Ok(Self { ptr, len, writable: false, _owner: map })
+        let from = Some((map.clone(), range.start));
+        Ok(Self { ptr, len, writable: false, map: from, _owner: map })
     }
 
     /// Bytes lent by a caller.
@@ -132,7 +135,7 @@ impl Storage {
         writable: bool,
         owner: Arc<dyn Any + Send + Sync>,
     ) -> Self {
-        Self { ptr, len, writable, _owner: owner }
+        Self { ptr, len, writable, map: None, _owner: owner }
     }
 
     /// Size in bytes.
@@ -157,6 +160,31 @@ impl Storage {
     #[must_use]
     pub fn as_ptr(&self) -> *mut u8 {
         self.ptr.as_ptr()
+    }
+
+    /// Whether the bytes are mapped from a file.
+    #[must_use]
+    pub fn is_mapped(&self) -> bool {
+        self.map.is_some()
+    }
+
+    /// Lets the system take back the pages of `range` of a mapped file; whoever reads them next
+    /// finds them in the system's cache, or the file. Does nothing to other memory.
+    pub fn release(&self, range: Range<usize>) {
+        let Some((map, start)) = &self.map else { return };
+        let (from, to) = (range.start.min(self.len), range.end.min(self.len));
+        #[cfg(unix)]
+        // SAFETY: the map is read-only and shared with the file, whose bytes come back when read.
+        // It is advice: where it is not taken, the pages stay.
+        let _ = unsafe {
+            map.unchecked_advise_range(
+                memmap2::UncheckedAdvice::DontNeed,
+                start + from,
+                to.saturating_sub(from),
+            )
+        };
+        #[cfg(not(unix))]
+        let _ = (map, start, from, to);
     }
 
     /// Copies bytes out, from `offset`.

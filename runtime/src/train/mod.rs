@@ -40,7 +40,7 @@ pub struct Options {
     /// Whether gradients can be read after a step, as `grad/<parameter>`; they then live to its
     /// end.
     pub keep_gradients: bool,
-    /// Most bytes the plan may take.
+    /// Most bytes the plan may take; what does not fit is made again instead of kept.
     pub memory_budget: Option<usize>,
 }
 
@@ -100,9 +100,8 @@ impl Trainer {
         tensors: &HashMap<String, Tensor>,
         options: Options,
     ) -> Result<Self> {
-        let (forward, graphs) = build(graph, loss, &options)?;
-        let plan = graphs.plan(backends)?;
-        plan.check_budget(options.memory_budget)?;
+        let (forward, mut graphs) = build(graph, loss, &options)?;
+        let plan = graphs.plan(backends, options.memory_budget)?;
         let step = Executor::bind(graphs.step, plan, backends, tensors)?;
         let apply = match graphs.apply {
             None => None,
@@ -131,8 +130,8 @@ impl Trainer {
         backends: &[Arc<dyn Backend>],
         options: &Options,
     ) -> Result<(Graph, Plan)> {
-        let (_, graphs) = build(graph, loss, options)?;
-        let plan = graphs.plan(backends)?;
+        let (_, mut graphs) = build(graph, loss, options)?;
+        let plan = graphs.plan(backends, options.memory_budget)?;
         Ok((graphs.step, plan))
     }
 
@@ -382,17 +381,18 @@ struct Graphs {
 }
 
 impl Graphs {
-    /// The plan of a step, which counts what the update of accumulated gradients takes beside it.
-    fn plan(&self, backends: &[Arc<dyn Backend>]) -> Result<Plan> {
-        let mut plan = Plan::new(&self.step, backends)?;
+    /// The plan of a step within a budget, which counts what the update of accumulated gradients
+    /// takes beside it.
+    fn plan(&mut self, backends: &[Arc<dyn Backend>], budget: Option<usize>) -> Result<Plan> {
+        let mut beside = 0;
         if let Some(apply) = &self.apply {
             let shared = |v: &Value| v.name.as_ref().is_some_and(|n| self.step.find(n).is_some());
             let own =
                 apply.values().iter().filter(|v| is_owned(v) && !(v.is_persistent() && shared(v)));
             let own: usize = own.map(|v| v.desc.bytes()).sum();
-            plan.add_owned(Plan::new(apply, backends)?.arena_bytes() + own);
+            beside = Plan::new(apply, backends)?.arena_bytes() + own;
         }
-        Ok(plan)
+        Plan::within(&mut self.step, backends, budget, beside)
     }
 }
 

@@ -1,0 +1,153 @@
+//! A plan kept within a budget changes no bit of what is trained.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tenon_runtime::backend::Backend;
+use tenon_runtime::graph::{Graph, ValueId};
+use tenon_runtime::models::{GraphOptions, Lora, Model, ModelConfig, RopeLayout, Trains};
+use tenon_runtime::tensor::{DType, Shape, SystemAllocator, Tensor, TensorDesc};
+use tenon_runtime::train::{Options, Trainer};
+use tenon_runtime::{Error, Result};
+use tenon_tests::golden::report;
+use tenon_tests::models::feed;
+
+/// A graph, its loss, its parameters, and what writes the inputs of a step.
+struct Subject {
+    name: &'static str,
+    graph: Graph,
+    loss: ValueId,
+    parameters: HashMap<String, Tensor>,
+    feed: fn(&mut Trainer) -> Result<()>,
+}
+
+/// Values that look random and are the same each time.
+fn noise(len: usize, seed: u32) -> Vec<f32> {
+    let next = |state: &mut u32| {
+        *state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        Some((*state >> 8) as f32 / (1 << 23) as f32 - 1.0)
+    };
+    (0..len).scan(seed, |state, _| next(state)).collect()
+}
+
+fn language_model(name: &'static str, trains: Trains) -> Subject {
+    let config = ModelConfig {
+        architecture: "llama".to_owned(),
+        vocab: 64,
+        hidden: 32,
+        intermediate: 96,
+        layers: 6,
+        heads: 4,
+        kv_heads: 2,
+        head_dim: 8,
+        rms_eps: 1e-5,
+        rope_theta: 10_000.0,
+        rope_layout: RopeLayout::Half,
+        rope_layers: Vec::new(),
+        sliding_window: None,
+        max_positions: 64,
+    };
+    let model = Model::random(config, 1, &SystemAllocator).expect("a model");
+    let built = model.graph(&GraphOptions::new(2, 48, trains)).expect("a graph");
+    let parameters = model.parameters(&built.graph, 1, &SystemAllocator).expect("weights");
+    let feed =
+        |trainer: &mut Trainer| feed(trainer, &(0..96).map(|i| i * 7 % 64).collect::<Vec<_>>(), 48);
+    Subject { name, graph: built.graph, loss: built.loss, parameters, feed }
+}
+
+/// Convolutions with running statistics and dropout, whose nodes may run twice or not at all.
+fn image_model() -> Result<Subject> {
+    let (mut graph, mut parameters) = (Graph::new(), HashMap::new());
+    let mut parameter = |graph: &mut Graph, name: &str, dims: &[usize]| -> Result<ValueId> {
+        let values: Vec<f32> = noise(dims.iter().product(), dims.len() as u32)
+            .iter()
+            .map(|v| 0.3 * v + 0.01)
+            .collect();
+        parameters.insert(name.to_owned(), Tensor::from_slice(dims, &values)?);
+        graph.parameter(name, TensorDesc::f32(dims)?, true)
+    };
+    let seed = graph.input("train.seed", TensorDesc::new(DType::I32, Shape::new(&[])?)?)?;
+    let mut x = graph.input("x", TensorDesc::f32(&[4, 3, 12, 12])?)?;
+    let mut channels = 3;
+    for layer in 0..4usize {
+        let weight = parameter(&mut graph, &format!("{layer}.weight"), &[8, channels, 3, 3])?;
+        x = graph.call("conv2d", &[("padding", 1usize.into())], &[x, weight])?[0];
+        if layer == 1 {
+            let desc = TensorDesc::f32(&[8])?;
+            let mean = graph.state("running.mean", desc.clone())?;
+            let variance = graph.state("running.variance", desc)?;
+            x = graph.call("batch_norm", &[("affine", false.into())], &[x, mean, variance])?[0];
+        }
+        x = graph.call("gelu", &[], &[x])?[0];
+        x = graph.call("dropout", &[("p", 0.1f32.into()), ("stream", layer.into())], &[x, seed])?
+            [0];
+        channels = 8;
+    }
+    let square = graph.call("square", &[], &[x])?[0];
+    let loss = graph.call("reduce_mean", &[], &[square])?[0];
+    let feed = |trainer: &mut Trainer| trainer.write("x", &noise(4 * 3 * 144, 7));
+    Ok(Subject { name: "convolutions", graph, loss, parameters, feed })
+}
+
+/// The bits of the losses of three steps and of all that trains after them; the planned peak, and
+/// how many nodes run twice.
+fn train(
+    subject: &Subject,
+    backends: &[Arc<dyn Backend>],
+    budget: Option<usize>,
+) -> Result<(Vec<u32>, usize, usize)> {
+    let copies = subject.parameters.iter().map(|(name, tensor)| {
+        let mut values = vec![0.0; tensor.desc().numel()];
+        tensor.storage().read(0, bytes_of(&mut values))?;
+        Ok((name.clone(), Tensor::from_slice(tensor.desc().shape(), &values)?))
+    });
+    let copies: HashMap<_, _> = copies.collect::<Result<_>>()?;
+    let options = Options { clip_norm: Some(1.0), memory_budget: budget, ..Options::default() };
+    let graph = subject.graph.clone();
+    let mut trainer = Trainer::new(graph, subject.loss, backends, &copies, options)?;
+    let mut bits = Vec::new();
+    for _ in 0..3 {
+        (subject.feed)(&mut trainer)?;
+        bits.push(trainer.step(&mut ())?.loss.to_bits());
+    }
+    let states = trainer.executor().persistent().map(|(name, _)| name.to_owned());
+    let mut names: Vec<_> = states.filter(|name| name != "x").collect();
+    names.sort_unstable();
+    for name in names {
+        bits.extend(trainer.executor().read_vec::<f32>(&name)?.iter().map(|v| v.to_bits()));
+    }
+    let plan = trainer.plan();
+    Ok((bits, plan.peak_bytes(), plan.recomputed()))
+}
+
+fn bytes_of(values: &mut [f32]) -> &mut [u8] {
+    tenon_runtime::tensor::Element::bytes_of_mut(values)
+}
+
+#[test]
+fn a_budget_changes_memory_and_no_bit() {
+    let backends = tenon_backends::all().expect("backends");
+    let subjects = [
+        language_model("all weights", Trains::Everything),
+        language_model("adapters", Trains::Lora(Lora::of_rank(4))),
+        image_model().expect("a graph"),
+    ];
+    for subject in &subjects {
+        let name = subject.name;
+        let (bits, peak, _) = train(subject, &backends, None).expect("a run");
+        let refused = train(subject, &backends, Some(1)).expect_err("1 byte is too little");
+        let Error::Budget { needed, slower, .. } = refused else { panic!("{name}: {refused}") };
+        assert!(needed < peak * 9 / 10 && slower > 0.0, "{name}: {needed} of {peak}, {slower}");
+        for budget in [peak, (peak + needed) / 2, (peak + 3 * needed) / 4, needed] {
+            let (same, fits, again) = train(subject, &backends, Some(budget)).expect("a run");
+            assert!(fits <= budget, "{name}: {fits} of {budget}");
+            assert!(same == bits, "{name}: other bits within {budget} bytes");
+            assert!(budget == peak || again > 0, "{name}: nothing runs twice");
+        }
+        let share = 100 * needed / peak;
+        report(&format!(
+            "budget: {name} within {share} % of {peak} bytes, {:.0} % slower by plan",
+            slower * 100.0
+        ));
+    }
+}
