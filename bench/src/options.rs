@@ -10,7 +10,7 @@ use tenon_kernels::gemm::Precision;
 use tenon_runtime::backend::Backend;
 use tenon_runtime::models::{GraphOptions, Lora, Model, ModelConfig, RopeLayout, Trains};
 use tenon_runtime::tensor::SystemAllocator;
-use tenon_runtime::train::{self, Decay, Moments, Optimizer, Schedule, StateFormat};
+use tenon_runtime::train::{self, Clipping, Decay, Moments, Optimizer, Schedule, StateFormat};
 use tenon_runtime::{Error, Result};
 
 use crate::measure::{Counting, parse_count, parse_size};
@@ -46,6 +46,11 @@ pub(crate) struct Options {
     /// Largest global norm of the gradient.
     #[arg(long, value_name = "X", default_value_t = 1.0, allow_negative_numbers = true)]
     clip: f32,
+    /// How that norm is found: exact keeps all gradients until it is known; two-pass runs forward and
+    /// backward twice, running takes the greater of the last step's norm and this one's so far, and
+    /// neither keeps a gradient longer than its update takes.
+    #[arg(long, value_enum, default_value = "exact")]
+    clip_by: ClippingOption,
     /// Steps whose gradients are averaged before an update.
     #[arg(long, value_name = "N", default_value = "1", value_parser = parse_count)]
     accumulate: NonZero<usize>,
@@ -85,6 +90,13 @@ enum StateOption {
     F32,
     Bf16,
     Int8,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum ClippingOption {
+    Exact,
+    TwoPass,
+    Running,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -175,6 +187,11 @@ impl Options {
             },
             schedule: Schedule { lr, warmup: self.warmup, total: steps, decay },
             clip_norm: Some(self.clip),
+            clipping: match self.clip_by {
+                ClippingOption::Exact => Clipping::Exact,
+                ClippingOption::TwoPass => Clipping::TwoPass,
+                ClippingOption::Running => Clipping::Running,
+            },
             accumulation: self.accumulate.get(),
             keep_gradients: false,
             memory_budget: self.memory_budget,
@@ -195,6 +212,7 @@ impl Options {
             ("warmup", schedule.warmup.to_string()),
             ("schedule", format!("{:?}", schedule.decay).to_lowercase()),
             ("clip", self.clip.to_string()),
+            ("clip-by", format!("{:?}", training.clipping).to_lowercase()),
             ("accumulate", self.accumulate.to_string()),
             ("weight-decay", self.weight_decay.to_string()),
             ("optimizer-state", training.state.name().to_owned()),

@@ -297,6 +297,13 @@ enum { TN_ADAMW = 0, TN_ADAM = 1, TN_SGD = 2 };
 typedef int32_t tn_schedule;
 enum { TN_SCHEDULE_CONSTANT = 0, TN_SCHEDULE_LINEAR = 1, TN_SCHEDULE_COSINE = 2 };
 
+/* How the norm that gradients are clipped to is found. EXACT: from all gradients of the step, which
+ * wait for each other in memory. TWO_PASS: by running forward and backward twice; no gradient waits.
+ * RUNNING: the greater of the last step's norm and that of this step's gradients so far; no gradient
+ * waits, and the factor is an estimate. Accumulated gradients are always clipped exactly. */
+typedef int32_t tn_clipping;
+enum { TN_CLIP_EXACT = 0, TN_CLIP_TWO_PASS = 1, TN_CLIP_RUNNING = 2 };
+
 /* How an optimizer's states are stored. BF16 takes a half and INT8 about a quarter of F32's bytes;
  * both are rounded at random by a seed of their own, so that runs repeat bit for bit. */
 typedef int32_t tn_state;
@@ -322,6 +329,7 @@ typedef struct tn_train_options {
   uint64_t memory_budget; /* most bytes the plan may take: what does not fit is made again
                              instead of kept, with the same bits; 0: no bound */
   tn_state state;         /* of momentum and moments */
+  tn_clipping clipping;   /* how the norm for clip_norm is found */
 } tn_train_options;
 
 /* What a step will take. */
@@ -333,6 +341,8 @@ typedef struct tn_plan {
   uint64_t arena_bytes;        /* of the peak: activations, gradients, scratch */
   uint64_t owned_bytes;        /* of the peak: trained parameters, optimizer state, inputs */
   double plan_ms;              /* milliseconds that planning took */
+  uint64_t recomputed_nodes;   /* nodes that run once more to save memory */
+  double slowdown;             /* the time they are estimated to add, as a share of a step */
 } tn_plan;
 
 /* Plans a session without making it. `options` may be NULL. Set plan->struct_size before. */

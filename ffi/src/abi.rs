@@ -273,11 +273,16 @@ pub const TN_SCHEDULE_CONSTANT: _bindgen_ty_7 = 0;
 pub const TN_SCHEDULE_LINEAR: _bindgen_ty_7 = 1;
 pub const TN_SCHEDULE_COSINE: _bindgen_ty_7 = 2;
 pub type _bindgen_ty_7 = ::core::ffi::c_uint;
-pub type tn_state = i32;
-pub const TN_STATE_F32: _bindgen_ty_8 = 0;
-pub const TN_STATE_BF16: _bindgen_ty_8 = 1;
-pub const TN_STATE_INT8: _bindgen_ty_8 = 2;
+pub type tn_clipping = i32;
+pub const TN_CLIP_EXACT: _bindgen_ty_8 = 0;
+pub const TN_CLIP_TWO_PASS: _bindgen_ty_8 = 1;
+pub const TN_CLIP_RUNNING: _bindgen_ty_8 = 2;
 pub type _bindgen_ty_8 = ::core::ffi::c_uint;
+pub type tn_state = i32;
+pub const TN_STATE_F32: _bindgen_ty_9 = 0;
+pub const TN_STATE_BF16: _bindgen_ty_9 = 1;
+pub const TN_STATE_INT8: _bindgen_ty_9 = 2;
+pub type _bindgen_ty_9 = ::core::ffi::c_uint;
 #[repr(C)]
 #[derive(Copy, Clone)]
 pub struct tn_train_options {
@@ -298,6 +303,7 @@ pub struct tn_train_options {
     pub keep_gradients: i32,
     pub memory_budget: u64,
     pub state: tn_state,
+    pub clipping: tn_clipping,
 }
 #[repr(C)]
 #[derive(Copy, Clone)]
@@ -309,6 +315,8 @@ pub struct tn_plan {
     pub arena_bytes: u64,
     pub owned_bytes: u64,
     pub plan_ms: f64,
+    pub recomputed_nodes: u64,
+    pub slowdown: f64,
 }
 unsafe extern "C" {
     pub fn tn_plan_graph(

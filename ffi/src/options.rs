@@ -4,7 +4,9 @@ use tenon_kernels::gemm::Precision;
 use tenon_runtime::Result;
 use tenon_runtime::memory::Plan;
 use tenon_runtime::models::{GraphOptions, Lora, Trains};
-use tenon_runtime::train::{Decay, Moments, Optimizer, Options, Report, Schedule, StateFormat};
+use tenon_runtime::train::{
+    Clipping, Decay, Moments, Optimizer, Options, Report, Schedule, StateFormat,
+};
 
 use crate::abi;
 use crate::convert::{choice, optional_string};
@@ -27,6 +29,12 @@ const STATES: &[(u32, StateFormat)] = &[
     (abi::TN_STATE_F32, StateFormat::F32),
     (abi::TN_STATE_BF16, StateFormat::Bf16),
     (abi::TN_STATE_INT8, StateFormat::Int8),
+];
+
+const CLIPPINGS: &[(u32, Clipping)] = &[
+    (abi::TN_CLIP_EXACT, Clipping::Exact),
+    (abi::TN_CLIP_TWO_PASS, Clipping::TwoPass),
+    (abi::TN_CLIP_RUNNING, Clipping::Running),
 ];
 
 /// `value`, or `default` where it is zero.
@@ -76,6 +84,7 @@ pub(crate) unsafe fn training(given: *const abi::tn_train_options) -> Result<Opt
             decay: choice(DECAYS, given.schedule, "tn_schedule")?,
         },
         clip_norm: (given.clip_norm > 0.0).then_some(given.clip_norm),
+        clipping: choice(CLIPPINGS, given.clipping, "tn_clipping")?,
         accumulation: or(given.accumulation, 1) as usize,
         keep_gradients: given.keep_gradients != 0,
         memory_budget: (budget > 0).then_some(budget),
@@ -127,6 +136,8 @@ pub(crate) fn plan(plan: &Plan) -> abi::tn_plan {
         arena_bytes: plan.arena_bytes() as u64,
         owned_bytes: plan.owned_bytes() as u64,
         plan_ms: plan.duration().as_secs_f64() * 1e3,
+        recomputed_nodes: plan.recomputed() as u64,
+        slowdown: plan.slowdown(),
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tenon_runtime::models::{GraphOptions, Lora, Model, Trains};
 use tenon_runtime::tensor::SystemAllocator;
-use tenon_runtime::train::{Options, Trainer};
+use tenon_runtime::train::{Clipping, Options, Trainer};
 use tenon_tests::golden::report;
 use tenon_tests::models::{feed, lay_out};
 
@@ -39,12 +39,12 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 /// Requests during three steps after the first update.
-fn requests(model: &Model, trains: Trains, accumulation: usize) -> usize {
+fn requests(model: &Model, trains: Trains, accumulation: usize, clipping: Clipping) -> usize {
     let backends = tenon_backends::all().expect("backends");
     let options = GraphOptions::new(2, 8, trains);
     let built = model.graph(&options).expect("a graph");
     let parameters = model.parameters(&built.graph, 1, &SystemAllocator).expect("weights");
-    let training = Options { clip_norm: Some(1.0), accumulation, ..Options::default() };
+    let training = Options { clip_norm: Some(1.0), clipping, accumulation, ..Options::default() };
     let trainer = Trainer::new(built.graph, built.loss, &backends, &parameters, training);
     let mut trainer = trainer.expect("a trainer");
     let tokens: Vec<i32> = (0..16).collect();
@@ -68,11 +68,17 @@ fn main() {
     let before = REQUESTS.load(Ordering::Relaxed);
     drop(std::hint::black_box(vec![0u8; 4096]));
     assert!(REQUESTS.load(Ordering::Relaxed) > before, "the counter counts");
-    for accumulation in [1, 2] {
+    let ways = [
+        (1, Clipping::Exact),
+        (1, Clipping::TwoPass),
+        (1, Clipping::Running),
+        (2, Clipping::Exact),
+    ];
+    for (accumulation, clipping) in ways {
         for trains in [Trains::Everything, Trains::Lora(Lora::of_rank(4))] {
-            let label = format!("{trains:?}, accumulating {accumulation}");
-            assert_eq!(requests(&model, trains, accumulation), 0, "{label}");
+            let label = format!("{trains:?}, accumulating {accumulation}, {clipping:?}");
+            assert_eq!(requests(&model, trains, accumulation, clipping), 0, "{label}");
         }
     }
-    report("allocations: none in the steps of 4 ways to train");
+    report("allocations: none in the steps of 8 ways to train");
 }

@@ -7,7 +7,7 @@ use tenon_runtime::backend::Backend;
 use tenon_runtime::graph::{Graph, ValueId};
 use tenon_runtime::models::{GraphOptions, Lora, Model, ModelConfig, RopeLayout, Trains};
 use tenon_runtime::tensor::{DType, Shape, SystemAllocator, Tensor, TensorDesc};
-use tenon_runtime::train::{Options, Trainer};
+use tenon_runtime::train::{Clipping, Optimizer, Options, Schedule, Trainer};
 use tenon_runtime::{Error, Result};
 use tenon_tests::golden::report;
 use tenon_tests::models::feed;
@@ -149,5 +149,65 @@ fn a_budget_changes_memory_and_no_bit() {
             "budget: {name} within {share} % of {peak} bytes, {:.0} % slower by plan",
             slower * 100.0
         ));
+    }
+}
+
+/// A loss whose gradients toward its two parameters are 3 and 4 a step, whatever they are.
+fn slopes() -> Result<Subject> {
+    let mut graph = Graph::new();
+    let mut sum: Option<ValueId> = None;
+    let mut parameters = HashMap::new();
+    for (name, slope) in [("a", 3.0), ("b", 4.0)] {
+        let parameter = graph.parameter(name, TensorDesc::f32(&[1])?, true)?;
+        parameters.insert(name.to_owned(), Tensor::from_slice(&[1], &[0.0f32])?);
+        let slope = graph.scalar(slope)?;
+        let product = graph.call("mul", &[], &[parameter, slope])?[0];
+        sum = Some(match sum {
+            Some(other) => graph.call("add", &[], &[other, product])?[0],
+            None => product,
+        });
+    }
+    let sum = sum.ok_or_else(|| Error::Usage("no parameters".into()))?;
+    let loss = graph.call("reduce_sum", &[], &[sum])?[0];
+    Ok(Subject { name: "slopes", graph, loss, parameters, feed: |_| Ok(()) })
+}
+
+/// How far each of three steps of plain descent at rate 1 moves the two parameters.
+fn moves(clipping: Clipping) -> Result<Vec<[f32; 2]>> {
+    let Subject { graph, loss, parameters, .. } = slopes()?;
+    let options = Options {
+        optimizer: Optimizer::Sgd { momentum: 0.0, nesterov: false, weight_decay: 0.0 },
+        schedule: Schedule::constant(1.0),
+        clip_norm: Some(1.0),
+        clipping,
+        ..Options::default()
+    };
+    let mut trainer = Trainer::new(graph, loss, &tenon_backends::all()?, &parameters, options)?;
+    let (mut moves, mut last) = (Vec::new(), [0.0; 2]);
+    for _ in 0..3 {
+        let report = trainer.step(&mut ())?;
+        assert_eq!(report.grad_norm, Some(5.0), "{clipping:?}");
+        let at = |name| trainer.executor().read_vec::<f32>(name).map(|values| values[0]);
+        let now = [at("a")?, at("b")?];
+        moves.push([last[0] - now[0], last[1] - now[1]]);
+        last = now;
+    }
+    Ok(moves)
+}
+
+#[test]
+fn every_way_to_clip_finds_the_norm() {
+    let is_near = |a: f32, b: f32| (a - b).abs() < 1e-5;
+    for clipping in [Clipping::Exact, Clipping::TwoPass, Clipping::Running] {
+        for (step, [a, b]) in moves(clipping).expect("three steps").into_iter().enumerate() {
+            if clipping == Clipping::Running && step == 0 {
+                // Of two gradients, one is clipped by its own norm, the later one by that of both.
+                let by_order = [(1.0, 0.8), (0.6, 1.0)];
+                let found = by_order.iter().any(|&(x, y)| is_near(a, x) && is_near(b, y));
+                assert!(found, "{a} {b}");
+            } else {
+                assert!(is_near(a, 0.6) && is_near(b, 0.8), "{clipping:?}, step {step}: {a} {b}");
+            }
+        }
     }
 }

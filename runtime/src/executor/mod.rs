@@ -71,7 +71,7 @@ pub struct Executor {
 }
 
 impl Executor {
-    /// Plans and binds `graph`. Parameters and states found in `tensors` by name share that
+    /// Plans and binds `graph`. Inputs, parameters and states found in `tensors` by name share that
     /// storage; the rest start as zeros.
     ///
     /// # Errors
@@ -84,21 +84,37 @@ impl Executor {
     ) -> Result<Self> {
         graph.verify()?;
         let plan = Plan::new(&graph, backends)?;
-        Self::bind(graph, plan, backends, tensors)
+        let arena = Self::arena(plan.arena_bytes(), backends)?;
+        Self::bind(graph, plan, backends, tensors, &arena)
     }
 
-    /// Binds a graph that is planned already.
+    /// Memory for an arena.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub(crate) fn arena(bytes: usize, backends: &[Arc<dyn Backend>]) -> Result<Storage> {
+        let first = backends.first().ok_or_else(|| Error::Usage("no backend given".into()))?;
+        Storage::zeroed(bytes, first.allocator())
+    }
+
+    /// Binds a graph that is planned already; in `arena`, which others may use between its runs,
+    /// where that is large enough.
     ///
     /// # Errors
     /// As [`Executor::new`].
-    pub fn bind(
+    pub(crate) fn bind(
         graph: Graph,
         plan: Plan,
         backends: &[Arc<dyn Backend>],
         tensors: &HashMap<String, Tensor>,
+        arena: &Storage,
     ) -> Result<Self> {
         let first = backends.first().ok_or_else(|| Error::Usage("no backend given".into()))?;
-        let arena = Storage::zeroed(plan.arena_bytes(), first.allocator())?;
+        let arena = if plan.arena_bytes() <= arena.len() {
+            arena.clone()
+        } else {
+            Self::arena(plan.arena_bytes(), backends)?
+        };
         let mut memory = Memory { bases: vec![arena.as_ptr()] };
         let mut slots = vec![ARENA; graph.values().len()];
         let mut bound = vec![None; graph.values().len()];
@@ -106,10 +122,9 @@ impl Executor {
             let tensor = match &value.source {
                 Source::Node { .. } => continue,
                 Source::Constant(tensor) => tensor.clone(),
-                Source::Input => Tensor::zeros(value.desc.clone(), first.allocator())?,
-                Source::Parameter { .. } | Source::State => {
+                Source::Input | Source::Parameter { .. } | Source::State => {
                     let name = value.name.as_deref().unwrap_or_default();
-                    persistent(name, &value.desc, tensors, first.as_ref())?
+                    kept(name, &value.desc, tensors, first.as_ref())?
                 }
             };
             slots[id.index()] = memory.bases.len();
@@ -240,10 +255,22 @@ impl Executor {
 
     /// All parameters and states with their tensors.
     pub fn persistent(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        let is_persistent = |name: &str| {
+            self.graph.find(name).is_some_and(|value| self.graph.get(value).is_persistent())
+        };
+        self.kept().filter(move |(name, _)| is_persistent(name))
+    }
+
+    /// All inputs, parameters and states with their tensors.
+    pub(crate) fn kept(&self) -> impl Iterator<Item = (&str, &Tensor)> {
         self.graph
             .iter_values()
-            .filter(|(_, v)| v.is_persistent())
             .filter_map(|(id, v)| Some((v.name.as_deref()?, self.tensors[id.index()].as_ref()?)))
+    }
+
+    /// The arena, for what runs in turn with this.
+    pub(crate) fn shared_arena(&self) -> Storage {
+        self.arena.clone()
     }
 
     fn compile(&mut self, backends: &[Arc<dyn Backend>]) -> Result<()> {
@@ -333,7 +360,7 @@ impl Executor {
     }
 }
 
-fn persistent(
+fn kept(
     name: &str,
     desc: &TensorDesc,
     tensors: &HashMap<String, Tensor>,

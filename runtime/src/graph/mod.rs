@@ -321,6 +321,11 @@ impl Graph {
         }
     }
 
+    /// Asks for nothing any more.
+    pub(crate) fn clear_outputs(&mut self) {
+        self.outputs.clear();
+    }
+
     /// Redirects asked-for outputs after a pass replaced values.
     pub(crate) fn map_outputs(&mut self, map: impl Fn(ValueId) -> ValueId) {
         for (_, value) in &mut self.outputs {

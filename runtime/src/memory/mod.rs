@@ -80,9 +80,8 @@ impl Plan {
         let start = Instant::now();
         let budget = budget.unwrap_or(usize::MAX);
         let plan = |search: &Recompute<'_>| {
-            let mut plan = Self::of(&search.graph, backends, search.made.clone())?;
-            plan.owned_bytes = plan.owned_bytes.saturating_add(beside);
-            Ok(plan)
+            let plan = Self::of(&search.graph, backends, search.made.clone())?;
+            Ok(plan.with_beside(beside))
         };
         let mut search = Recompute::new(graph, backends)?;
         search.advance(Goal { arena: 0, share: FREE })?;
@@ -229,6 +228,11 @@ impl Plan {
     #[must_use]
     pub fn duration(&self) -> Duration {
         self.duration
+    }
+
+    /// The same plan, which counts bytes that others take beside it.
+    pub(crate) fn with_beside(self, bytes: usize) -> Self {
+        Self { owned_bytes: self.owned_bytes.saturating_add(bytes), ..self }
     }
 
     /// Nodes that are run once more to save memory.

@@ -1,5 +1,6 @@
 //! Training over an executor: gradients, clipping, accumulation, updates, schedules, checkpoints.
 
+mod graphs;
 mod optimizer;
 mod schedule;
 mod states;
@@ -13,16 +14,28 @@ pub use schedule::{Decay, Schedule};
 pub use states::States;
 pub use tenon_kernels::update::StateFormat;
 
-use crate::autodiff::gradients;
 use crate::backend::Backend;
 use crate::error::{Error, Result};
 use crate::executor::{Executor, Observer};
-use crate::graph::{Graph, Source, Value, ValueId};
+use crate::graph::{Graph, Source, ValueId};
 use crate::io::checkpoint;
-use crate::memory::{Plan, is_owned};
+use crate::memory::Plan;
 use crate::passes;
-use crate::tensor::{Element, Tensor, TensorDesc};
-use optimizer::Scalars;
+use crate::tensor::{Element, Tensor};
+
+/// How the norm that gradients are clipped to is found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Clipping {
+    /// From all gradients of the step, which wait for each other: memory for each is taken.
+    #[default]
+    Exact,
+    /// From a pass of its own, forward and backward, before the step's: no gradient waits, and a
+    /// step takes twice as long. The factor is that of `Exact` but for the order of the sum.
+    TwoPass,
+    /// The greater of the last step's norm and that of this step's gradients so far: no gradient
+    /// waits, and the factor is an estimate.
+    Running,
+}
 
 /// How to train.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,6 +48,8 @@ pub struct Options {
     pub schedule: Schedule,
     /// Largest global L2 norm of the gradients; `None` does not clip.
     pub clip_norm: Option<f32>,
+    /// How that norm is found. Where gradients are accumulated it is always exact.
+    pub clipping: Clipping,
     /// Micro-steps whose gradients are averaged before an update; at least 1.
     pub accumulation: usize,
     /// Whether gradients can be read after a step, as `grad/<parameter>`; they then live to its
@@ -51,6 +66,7 @@ impl Default for Options {
             state: StateFormat::default(),
             schedule: Schedule::constant(1e-3),
             clip_norm: None,
+            clipping: Clipping::default(),
             accumulation: 1,
             keep_gradients: false,
             memory_budget: None,
@@ -74,6 +90,8 @@ pub struct Report {
 /// A graph in training.
 pub struct Trainer {
     options: Options,
+    /// Forward and backward, for the norm of the gradients alone.
+    measure: Option<Executor>,
     /// Forward and backward; with the update where nothing is accumulated.
     step: Executor,
     /// The update of accumulated gradients.
@@ -100,15 +118,28 @@ impl Trainer {
         tensors: &HashMap<String, Tensor>,
         options: Options,
     ) -> Result<Self> {
-        let (forward, mut graphs) = build(graph, loss, &options)?;
-        let plan = graphs.plan(backends, options.memory_budget)?;
-        let step = Executor::bind(graphs.step, plan, backends, tensors)?;
+        let (forward, mut graphs) = graphs::build(graph, loss, &options)?;
+        let plans = graphs.plan(backends, options.memory_budget)?;
+        let bytes = plans.measure.as_ref().map_or(0, Plan::arena_bytes);
+        let arena = Executor::arena(plans.step.arena_bytes().max(bytes), backends)?;
+        let step = Executor::bind(graphs.step, plans.step, backends, tensors, &arena)?;
+        let measure = match graphs.measure.zip(plans.measure) {
+            None => None,
+            Some((graph, plan)) => {
+                let mut tensors = shared(&step);
+                for value in graphs::overwritten(&graph) {
+                    graph.get(value).name.as_ref().map(|name| tensors.remove(name));
+                }
+                Some(Executor::bind(graph, plan, backends, &tensors, &arena)?)
+            }
+        };
         let apply = match graphs.apply {
             None => None,
             Some(graph) => Some(Executor::new(graph, backends, &shared(&step))?),
         };
         Ok(Self {
             options,
+            measure,
             step,
             apply,
             evaluate: None,
@@ -130,8 +161,8 @@ impl Trainer {
         backends: &[Arc<dyn Backend>],
         options: &Options,
     ) -> Result<(Graph, Plan)> {
-        let (_, mut graphs) = build(graph, loss, options)?;
-        let plan = graphs.plan(backends, options.memory_budget)?;
+        let (_, mut graphs) = graphs::build(graph, loss, options)?;
+        let plan = graphs.plan(backends, options.memory_budget)?.step;
         Ok((graphs.step, plan))
     }
 
@@ -170,11 +201,7 @@ impl Trainer {
     /// # Errors
     /// As [`Executor::write`].
     pub fn write<T: Element>(&mut self, name: &str, data: &[T]) -> Result<()> {
-        self.step.write(name, data)?;
-        match &mut self.evaluate {
-            Some(evaluate) => evaluate.write(name, data),
-            None => Ok(()),
-        }
+        self.step.write(name, data)
     }
 
     /// Runs one step on the inputs written; every [`Options::accumulation`]-th one updates.
@@ -203,6 +230,12 @@ impl Trainer {
             set(executor, "train.step", &[number as f32])?;
             set(executor, "train.scale", &[share])?;
         }
+        if let Some(measure) = &mut self.measure {
+            measure.run(observer)?;
+            let mut norm = [0f32];
+            measure.read(graphs::GRAD_NORM, &mut norm)?;
+            self.step.write(graphs::NORM, &norm)?;
+        }
         self.step.run(observer)?;
         self.micro += 1;
         let mut loss = [0f32];
@@ -224,7 +257,8 @@ impl Trainer {
     }
 
     /// The loss on the inputs written, without an update: dropout is off, and batch norms take
-    /// their running statistics where they have some.
+    /// their running statistics where they have some. It takes turns with the step in its arena:
+    /// outputs of the last step, other than inputs, parameters and states, are gone.
     ///
     /// # Errors
     /// As [`Executor::run`].
@@ -233,15 +267,13 @@ impl Trainer {
             let mut graph = self.forward.clone();
             graph.evaluate_only();
             passes::optimize(&mut graph)?;
-            let executor = Executor::new(graph, &self.backends, &shared(&self.step))?;
+            let plan = Plan::new(&graph, &self.backends)?;
+            let tensors = shared(&self.step);
+            let arena = self.step.shared_arena();
+            let executor = Executor::bind(graph, plan, &self.backends, &tensors, &arena)?;
             self.evaluate = Some(executor);
         }
         let Some(evaluate) = &mut self.evaluate else { return Err(Error::Cancelled) };
-        for name in inputs(&self.forward) {
-            let (from, to) = (self.step.tensor(&name)?, evaluate.tensor(&name)?);
-            // SAFETY: nothing runs, and the two storages are distinct.
-            to.storage().write(0, unsafe { from.storage().bytes() })?;
-        }
         evaluate.run(observer)?;
         let mut loss = [0f32];
         evaluate.read("loss", &mut loss)?;
@@ -366,120 +398,7 @@ fn set<T: Element>(executor: &mut Executor, name: &str, data: &[T]) -> Result<()
     }
 }
 
+/// What other executors of the same training run share: inputs, parameters, states.
 fn shared(executor: &Executor) -> HashMap<String, Tensor> {
-    executor.persistent().map(|(name, t)| (name.to_owned(), t.clone())).collect()
-}
-
-fn inputs(graph: &Graph) -> Vec<String> {
-    let is_input = |v: &&Value| matches!(v.source, Source::Input);
-    graph.values().iter().filter(is_input).filter_map(|v| v.name.clone()).collect()
-}
-
-struct Graphs {
-    step: Graph,
-    apply: Option<Graph>,
-}
-
-impl Graphs {
-    /// The plan of a step within a budget, which counts what the update of accumulated gradients
-    /// takes beside it.
-    fn plan(&mut self, backends: &[Arc<dyn Backend>], budget: Option<usize>) -> Result<Plan> {
-        let mut beside = 0;
-        if let Some(apply) = &self.apply {
-            let shared = |v: &Value| v.name.as_ref().is_some_and(|n| self.step.find(n).is_some());
-            let own =
-                apply.values().iter().filter(|v| is_owned(v) && !(v.is_persistent() && shared(v)));
-            let own: usize = own.map(|v| v.desc.bytes()).sum();
-            beside = Plan::new(apply, backends)?.arena_bytes() + own;
-        }
-        Plan::within(&mut self.step, backends, budget, beside)
-    }
-}
-
-/// The graphs of a training step, optimized; first the plain forward graph.
-fn build(mut graph: Graph, loss: ValueId, options: &Options) -> Result<(Graph, Graphs)> {
-    options.optimizer.check()?;
-    options.schedule.check()?;
-    if options.accumulation == 0 {
-        return Err(Error::Usage("accumulation must be at least 1".into()));
-    }
-    own_output(&mut graph, "loss", loss)?;
-    let forward = graph.clone();
-    let trained = graph.trainable();
-    let pairs: Vec<(ValueId, ValueId)> = gradients(&mut graph, loss, &trained)?
-        .into_iter()
-        .zip(&trained)
-        .filter_map(|(gradient, &parameter)| Some((parameter, gradient?)))
-        .collect();
-    if pairs.is_empty() {
-        return Err(Error::Usage(
-            "nothing trains: mark an f32 parameter that the loss depends on as trainable".into(),
-        ));
-    }
-    if options.keep_gradients {
-        for &(parameter, gradient) in &pairs {
-            let name = graph.get(parameter).name.clone().unwrap_or_default();
-            own_output(&mut graph, &format!("grad/{name}"), gradient)?;
-        }
-    }
-    let mut graphs = if options.accumulation == 1 {
-        add_updates(&mut graph, &pairs, options)?;
-        Graphs { step: graph, apply: None }
-    } else {
-        let apply = accumulate(&mut graph, &pairs, options)?;
-        Graphs { step: graph, apply: Some(apply) }
-    };
-    passes::optimize(&mut graphs.step)?;
-    if let Some(apply) = &mut graphs.apply {
-        passes::optimize(apply)?;
-    }
-    Ok((forward, graphs))
-}
-
-/// Asks for a value under a name that is a trainer's own: a caller's output of that name would be
-/// lost, or read in its stead.
-fn own_output(graph: &mut Graph, name: &str, value: ValueId) -> Result<()> {
-    if graph.outputs().iter().any(|(n, v)| n == name && *v != value) {
-        return Err(Error::Graph(format!("the output name `{name}` is the trainer's own")));
-    }
-    graph.set_output(name, value)
-}
-
-/// Adds clipping and the update of each parameter.
-fn add_updates(graph: &mut Graph, pairs: &[(ValueId, ValueId)], options: &Options) -> Result<()> {
-    let scalar = TensorDesc::f32(&[])?;
-    let lr = graph.input("train.lr", scalar.clone())?;
-    let step = graph.input("train.step", scalar.clone())?;
-    let mut scale = graph.input("train.scale", scalar)?;
-    if let Some(max_norm) = options.clip_norm {
-        let all: Vec<_> = pairs.iter().map(|p| p.1).collect();
-        let norm = graph.call("grad_norm", &[], &all)?[0];
-        own_output(graph, "train.grad_norm", norm)?;
-        scale = graph.call("clip_scale", &[("max_norm", max_norm.into())], &[norm, scale])?[0];
-    }
-    let scalars = Scalars { lr, step, scale };
-    for (stream, &(parameter, gradient)) in pairs.iter().enumerate() {
-        // Graphs have far fewer than 2^32 parameters.
-        let states = States { format: options.state, stream: stream as u32 };
-        options.optimizer.add_update(graph, [parameter, gradient], &scalars, states)?;
-    }
-    Ok(())
-}
-
-/// Adds gradients to accumulators in `graph`, and gives the graph that updates from them.
-fn accumulate(graph: &mut Graph, pairs: &[(ValueId, ValueId)], options: &Options) -> Result<Graph> {
-    let keep = graph.input("train.keep", TensorDesc::f32(&[])?)?;
-    let mut apply = Graph::new();
-    let mut totals = Vec::with_capacity(pairs.len());
-    for &(parameter, gradient) in pairs {
-        let name = graph.get(parameter).name.clone().unwrap_or_default();
-        let desc = graph.desc(parameter).clone();
-        let total = format!("accumulated/{name}");
-        let state = graph.state(&total, desc.clone())?;
-        graph.call("accumulate", &[], &[state, gradient, keep])?;
-        let parameter = apply.parameter(&name, desc.clone(), true)?;
-        totals.push((parameter, apply.state(&total, desc)?));
-    }
-    add_updates(&mut apply, &totals, options)?;
-    Ok(apply)
+    executor.kept().map(|(name, tensor)| (name.to_owned(), tensor.clone())).collect()
 }

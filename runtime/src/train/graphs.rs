@@ -1,0 +1,240 @@
+//! The graphs of a training step: gradients, clipping, accumulation, updates.
+
+use std::sync::Arc;
+
+use super::optimizer::Scalars;
+use super::{Clipping, Options, States};
+use crate::autodiff::gradients;
+use crate::backend::Backend;
+use crate::error::{Error, Result};
+use crate::graph::{Graph, Node, Value, ValueId};
+use crate::memory::{Plan, is_owned};
+use crate::passes;
+use crate::tensor::TensorDesc;
+
+/// The input by which a step learns the norm of its gradients.
+pub(super) const NORM: &str = "train.norm";
+
+/// The output that tells it.
+pub(super) const GRAD_NORM: &str = "train.grad_norm";
+
+/// What runs in a step, in this order.
+pub(super) struct Graphs {
+    /// Forward and backward, for the norm of the gradients alone.
+    pub(super) measure: Option<Graph>,
+    /// Forward and backward, with the update where nothing is accumulated.
+    pub(super) step: Graph,
+    /// The update of accumulated gradients.
+    pub(super) apply: Option<Graph>,
+}
+
+/// The plans of [`Graphs`].
+pub(super) struct Plans {
+    pub(super) measure: Option<Plan>,
+    /// The step's, which counts what the others take beside it.
+    pub(super) step: Plan,
+}
+
+impl Graphs {
+    /// Plans within a budget. The pass for the norm and the step take turns in one arena.
+    pub(super) fn plan(
+        &mut self,
+        backends: &[Arc<dyn Backend>],
+        budget: Option<usize>,
+    ) -> Result<Plans> {
+        let mut beside = 0;
+        if let Some(apply) = &self.apply {
+            let shared = |v: &Value| v.name.as_ref().is_some_and(|n| self.step.find(n).is_some());
+            let own = apply.values().iter().filter(|v| is_owned(v) && !shared(v));
+            let own: usize = own.map(|v| v.desc.bytes()).sum();
+            beside = Plan::new(apply, backends)?.arena_bytes() + own;
+        }
+        let step = Plan::within(&mut self.step, backends, budget, beside)?;
+        let Some(measure) = &mut self.measure else { return Ok(Plans { measure: None, step }) };
+        // What overwrites running statistics does so in copies of its own.
+        let copies: usize = overwritten(measure).iter().map(|&v| measure.desc(v).bytes()).sum();
+        let own: usize =
+            measure.values().iter().filter(|v| is_owned(v)).map(|v| v.desc.bytes()).sum();
+        let plan = Plan::within(measure, backends, budget, step.owned_bytes() + copies - own)?;
+        let excess = plan.arena_bytes().saturating_sub(step.arena_bytes());
+        let step = step.with_beside(copies + excess);
+        Ok(Plans { measure: Some(plan), step })
+    }
+}
+
+/// The graphs of a training step, optimized; first the plain forward graph.
+pub(super) fn build(mut graph: Graph, loss: ValueId, options: &Options) -> Result<(Graph, Graphs)> {
+    options.optimizer.check()?;
+    options.schedule.check()?;
+    if options.accumulation == 0 {
+        return Err(Error::Usage("accumulation must be at least 1".into()));
+    }
+    own_output(&mut graph, "loss", loss)?;
+    let forward = graph.clone();
+    let trained = graph.trainable();
+    let pairs: Vec<(ValueId, ValueId)> = gradients(&mut graph, loss, &trained)?
+        .into_iter()
+        .zip(&trained)
+        .filter_map(|(gradient, &parameter)| Some((parameter, gradient?)))
+        .collect();
+    if pairs.is_empty() {
+        return Err(Error::Usage(
+            "nothing trains: mark an f32 parameter that the loss depends on as trainable".into(),
+        ));
+    }
+    if options.keep_gradients {
+        for &(parameter, gradient) in &pairs {
+            let name = graph.get(parameter).name.clone().unwrap_or_default();
+            own_output(&mut graph, &format!("grad/{name}"), gradient)?;
+        }
+    }
+    let mut graphs = Graphs { measure: None, step: graph, apply: None };
+    if options.accumulation == 1 {
+        if options.clip_norm.is_some() && options.clipping == Clipping::TwoPass {
+            graphs.measure = Some(measure(&graphs.step, &pairs)?);
+        }
+        add_updates(&mut graphs.step, &pairs, options, options.clipping)?;
+    } else {
+        graphs.apply = Some(accumulate(&mut graphs.step, &pairs, options)?);
+    }
+    let Graphs { measure, step, apply } = &mut graphs;
+    [measure.as_mut(), Some(step), apply.as_mut()]
+        .into_iter()
+        .flatten()
+        .try_for_each(passes::optimize)?;
+    Ok((forward, graphs))
+}
+
+/// What nodes amidst a graph overwrite, such as running statistics.
+pub(super) fn overwritten(graph: &Graph) -> Vec<ValueId> {
+    let of = |node: &Node| node.op.mutates().iter().map(|&i| node.inputs[i]).collect::<Vec<_>>();
+    graph.nodes().iter().flat_map(of).collect()
+}
+
+/// The graph that only tells the norm of the gradients.
+fn measure(graph: &Graph, pairs: &[(ValueId, ValueId)]) -> Result<Graph> {
+    let mut graph = graph.clone();
+    graph.clear_outputs();
+    let norm = sums(&mut graph, pairs)?.last().copied();
+    let norm = norm.ok_or_else(|| Error::Usage("nothing trains".into()))?;
+    let norm = graph.call("sqrt", &[], &[norm])?[0];
+    own_output(&mut graph, GRAD_NORM, norm)?;
+    Ok(graph)
+}
+
+/// The sums of the squares of the gradients up to each, in the order in which they are made.
+fn sums(graph: &mut Graph, pairs: &[(ValueId, ValueId)]) -> Result<Vec<ValueId>> {
+    let mut total: Option<ValueId> = None;
+    let mut sums = Vec::with_capacity(pairs.len());
+    for &(_, gradient) in pairs {
+        let norm = graph.call("grad_norm", &[], &[gradient])?[0];
+        let square = graph.call("square", &[], &[norm])?[0];
+        let sum = match total {
+            Some(before) => graph.call("add", &[], &[before, square])?[0],
+            None => square,
+        };
+        total = Some(sum);
+        sums.push(sum);
+    }
+    Ok(sums)
+}
+
+/// Asks for a value under a name that is a trainer's own: a caller's output of that name would be
+/// lost, or read in its stead.
+fn own_output(graph: &mut Graph, name: &str, value: ValueId) -> Result<()> {
+    if graph.outputs().iter().any(|(n, v)| n == name && *v != value) {
+        return Err(Error::Graph(format!("the output name `{name}` is the trainer's own")));
+    }
+    graph.set_output(name, value)
+}
+
+/// Adds clipping and the update of each parameter.
+fn add_updates(
+    graph: &mut Graph,
+    pairs: &[(ValueId, ValueId)],
+    options: &Options,
+    clipping: Clipping,
+) -> Result<()> {
+    let scalar = TensorDesc::f32(&[])?;
+    let lr = graph.input("train.lr", scalar.clone())?;
+    let step = graph.input("train.step", scalar.clone())?;
+    let scale = graph.input("train.scale", scalar)?;
+    let scales = match options.clip_norm {
+        None => vec![scale; pairs.len()],
+        Some(max_norm) => scales(graph, pairs, scale, max_norm, clipping)?,
+    };
+    for (stream, (&(parameter, gradient), scale)) in pairs.iter().zip(scales).enumerate() {
+        // Graphs have far fewer than 2^32 parameters.
+        let states = States { format: options.state, stream: stream as u32 };
+        let scalars = Scalars { lr, step, scale };
+        options.optimizer.add_update(graph, [parameter, gradient], &scalars, states)?;
+    }
+    Ok(())
+}
+
+/// What each gradient is multiplied by.
+fn scales(
+    graph: &mut Graph,
+    pairs: &[(ValueId, ValueId)],
+    scale: ValueId,
+    max_norm: f32,
+    clipping: Clipping,
+) -> Result<Vec<ValueId>> {
+    let clip = |graph: &mut Graph, norm: ValueId| -> Result<ValueId> {
+        Ok(graph.call("clip_scale", &[("max_norm", max_norm.into())], &[norm, scale])?[0])
+    };
+    let norm = match clipping {
+        Clipping::Exact => {
+            let gradients: Vec<_> = pairs.iter().map(|p| p.1).collect();
+            graph.call("grad_norm", &[], &gradients)?[0]
+        }
+        Clipping::TwoPass => graph.input(NORM, TensorDesc::f32(&[])?)?,
+        Clipping::Running => return running_scales(graph, pairs, clip),
+    };
+    own_output(graph, GRAD_NORM, norm)?;
+    Ok(vec![clip(graph, norm)?; pairs.len()])
+}
+
+/// Of each gradient, the factor by the greater of the last step's norm and this step's so far.
+fn running_scales(
+    graph: &mut Graph,
+    pairs: &[(ValueId, ValueId)],
+    clip: impl Fn(&mut Graph, ValueId) -> Result<ValueId>,
+) -> Result<Vec<ValueId>> {
+    let last = graph.state("train.norm_squared", TensorDesc::f32(&[])?)?;
+    let mut order: Vec<usize> = (0..pairs.len()).collect();
+    order.sort_by_key(|&i| pairs[i].1);
+    let in_order: Vec<_> = order.iter().map(|&i| pairs[i]).collect();
+    let sums = sums(graph, &in_order)?;
+    let mut scales = vec![last; pairs.len()];
+    for (&i, &sum) in order.iter().zip(&sums) {
+        let known = graph.call("maximum", &[], &[last, sum])?[0];
+        let norm = graph.call("sqrt", &[], &[known])?[0];
+        scales[i] = clip(graph, norm)?;
+    }
+    let Some(&total) = sums.last() else { return Ok(scales) };
+    let norm = graph.call("sqrt", &[], &[total])?[0];
+    own_output(graph, GRAD_NORM, norm)?;
+    let afresh = graph.scalar(0.0)?;
+    graph.call("accumulate", &[], &[last, total, afresh])?;
+    Ok(scales)
+}
+
+/// Adds gradients to accumulators in `graph`, and gives the graph that updates from them.
+fn accumulate(graph: &mut Graph, pairs: &[(ValueId, ValueId)], options: &Options) -> Result<Graph> {
+    let keep = graph.input("train.keep", TensorDesc::f32(&[])?)?;
+    let mut apply = Graph::new();
+    let mut totals = Vec::with_capacity(pairs.len());
+    for &(parameter, gradient) in pairs {
+        let name = graph.get(parameter).name.clone().unwrap_or_default();
+        let desc = graph.desc(parameter).clone();
+        let total = format!("accumulated/{name}");
+        let state = graph.state(&total, desc.clone())?;
+        graph.call("accumulate", &[], &[state, gradient, keep])?;
+        let parameter = apply.parameter(&name, desc.clone(), true)?;
+        totals.push((parameter, apply.state(&total, desc)?));
+    }
+    // Sums of micro-steps are all there before the first update.
+    add_updates(&mut apply, &totals, options, Clipping::Exact)?;
+    Ok(apply)
+}
