@@ -6,9 +6,11 @@
 //! | [`opinfo`] | says PyTorch's operators in Tenon's |
 //! | [`cases`] | runs the ops table's cases, and measures gradients by finite differences |
 //! | [`models`] | lays goldens out as models, and compares their gradients |
+//! | [`corpus`] | builds graphs to plan |
 //! | [`tidy`] | the rules of the house, over any tree of files |
 
 pub mod cases;
+pub mod corpus;
 pub mod golden;
 pub mod models;
 pub mod opinfo;

@@ -84,6 +84,19 @@ impl Executor {
     ) -> Result<Self> {
         graph.verify()?;
         let plan = Plan::new(&graph, backends)?;
+        Self::planned(graph, plan, backends, tensors)
+    }
+
+    /// Binds a graph that is planned already.
+    ///
+    /// # Errors
+    /// As [`Executor::new`].
+    pub fn planned(
+        graph: Graph,
+        plan: Plan,
+        backends: &[Arc<dyn Backend>],
+        tensors: &HashMap<String, Tensor>,
+    ) -> Result<Self> {
         let arena = Self::arena(plan.arena_bytes(), backends)?;
         Self::bind(graph, plan, backends, tensors, &arena)
     }

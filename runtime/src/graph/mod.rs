@@ -289,6 +289,11 @@ impl Graph {
         self.values.iter().enumerate().map(|(i, v)| (ValueId(i as u32), v))
     }
 
+    /// Every node with its id.
+    pub fn iter_nodes(&self) -> impl Iterator<Item = (NodeId, &Node)> {
+        self.nodes.iter().enumerate().map(|(i, n)| (NodeId(i as u32), n))
+    }
+
     /// Parameters that train, in the order they were added.
     #[must_use]
     pub fn trainable(&self) -> Vec<ValueId> {

@@ -1,15 +1,20 @@
 //! The memory plan: node order, liveness, and an offset for every buffer. The plan is the peak.
 
+mod flow;
+mod layout;
 mod order;
 mod place;
 mod recompute;
+mod search;
+mod skyline;
 mod svg;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub use order::order;
-pub use place::{Interval, aligned, live_bytes, lower_bound, place};
+use flow::Flow;
+use layout::{Layout, Owner};
+pub use place::{Effort, Interval, aligned, live_bytes, lower_bound, place};
 use recompute::{Goal, Recompute, Recomputed};
 
 use crate::backend::{Backend, Launch, Signature};
@@ -120,34 +125,46 @@ impl Plan {
     fn of(graph: &Graph, backends: &[Arc<dyn Backend>], recomputed: Recomputed) -> Result<Self> {
         let start = Instant::now();
         let nodes = assign(graph, backends)?;
-        let (roots, last_use) = liveness(graph, &nodes);
-        let mut intervals = Vec::new();
-        let mut owners: Vec<Owner> = Vec::new();
-        for (step, planned) in nodes.iter().enumerate() {
-            let node = &graph.nodes()[planned.node.index()];
-            for &value in node.outputs.iter().filter(|v| roots[v.index()] == **v) {
-                let last = last_use[value.index()].max(step);
-                intervals.push(Interval { bytes: graph.desc(value).bytes(), first: step, last });
-                owners.push(Owner::Value(value));
-            }
-            if planned.workspace.1 > 0 {
-                intervals.push(Interval { bytes: planned.workspace.1, first: step, last: step });
-                owners.push(Owner::Workspace(step));
-            }
-        }
-        let (places, arena_bytes) = place(&intervals);
+        let flow = Flow::new(graph, &nodes);
+        let layout = Layout::best(graph, &nodes, &flow);
+        Self::build(graph, nodes, layout, recomputed, start)
+    }
+
+    /// Plans `graph` as [`Plan::new`] does, but in an order of the caller's.
+    ///
+    /// # Errors
+    /// As [`Plan::new`]; [`Error::Graph`] for what is no order of the graph's nodes.
+    pub fn with_order(
+        graph: &Graph,
+        backends: &[Arc<dyn Backend>],
+        order: &[NodeId],
+    ) -> Result<Self> {
+        let start = Instant::now();
+        let nodes = assign(graph, backends)?;
+        let flow = Flow::new(graph, &nodes);
+        let layout = Layout::of_order(graph, &nodes, &flow, flow.checked(order)?);
+        Self::build(graph, nodes, layout, Recomputed::default(), start)
+    }
+
+    fn build(
+        graph: &Graph,
+        nodes: Vec<PlannedNode>,
+        layout: Layout,
+        recomputed: Recomputed,
+        start: Instant,
+    ) -> Result<Self> {
         let mut plan = Self {
-            nodes,
-            roots,
+            nodes: sorted(nodes, &layout.order),
+            roots: layout.roots,
             offsets: vec![0; graph.values().len()],
-            buffers: Vec::with_capacity(intervals.len()),
-            arena_bytes,
-            arena_bound: lower_bound(&intervals),
+            buffers: Vec::with_capacity(layout.buffers.len()),
+            arena_bytes: layout.arena,
+            arena_bound: layout.bound,
             owned_bytes: 0,
             recomputed,
             duration: Duration::ZERO,
         };
-        for ((owner, &interval), &offset) in owners.into_iter().zip(&intervals).zip(&places) {
+        for (owner, interval, offset) in layout.buffers {
             let mut again = false;
             let label = match owner {
                 Owner::Value(value) => {
@@ -248,9 +265,15 @@ impl Plan {
     }
 }
 
-enum Owner {
-    Value(ValueId),
-    Workspace(usize),
+/// The most bytes of the arena that are live at a time if `graph` runs in `order`: what
+/// [`Plan::with_order`] would give as its bound, without placing anything.
+///
+/// # Errors
+/// As [`Plan::with_order`].
+pub fn bound_of(graph: &Graph, backends: &[Arc<dyn Backend>], order: &[NodeId]) -> Result<usize> {
+    let flow = Flow::new(graph, &assign(graph, backends)?);
+    let (peak, _) = flow.load(&flow.checked(order)?);
+    Ok(usize::try_from(peak).unwrap_or(usize::MAX))
 }
 
 /// Parameters that train, states and inputs are memory of the run; frozen weights are mapped.
@@ -271,30 +294,48 @@ fn value_label(graph: &Graph, value: ValueId) -> String {
     }
 }
 
-/// Launches and backends in running order.
+/// Launches and backends, in the graph's own order.
 fn assign(graph: &Graph, backends: &[Arc<dyn Backend>]) -> Result<Vec<PlannedNode>> {
-    order(graph)
-        .into_iter()
-        .map(|id| {
-            let node = &graph.nodes()[id.index()];
-            let (inputs, outputs) = descs(graph, node);
-            let launch = node.op.launch(&inputs, &outputs);
-            let signature = Signature { launch: &launch, inputs: &inputs, outputs: &outputs };
-            let backend = match launch {
-                Launch::Alias => Some(0),
-                _ => backends.iter().position(|b| b.supports(signature)),
-            };
-            let backend = backend.ok_or_else(|| Error::Unsupported {
-                op: node.op.name(),
-                operands: inputs.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
-            })?;
-            let bytes = match launch {
-                Launch::Alias => 0,
-                _ => backends[backend].workspace(signature),
-            };
-            Ok(PlannedNode { node: id, backend, launch, workspace: (0, bytes) })
-        })
-        .collect()
+    let assign = |(i, node): (usize, &Node)| {
+        let (inputs, outputs) = descs(graph, node);
+        let launch = node.op.launch(&inputs, &outputs);
+        let signature = Signature { launch: &launch, inputs: &inputs, outputs: &outputs };
+        let backend = match launch {
+            Launch::Alias => Some(0),
+            _ => backends.iter().position(|b| b.supports(signature)),
+        };
+        let backend = backend.ok_or_else(|| Error::Unsupported {
+            op: node.op.name(),
+            operands: inputs.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+        })?;
+        let bytes = match launch {
+            Launch::Alias => 0,
+            _ => backends[backend].workspace(signature),
+        };
+        Ok(PlannedNode { node: NodeId(i as u32), backend, launch, workspace: (0, bytes) })
+    };
+    graph.nodes().iter().enumerate().map(assign).collect()
+}
+
+/// Nodes that stand as in the graph, in `order`.
+fn sorted(mut nodes: Vec<PlannedNode>, order: &[u32]) -> Vec<PlannedNode> {
+    let mut step = vec![0; nodes.len()];
+    for (i, &n) in order.iter().enumerate() {
+        step[n as usize] = i;
+    }
+    nodes.sort_by_key(|planned| step[planned.node.index()]);
+    nodes
+}
+
+/// The nodes in an order that is quickly found, and the bytes of the arena that live at each of
+/// its steps.
+fn usage(graph: &Graph, backends: &[Arc<dyn Backend>]) -> Result<(Vec<PlannedNode>, Vec<usize>)> {
+    let nodes = assign(graph, backends)?;
+    let flow = Flow::new(graph, &nodes);
+    let order = order::writing_early(&flow, graph);
+    let loads = flow.loads(&order).map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+    let live = loads.collect();
+    Ok((sorted(nodes, &order), live))
 }
 
 /// Descriptions of a node's operands.
@@ -304,65 +345,4 @@ pub(crate) fn descs<'g>(
 ) -> (Vec<&'g TensorDesc>, Vec<&'g TensorDesc>) {
     let of = |ids: &[ValueId]| ids.iter().map(|&v| graph.desc(v)).collect();
     (of(&node.inputs), of(&node.outputs))
-}
-
-/// For each value the root of its memory, and for each root the last step that touches it.
-fn liveness(graph: &Graph, nodes: &[PlannedNode]) -> (Vec<ValueId>, Vec<usize>) {
-    let mut roots: Vec<ValueId> = graph.iter_values().map(|(id, _)| id).collect();
-    for planned in nodes.iter().filter(|p| p.launch == Launch::Alias) {
-        let node = &graph.nodes()[planned.node.index()];
-        roots[node.outputs[0].index()] = roots[node.inputs[0].index()];
-    }
-    let mut last = vec![0; roots.len()];
-    for (step, planned) in nodes.iter().enumerate() {
-        for v in &graph.nodes()[planned.node.index()].inputs {
-            last[roots[v.index()].index()] = step;
-        }
-    }
-    for (_, v) in graph.outputs() {
-        last[roots[v.index()].index()] = usize::MAX;
-    }
-    for (step, planned) in nodes.iter().enumerate() {
-        let node = &graph.nodes()[planned.node.index()];
-        if let Some(victim) = overwritable(graph, node, &planned.launch, &roots, &last, step) {
-            merge(&mut roots, &mut last, node.outputs[0], victim);
-        }
-    }
-    for l in &mut last {
-        *l = (*l).min(nodes.len().saturating_sub(1));
-    }
-    (roots, last)
-}
-
-/// The root that output 0 of `node` may overwrite, if any.
-fn overwritable(
-    graph: &Graph,
-    node: &Node,
-    launch: &Launch,
-    roots: &[ValueId],
-    last: &[usize],
-    step: usize,
-) -> Option<ValueId> {
-    let output = *node.outputs.first()?;
-    launch.in_place().iter().filter_map(|&i| node.inputs.get(i).copied()).find_map(|input| {
-        let root = roots[input.index()];
-        let made_here = matches!(graph.get(root).source, Source::Node { .. });
-        let dies = last[root.index()] == step;
-        let fits = graph.desc(input) == graph.desc(output)
-            && graph.desc(root).bytes() == graph.desc(output).bytes();
-        // Another operand on the same memory is fine only if it is read at the same positions.
-        let alone = node
-            .inputs
-            .iter()
-            .all(|&other| roots[other.index()] != root || graph.desc(other) == graph.desc(output));
-        (made_here && dies && fits && alone).then_some(root)
-    })
-}
-
-/// Makes everything that lives in `output` live in `victim`'s memory.
-fn merge(roots: &mut [ValueId], last: &mut [usize], output: ValueId, victim: ValueId) {
-    last[victim.index()] = last[output.index()].max(last[victim.index()]);
-    for root in roots.iter_mut().filter(|r| **r == output) {
-        *root = victim;
-    }
 }

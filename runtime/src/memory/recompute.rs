@@ -10,7 +10,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::{Interval, PlannedNode, assign, descs, live_bytes, liveness};
+use super::{PlannedNode, descs, usage};
 use crate::backend::{Backend, Launch};
 use crate::error::Result;
 use crate::graph::{Graph, Node, NodeId, Source, ValueId};
@@ -123,7 +123,7 @@ struct Usage {
 
 impl Usage {
     fn new(graph: &Graph, backends: &[Arc<dyn Backend>]) -> Result<Self> {
-        let nodes = assign(graph, backends)?;
+        let (nodes, live) = usage(graph, backends)?;
         let mut content: Vec<ValueId> = graph.iter_values().map(|(id, _)| id).collect();
         let mut first = vec![0; content.len()];
         let mut reads = vec![Vec::new(); content.len()];
@@ -146,7 +146,6 @@ impl Usage {
         let overwritten = amidst
             .flat_map(|node| node.op.mutates().iter().map(|&i| content[node.inputs[i].index()]))
             .collect();
-        let live = live(graph, &nodes);
         Ok(Self { nodes, content, first, reads, kept, overwritten, live, seconds })
     }
 
@@ -277,21 +276,6 @@ impl Usage {
 /// Whether a node only overwrites, as an optimizer's step does.
 fn is_update(node: &Node) -> bool {
     node.outputs.is_empty() && !node.op.mutates().is_empty()
-}
-
-/// Bytes alive at each step.
-fn live(graph: &Graph, nodes: &[PlannedNode]) -> Vec<usize> {
-    let (roots, last) = liveness(graph, nodes);
-    let mut intervals = Vec::with_capacity(nodes.len());
-    for (step, planned) in nodes.iter().enumerate() {
-        let outputs = &graph.nodes()[planned.node.index()].outputs;
-        for value in outputs.iter().filter(|v| roots[v.index()] == **v) {
-            let last = last[value.index()].max(step);
-            intervals.push(Interval { bytes: graph.desc(*value).bytes(), first: step, last });
-        }
-        intervals.push(Interval { bytes: planned.workspace.1, first: step, last: step });
-    }
-    live_bytes(&intervals)
 }
 
 /// A value of the graph as it is, or output `.1` of the node made again as number `.0`.
