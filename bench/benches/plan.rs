@@ -2,7 +2,8 @@
 //! plan`. Widths are small, for they do not matter; blocks of 30 are as many as SmolLM2-135M has, and
 //! 130 make 10,000 nodes.
 //!
-//! A Zen 5 core took 4.0 ms for 30 blocks and 17 ms for 130.
+//! On a Zen 5 core, others beside it: 17 ms for 30 blocks trained whole, 5.4 ms with adapters, 25 ms
+//! for 130 blocks. Where buffers are placed at the bound at once, the order takes most of it.
 
 use std::sync::Arc;
 use std::time::Duration;
