@@ -138,7 +138,7 @@ impl Kernel for Exponentials<'_> {
             }
             let top = s.splat(max);
             let sum = sum!(s: S, self.cols, |at, n| {
-                let p = math::exp_below(s, s.sub(get(s, x, at, n), top));
+                let p = math::exp_weight(s, s.sub(get(s, x, at, n), top));
                 put(s, x, at, n, p);
                 // Lanes beyond the row hold exp(0 - max), which is not part of the sum.
                 if n == S::LANES { p } else { get(s, x, at, n) }
@@ -163,7 +163,7 @@ impl Kernel for Strip<'_> {
             }
             let (top, factor) = (s.splat(lse), s.splat(scale));
             each!(S, self.cols, |at, n| {
-                let p = math::exp_below(s, s.sub(get(s, x, at, n), top));
+                let p = math::exp_weight(s, s.sub(get(s, x, at, n), top));
                 put(s, x, at, n, s.mul(p, factor));
             });
             let column = usize::try_from(target).ok().and_then(|t| t.checked_sub(self.first));

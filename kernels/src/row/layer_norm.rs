@@ -127,13 +127,13 @@ impl Kernel for LayerNormGrad<'_> {
             let dot = sum!(s: S, cols, |at, n| {
                 let g = weighted(s, dy, weight, at, n);
                 total = s.add(total, g);
+                ask(s, x, at);
                 s.mul(g, s.mul(s.sub(get(s, x, at, n), m), scale))
             });
             let total = s.sum(total);
             let (total, dot) = (s.splat(total / cols as f32), s.splat(dot / cols as f32));
             each!(S, cols, |at, n| {
                 let hat = s.mul(s.sub(get(s, x, at, n), m), scale);
-                ask(s, x, at);
                 ask(s, dy, at);
                 let pulled = s.sub(weighted(s, dy, weight, at, n), total);
                 let pulled = s.sub(pulled, s.mul(hat, dot));

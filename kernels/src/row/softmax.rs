@@ -59,7 +59,7 @@ impl Kernel for Softmax<'_> {
         for (x, y) in self.x.chunks_exact(self.cols).zip(self.y.chunks_exact_mut(self.cols)) {
             let max = s.splat(greatest(s, x));
             let total = sum!(s: S, self.cols, |at, n| {
-                let p = math::exp_below(s, s.sub(get(s, x, at, n), max));
+                let p = math::exp_weight(s, s.sub(get(s, x, at, n), max));
                 put(s, y, at, n, p);
                 ask(s, x, at);
                 // Lanes beyond the row hold exp(0 - max), which is not part of the sum.
@@ -69,6 +69,7 @@ impl Kernel for Softmax<'_> {
             each!(S, self.cols, |at, n| {
                 let v = s.mul(get(s, y, at, n), scale);
                 put(s, y, at, n, v);
+                ask(s, y, at);
             });
         }
     }
@@ -92,6 +93,7 @@ impl Kernel for LogSoftmax<'_> {
             each!(S, self.cols, |at, n| {
                 let v = s.sub(s.sub(get(s, x, at, n), s.splat(max)), s.splat(log));
                 put(s, y, at, n, v);
+                ask(s, y, at);
             });
         }
     }
@@ -104,7 +106,7 @@ pub(super) fn sum_of_exp<S: Simd>(s: S, x: &[f32], max: f32) -> f32 {
     let whole = x.len() / S::LANES * S::LANES;
     let body = sum!(s: S, whole, |at, n| {
         ask(s, x, at);
-        math::exp_below(s, s.sub(get(s, x, at, n), top))
+        math::exp_weight(s, s.sub(get(s, x, at, n), top))
     });
     if whole == x.len() {
         return body;
@@ -112,7 +114,7 @@ pub(super) fn sum_of_exp<S: Simd>(s: S, x: &[f32], max: f32) -> f32 {
     // Lanes beyond the end would count as exp(0 - max): they are set to -inf instead.
     let mut rest = [f32::NEG_INFINITY; 16];
     rest[..x.len() - whole].copy_from_slice(&x[whole..]);
-    body + s.sum(math::exp_below(s, s.sub(get(s, &rest, 0, S::LANES), top)))
+    body + s.sum(math::exp_weight(s, s.sub(get(s, &rest, 0, S::LANES), top)))
 }
 
 struct SoftmaxGrad<'a> {

@@ -16,20 +16,13 @@ const CUBIC: f32 = 0.044_715;
 unary_ops! {
     /// `x (1 + erf(x / sqrt(2))) / 2`. Where the sum cancels, the error is relative to `x`.
     Gelu, Tolerance::ulps(3).or_absolute(5e-7),
-        |s, x| s.mul(x, normal_cdf(s, x)),
+        |s, x| s.mul(x, math::normal_cdf(s, x)),
         |x| x * 0.5 * (1.0 + reference::erf(x * std::f64::consts::FRAC_1_SQRT_2));
     /// `x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2`. The rounded argument of the exponential
     /// tells most on the far negative side, where the result is near zero.
     GeluTanh, Tolerance::ulps(6).or_absolute(5e-7),
         |s, x| s.mul(x, math::sigmoid(s, gelu_tanh_argument(s, x))),
         |x| x * reference::sigmoid(2.0 * (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x));
-}
-
-/// `(1 + erf(x / sqrt(2))) / 2`.
-#[inline(always)]
-fn normal_cdf<S: Simd>(s: S, x: S::F) -> S::F {
-    let half = s.splat(0.5);
-    s.fma(math::erf(s, s.mul(x, s.splat(FRAC_1_SQRT_2))), half, half)
 }
 
 /// `2 sqrt(2/pi) (x + 0.044715 x^3)`.
@@ -51,7 +44,7 @@ pub(crate) fn gelu_slope<S: Simd>(s: S, x: S::F) -> S::F {
     let x = saturate(s, x);
     let gauss = math::exp_below(s, s.mul(s.mul(x, x), s.splat(-0.5)));
     let pdf = s.mul(gauss, s.splat(0.5 * FRAC_2_SQRT_PI * FRAC_1_SQRT_2));
-    s.fma(x, pdf, normal_cdf(s, x))
+    s.fma(x, pdf, math::normal_cdf(s, x))
 }
 
 /// The derivative of [`GeluTanh`]: `g + x g (1 - g) u'` with `g` the sigmoid of `u(x)`.

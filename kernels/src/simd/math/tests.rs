@@ -20,6 +20,8 @@ impl Kernel for Apply<'_> {
             let v = match self.name {
                 "exp" => exp(s, a),
                 "exp_below" => exp_below(s, a),
+                "exp_weight" => exp_weight(s, a),
+                "normal_cdf" => normal_cdf(s, a),
                 "exp_neg_abs" => exp_neg_abs(s, a),
                 "exp2" => exp2_below(s, a),
                 "expm1" => expm1(s, a),
@@ -117,22 +119,38 @@ fn check_unary(name: &str, bound: f64, reference: fn(f64) -> f64) {
 
 /// Up to `most`, where the result is normal or so small that it is zero on every level.
 #[track_caller]
-fn check_below(name: &str, most: f32, reference: fn(f64) -> f64) {
+fn check_below(name: &str, most: f32, bound: f64, reference: fn(f64) -> f64) {
     let tested = |x: &f32| {
         let want = reference(f64::from(*x));
         x.is_nan() || *x <= most && (want >= f64::from(f32::MIN_POSITIVE) || want < 1e-46)
     };
     let mut x: Vec<f32> = sweep().into_iter().filter(tested).collect();
     x.resize(x.len().next_multiple_of(16), 1.0);
-    check(name, &x, &x, 2.0, |x, _| reference(x));
+    check(name, &x, &x, bound, |x, _| reference(x));
+}
+
+/// The same for bounds that are not relative to the result.
+#[track_caller]
+fn check_absolute(name: &str, most: f32, bound: f64, reference: fn(f64) -> f64) {
+    let x: Vec<f32> = sweep().into_iter().map(|x| if x <= most { x } else { -x }).collect();
+    for isa in Isa::available() {
+        let mut got = x.clone();
+        isa.run(Apply { name, x: &mut got, y: &x });
+        for (&x, &got) in x.iter().zip(&got) {
+            let want = reference(f64::from(x));
+            let close = (f64::from(got) - want).abs() <= bound || got.is_nan() && want.is_nan();
+            assert!(close, "{name}({x:e}) = {got:e} on {}, not {want:e}", isa.name());
+        }
+    }
 }
 
 #[test]
 fn exponentials() {
+    check_absolute("exp_weight", 0.0, 2e-7, f64::exp);
     check_unary("exp", 1.0, f64::exp);
     check_unary("exp_neg_abs", 2.0, |x| (-x.abs()).exp());
-    check_below("exp_below", 88.0, f64::exp);
-    check_below("exp2", 127.0, f64::exp2);
+    check_below("exp_below", 88.0, 2.0, f64::exp);
+    check_below("exp2", 127.0, 3.0, f64::exp2);
     check_unary("expm1", 2.0, f64::exp_m1);
     check_unary("tanh", 3.0, f64::tanh);
     check_unary("sigmoid", 3.0, reference::sigmoid);
@@ -149,6 +167,8 @@ fn logarithms() {
 #[test]
 fn error_function() {
     check_unary("erf", 2.0, reference::erf);
+    let cdf = |x: f64| 0.5 * (1.0 + reference::erf(x * std::f64::consts::FRAC_1_SQRT_2));
+    check_absolute("normal_cdf", f32::INFINITY, 1e-7, cdf);
 }
 
 #[test]
