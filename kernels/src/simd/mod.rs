@@ -212,8 +212,8 @@ pub trait Simd: Copy + Send + Sync + 'static {
 
     /// `sum` with the products of the four bytes in each lane of `a` and `b` added, as an i32 that
     /// wraps around: `b` from -127 to 127; `a` below `2^BITS` (7 or 8) and not negative, but with
-    /// 8 bits signed where [`Simd::SIGNED_BYTES`]. Exact; 7 bits are faster where a level would
-    /// saturate with 8.
+    /// 8 bits signed where [`Simd::SIGNED_BYTES`]. With 9 bits `b` may be -128 too. Exact; fewer bits
+    /// are faster where a level would saturate or wrap around with more.
     #[inline(always)]
     fn dot_bytes<const BITS: usize>(self, a: Self::F, b: Self::F, sum: Self::F) -> Self::F {
         let ((a, b), mut sum) = ((lanes(self, a), lanes(self, b)), lanes(self, sum));

@@ -359,15 +359,18 @@ mod checks {
 
     pub(super) fn byte_products<S: Simd>(s: S) {
         fn check<S: Simd, const BITS: usize>(s: S) {
-            let top = ((1u32 << BITS) - 1) as u8;
+            let top = ((1u32 << BITS.min(8)) - 1) as u8;
             // The extremes, where 16-bit sums of pairs saturate, and everything between.
             let unsigned = [0, 1, top / 2, top - 1, top];
             let mut signed: Vec<i8> = (-127..=127).step_by(5).collect();
             signed.push(i8::MAX);
+            if BITS == 9 {
+                signed.extend([i8::MIN; 4]);
+            }
             for (turn, &x) in unsigned.iter().enumerate() {
                 for (at, &y) in signed.iter().enumerate() {
                     let a = |lane: usize, i: usize| unsigned[(turn + lane * i) % unsigned.len()];
-                    let less = if S::SIGNED_BYTES && BITS == 8 { 128 } else { 0 };
+                    let less = if S::SIGNED_BYTES && BITS >= 8 { 128 } else { 0 };
                     let b = |lane: usize, i: usize| signed[(at + lane * i) % signed.len()];
                     let of = |f: &dyn Fn(usize) -> [u8; 4]| -> Lanes {
                         std::array::from_fn(|lane| f32::from_bits(u32::from_le_bytes(f(lane))))
@@ -389,6 +392,7 @@ mod checks {
         }
         check::<S, 7>(s);
         check::<S, 8>(s);
+        check::<S, 9>(s);
     }
 
     pub(super) fn integers<S: Simd>(s: S) {

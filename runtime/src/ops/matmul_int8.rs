@@ -9,8 +9,8 @@ use crate::error::{Error, Result};
 use crate::tensor::{DType, TensorDesc};
 
 /// `y[..., n] = scale_a scale_b (A[..., k] op(B)) + bias[n]`, with the sums exact. Operands: A and B
-/// of i8, B in -127..=127; the scale of A, one or one a row (A's shape without its last axis); that
-/// of B, one or one a column ([n]); and a bias, which is optional. B is stored [n, k] as a layer's
+/// of i8; the scale of A, one or one a row (A's shape without its last axis); that of B, one or one a
+/// column ([n]); and a bias, which is optional. B is stored [n, k] as a layer's
 /// weight is, or [k, n].
 ///
 /// It runs a model whose activations have one scale a tensor and whose weights have one a channel.
@@ -92,7 +92,7 @@ impl OpKind for MatMulInt8 {
     fn cases() -> Vec<Case> {
         let of = |trans_b, a: &[usize], b: &[usize]| {
             let case = Case::new(Self { trans_b });
-            let codes = || Fill::Uniform(-127.9, 127.9);
+            let codes = || Fill::Uniform(-128.9, 127.9);
             case.typed(DType::I8, a, codes()).typed(DType::I8, b, codes())
         };
         let scale = || Fill::Uniform(0.5, 2.0);

@@ -37,7 +37,12 @@ unsafe impl NeonFamily for NeonDotprod {
     const INT8_MR: usize = 6;
 
     #[inline(always)]
-    fn dot_bytes(self, a: float32x4_t, b: float32x4_t, sum: float32x4_t) -> float32x4_t {
+    fn dot_bytes<const BITS: usize>(
+        self,
+        a: float32x4_t,
+        b: float32x4_t,
+        sum: float32x4_t,
+    ) -> float32x4_t {
         // SAFETY: the token exists only where its instructions do.
         unsafe { dot_bytes(a, b, sum) }
     }

@@ -72,7 +72,12 @@ unsafe impl NeonFamily for NeonMmla {
     const STEP_ROWS: usize = 2;
 
     #[inline(always)]
-    fn dot_bytes(self, a: float32x4_t, b: float32x4_t, sum: float32x4_t) -> float32x4_t {
+    fn dot_bytes<const BITS: usize>(
+        self,
+        a: float32x4_t,
+        b: float32x4_t,
+        sum: float32x4_t,
+    ) -> float32x4_t {
         // SAFETY: the token exists only where its instructions do.
         unsafe { dot_bytes(a, b, sum) }
     }

@@ -8,8 +8,7 @@
 //! The sum is exact; it is rounded to f32, multiplied by the one scale and then the other, and the
 //! bias is added, each rounded once: the same bits on every level, and those of [`reference`].
 //!
-//! B's codes lie in -127..=127, as rounding to a symmetric range makes them: with -128 on both sides
-//! sums of plain NEON wrap around. Where a level multiplies unsigned bytes with signed ones, B is
+//! Codes are any bytes, -128 too. Where a level multiplies unsigned bytes with signed ones, B is
 //! packed with 128 added and the sums of a row of A begin at -128 times the sum of its codes. Both
 //! operands are packed in lanes of four codes along k: panels of A whole and once, B a slab of a
 //! task's columns at a time.

@@ -100,7 +100,7 @@ impl Block {
                 // SAFETY: inside the panel.
                 let x = s.splat(unsafe { *a.add(r) });
                 for v in 0..NV {
-                    sums[r][v] = s.dot_bytes::<8>(columns[v], x, sums[r][v]);
+                    sums[r][v] = s.dot_bytes::<9>(columns[v], x, sums[r][v]);
                 }
             }
             a = a.wrapping_add(tile_of::<S>().0);
