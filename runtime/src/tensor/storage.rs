@@ -29,18 +29,39 @@ pub trait Allocator: Send + Sync {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemAllocator;
 
+impl SystemAllocator {
+    /// What holds `bytes` from a multiple of [`ALIGN`] on, with room for a byte before them.
+    ///
+    /// Of small alignment: only then is zeroed memory `calloc`'s, whose large blocks come untouched
+    /// from the system, so that pages which nothing uses never become resident. Memory of larger
+    /// alignment would be written with zeros, all of it.
+    fn layout(bytes: usize) -> Option<Layout> {
+        Layout::from_size_align(bytes.checked_add(ALIGN)?, align_of::<usize>()).ok()
+    }
+}
+
 impl Allocator for SystemAllocator {
     fn allocate(&self, bytes: usize) -> Option<NonNull<u8>> {
-        let layout = Layout::from_size_align(bytes, ALIGN).ok()?;
-        // SAFETY: the layout's size is not 0. Large zeroed memory comes untouched from the
-        // system, so pages that a plan never uses never become resident.
-        NonNull::new(unsafe { std::alloc::alloc_zeroed(layout) })
+        // SAFETY: the layout's size is not 0.
+        let start = NonNull::new(unsafe { std::alloc::alloc_zeroed(Self::layout(bytes)?) })?;
+        let skipped = ALIGN - start.addr().get() % ALIGN;
+        // SAFETY: 1 to `ALIGN` bytes, by which the layout is larger than `bytes`; the byte before
+        // the memory says how many for `release`.
+        unsafe {
+            let memory = start.add(skipped);
+            memory.sub(1).write(skipped as u8);
+            Some(memory)
+        }
     }
 
     unsafe fn release(&self, memory: NonNull<u8>, bytes: usize) {
-        if let Ok(layout) = Layout::from_size_align(bytes, ALIGN) {
-            // SAFETY: the caller vouches that this is one of our allocations, of this layout.
-            unsafe { std::alloc::dealloc(memory.as_ptr(), layout) }
+        if let Some(layout) = Self::layout(bytes) {
+            // SAFETY: the caller vouches that this is one of our allocations, of this layout, before
+            // which `allocate` wrote where it starts.
+            unsafe {
+                let skipped = memory.sub(1).read();
+                std::alloc::dealloc(memory.sub(skipped.into()).as_ptr(), layout);
+            }
         }
     }
 
@@ -236,5 +257,43 @@ impl Storage {
 impl std::fmt::Debug for Storage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Storage({} bytes)", self.len)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_aligned_zero_and_given_back_whole() {
+        for len in [1, 7, 16, 64, 100, 4096, 1 << 20] {
+            let all: Vec<_> = (0..9).map(|_| Storage::zeroed(len, &SystemAllocator)).collect();
+            for storage in all {
+                let storage = storage.unwrap();
+                assert!(storage.as_ptr().addr().is_multiple_of(ALIGN));
+                let mut bytes = vec![7; len];
+                storage.read(0, &mut bytes).unwrap();
+                assert!(bytes.iter().all(|&b| b == 0));
+                storage.write(0, &vec![255; len]).unwrap();
+            }
+        }
+        assert!(SystemAllocator.allocate(usize::MAX).is_none());
+    }
+
+    /// Moments of an optimizer, say, that no step has used yet.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn memory_is_not_resident_before_it_is_used() {
+        let resident = || {
+            let status = std::fs::read_to_string("/proc/self/status").unwrap();
+            let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap().to_owned();
+            line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() << 10
+        };
+        let (before, len) = (resident(), 1 << 30);
+        let storage = Storage::zeroed(len, &SystemAllocator).unwrap();
+        storage.write(len - 4, &[1; 4]).unwrap();
+        // Other tests use memory meanwhile.
+        let grown = resident().saturating_sub(before);
+        assert!(grown < len / 2, "{grown} of {len} bytes are resident");
     }
 }
