@@ -212,13 +212,8 @@ pub(super) fn from_safetensors(dtype: Dtype) -> Option<DType> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::folder::Folder;
     use super::*;
-
-    fn scratch(name: &str) -> PathBuf {
-        let dir = std::env::temp_dir().join(format!("tenon-checkpoint-{}", std::process::id()));
-        fs::create_dir_all(&dir).unwrap();
-        dir.join(name)
-    }
 
     fn meta() -> Meta {
         Meta { step: 7, position: "{\"at\":3}".to_owned() }
@@ -226,7 +221,8 @@ mod tests {
 
     #[test]
     fn comes_back_as_it_went() {
-        let path = scratch("whole");
+        let folder = Folder::new("checkpoint-whole");
+        let path = folder.join("file");
         let a = Tensor::from_slice(&[2, 3], &[1f32, -2.0, 3.5, f32::MIN, 0.0, 1e-40]).unwrap();
         let b = Tensor::from_slice(&[], &[4i32]).unwrap();
         save(&path, &[("b", &b), ("a", &a)], &meta()).unwrap();
@@ -240,7 +236,8 @@ mod tests {
 
     #[test]
     fn many_tensors_come_back_in_any_order() {
-        let path = scratch("many");
+        let folder = Folder::new("checkpoint-many");
+        let path = folder.join("file");
         let tensors: Vec<(String, Tensor)> = (0..64)
             .map(|i| (format!("t{}", (i * 37) % 64), Tensor::from_slice(&[1], &[i]).unwrap()))
             .collect();
@@ -255,7 +252,8 @@ mod tests {
 
     #[test]
     fn finds_every_torn_or_flipped_file() {
-        let path = scratch("torn");
+        let folder = Folder::new("checkpoint-torn");
+        let path = folder.join("file");
         let a = Tensor::from_slice(&[4], &[1f32, 2.0, 3.0, 4.0]).unwrap();
         save(&path, &[("a", &a)], &meta()).unwrap();
         let whole = fs::read(&path).unwrap();
@@ -271,10 +269,11 @@ mod tests {
 
     #[test]
     fn a_failed_save_leaves_the_old_file() {
-        let path = scratch("kept");
+        let folder = Folder::new("checkpoint-kept");
+        let path = folder.join("file");
         let a = Tensor::from_slice(&[1], &[1f32]).unwrap();
         save(&path, &[("a", &a)], &meta()).unwrap();
-        let missing = scratch("no-such-folder").join("x");
+        let missing = folder.join("no-such-folder/x");
         assert!(save(&missing, &[("a", &a)], &meta()).is_err());
         assert!(load(&path).is_ok());
     }

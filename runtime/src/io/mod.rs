@@ -1,6 +1,8 @@
 //! Files: GGUF, safetensors, checkpoints.
 
 pub mod checkpoint;
+#[cfg(test)]
+mod folder;
 pub mod gguf;
 mod mapped;
 pub mod safetensors;

@@ -159,6 +159,7 @@ fn dtype(dtype: Dtype) -> Option<DType> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::folder::Folder;
     use super::*;
 
     /// A file of the given header and as many data bytes, `0, 1, 2, ...`.
@@ -169,25 +170,13 @@ mod tests {
         bytes
     }
 
-    /// A folder of its own with these files, removed when dropped.
-    struct Folder(PathBuf);
-
-    impl Folder {
-        fn new(test: &str, files: &[(&str, &[u8])]) -> Self {
-            let name = format!("tenon-safetensors-{test}-{}", std::process::id());
-            let path = std::env::temp_dir().join(name);
-            std::fs::create_dir_all(&path).unwrap();
-            for (name, bytes) in files {
-                std::fs::write(path.join(name), bytes).unwrap();
-            }
-            Self(path)
+    /// A folder with these files.
+    fn folder(test: &str, files: &[(&str, &[u8])]) -> Folder {
+        let folder = Folder::new(&format!("safetensors-{test}"));
+        for (name, bytes) in files {
+            std::fs::write(folder.join(name), bytes).unwrap();
         }
-    }
-
-    impl Drop for Folder {
-        fn drop(&mut self) {
-            let _ = std::fs::remove_dir_all(&self.0);
-        }
+        folder
     }
 
     const A: &str = r#"{"a":{"dtype":"F32","shape":[1,2],"data_offsets":[0,8]}}"#;
@@ -200,8 +189,8 @@ mod tests {
     fn reads_one_file_even_where_it_is_not_aligned() {
         for spaces in 0..8 {
             let bytes = file(&format!("{A}{}", " ".repeat(spaces)), 8);
-            let folder = Folder::new(&format!("one{spaces}"), &[(SINGLE, &bytes)]);
-            let open = SafeTensors::open(&folder.0).unwrap();
+            let folder = folder(&format!("one{spaces}"), &[(SINGLE, &bytes)]);
+            let open = SafeTensors::open(&*folder).unwrap();
             let a = open.tensor("a").unwrap();
             assert_eq!(&a.desc.shape()[..], [1, 2]);
             assert_eq!(a.bytes(), (0..8).collect::<Vec<u8>>());
@@ -215,16 +204,16 @@ mod tests {
         let (a, b) = (file(A, 8), file(B, 11));
         let files: &[(&str, &[u8])] =
             &[("1.safetensors", &a), ("2.safetensors", &b), (INDEX, BOTH.as_bytes())];
-        let folder = Folder::new("index", files);
-        let open = SafeTensors::open(&folder.0).unwrap();
+        let folder = folder("index", files);
+        let open = SafeTensors::open(&*folder).unwrap();
         assert_eq!(open.tensors().len(), 2);
         assert_eq!(open.tensor("b").unwrap().tensor().unwrap().to_vec::<u8>().unwrap(), [0, 1, 2]);
         assert_eq!(open.unsupported(), [("c".to_owned(), "I64".to_owned())]);
     }
 
     fn error(test: &str, files: &[(&str, &[u8])]) -> String {
-        let folder = Folder::new(test, files);
-        SafeTensors::open(&folder.0).unwrap_err().to_string()
+        let folder = folder(test, files);
+        SafeTensors::open(&*folder).unwrap_err().to_string()
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::super::folder::Folder;
 use super::*;
 
 /// Writes a GGUF file piece by piece.
@@ -89,11 +90,12 @@ fn assert_error(Writer(bytes): Writer, want: &str) {
 
 #[test]
 fn reads_a_good_file() {
-    let path = std::env::temp_dir().join(format!("tenon-{}.gguf", std::process::id()));
+    let folder = Folder::new("gguf");
+    let path = folder.join("good.gguf");
     // Tensor `a` has 24 bytes, `b` 20 at offset 32.
     std::fs::write(&path, good().0).unwrap();
     let gguf = Gguf::open(&path).unwrap();
-    std::fs::remove_file(&path).unwrap();
+    drop(folder);
     assert_eq!(gguf.version(), 3);
     assert_eq!(gguf.str("general.architecture"), Some("llama"));
     assert_eq!((gguf.usize("n"), gguf.f64("n"), gguf.str("n")), (Some(7), Some(7.0), None));
