@@ -1,7 +1,8 @@
-"""Runs the products of a file of JSON rows with torch (oneDNN), onnxruntime and OpenBLAS, and prints
-all as one table: GFLOP/s on one thread, the best of the rounds of 1.5 seconds."""
+"""Runs Tenon's side of the race (the command of the arguments), and between its rounds the same with
+torch (oneDNN), onnxruntime and OpenBLAS, all on one thread; prints the rows as a table."""
 
 import json
+import subprocess
 import sys
 import time
 
@@ -10,16 +11,17 @@ import onnx
 import onnxruntime
 import torch
 from onnx import TensorProto, helper
+from torch.nn import functional
 
-SECONDS = 1.5
+# Seconds of a library in a round, or one call.
+TURN = 0.06
 torch.set_num_threads(1)
 
 
 def best(run):
-    """Least seconds of a call."""
-    run()
+    """Least seconds of a call in a turn."""
     least, start = float("inf"), time.perf_counter()
-    while time.perf_counter() - start < SECONDS:
+    while time.perf_counter() - start < TURN:
         before = time.perf_counter()
         run()
         least = min(least, time.perf_counter() - before)
@@ -93,8 +95,10 @@ def by_onnxruntime(m, n, k):
     return session(node, inputs, outputs, weights, feed)
 
 
-def peers(layout, m, n, k, what):
-    """Name and call of each library that has the product."""
+def product(layout, *words):
+    """Matrix products, all into new or given memory as their users would."""
+    *sizes, what = words
+    m, n, k = (int(size[1:]) for size in sizes)
     if what == "f32":
         yield "torch", by_torch(layout, m, n, k, torch.float32)
         yield "openblas", by_openblas(layout, m, n, k)
@@ -108,21 +112,125 @@ def peers(layout, m, n, k, what):
         yield "onnxruntime", by_onnxruntime(m, n, k)
 
 
+def gradient(y, inputs):
+    """A call of the backward pass alone."""
+    dy = torch.randn_like(y)
+    return lambda: torch.autograd.grad(y, inputs, dy, retain_graph=True)
+
+
+def attention(kind, *sizes):
+    s, heads, kv, d = (int(size.lstrip("shkvd")) for size in sizes)
+    q, k, v = (torch.randn(1, n, s, d) for n in (heads, kv, kv))
+
+    def forward():
+        return functional.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=kv < heads)
+
+    if kind == "both":
+        inputs = [x.requires_grad_() for x in (q, k, v)]
+        dy = torch.randn_like(q)
+        yield "torch", lambda: torch.autograd.grad(forward(), inputs, dy)
+    else:
+        yield "torch", forward
+
+
+def rope(x, cos, sin):
+    """As Hugging Face's models have it, for heads of 64 at one position."""
+    heads = x.unflatten(-1, (-1, 64))
+    a, b = heads.chunk(2, -1)
+    return heads * cos + torch.cat((-b, a), -1) * sin
+
+
+def stream(kernel, shape):
+    """Rows and elementwise functions; of a backward pass only what leads to the rows."""
+    rows, cols = (int(size) for size in shape.split("x"))
+    x, other = torch.randn(rows, cols), torch.randn(rows, cols)
+    w, b, cos, sin = torch.rand(cols), torch.rand(cols), torch.rand(64), torch.rand(64)
+    targets = torch.arange(rows) % cols
+    forward = {
+        "softmax": lambda: functional.softmax(x, -1),
+        "log_softmax": lambda: functional.log_softmax(x, -1),
+        "layer_norm": lambda: functional.layer_norm(x, (cols,), w, b),
+        "rms_norm": lambda: functional.rms_norm(x, (cols,), w),
+        "add_rms_norm": lambda: functional.rms_norm(x + other, (cols,), w),
+        "rope": lambda: rope(x, cos, sin),
+        "cross_entropy": lambda: functional.cross_entropy(x, targets),
+        "gelu": lambda: functional.gelu(x),
+        "gelu_tanh": lambda: functional.gelu(x, approximate="tanh"),
+        "silu": lambda: functional.silu(x),
+        "silu_mul": lambda: functional.silu(x) * other,
+        "exp": lambda: torch.exp(x),
+        "log": lambda: torch.log(x),
+        "tanh": lambda: torch.tanh(x),
+        "erf": lambda: torch.erf(x),
+        "add": lambda: x + other,
+        "dropout": lambda: functional.dropout(x, 0.1),
+        "grad_norm": lambda: torch.linalg.vector_norm(x),
+    }
+    name = kernel.removesuffix("_grad")
+    if kernel == "adamw":
+        x.grad = other
+        yield "torch", torch.optim.AdamW([x], fused=True).step
+    elif kernel in forward:
+        yield "torch", forward[kernel]
+    elif name in forward:
+        x.requires_grad_()
+        yield "torch", gradient(forward[name](), x)
+
+
+def step(optimizer, example, *layers):
+    """A training step of a network by the description that `bench/benches/nets` explains."""
+    modules, shape = [], [int(size) for size in example.split("x")]
+    for place, layer in enumerate(layers, 1):
+        if layer == "p":
+            modules.append(torch.nn.MaxPool2d(2))
+        elif layer[0] == "c":
+            out, kernel = (int(size) for size in layer[1:].split("k"))
+            modules.append(torch.nn.LazyConv2d(out, kernel, padding=kernel // 2))
+        else:
+            modules += [torch.nn.Flatten(), torch.nn.LazyLinear(int(layer[1:]))]
+        if layer != "p" and place < len(layers):
+            modules.append(torch.nn.ReLU())
+    net, x, targets = torch.nn.Sequential(*modules), torch.randn(64, *shape), torch.arange(64) % 10
+    net(x)
+    weights = net.parameters()
+    if optimizer == "sgd":
+        update = torch.optim.SGD(weights, lr=1e-3, fused=True)
+    else:
+        update = torch.optim.Adam(weights, lr=1e-3, fused=True)
+
+    def run():
+        update.zero_grad()
+        functional.cross_entropy(net(x), targets).backward()
+        update.step()
+
+    yield "torch", run
+
+
+PEERS = {"product": product, "attention": attention, "stream": stream, "step": step}
+
+
 def main():
-    print("GFLOP/s on one thread; x: Tenon over the best peer")
-    for line in open(sys.argv[1]):
-        row = json.loads(line)
-        layout, *sizes, what = row["product"].split()
-        m, n, k = (int(size[1:]) for size in sizes)
-        rates = row["gflops"]
-        for name, run in peers(layout, m, n, k, what):
-            rates[name] = 2e-9 * m * n * k / best(run)
-        others = [rate for name, rate in rates.items() if name != "tenon"]
-        times = f"(x {rates['tenon'] / max(others):.2f})" if others else ""
-        text = "  ".join(f"{name} {rate:.0f}" for name, rate in rates.items())
-        print(f"{row['product']:32} {text}  {times}", flush=True)
-    if "row" in locals():
-        print(f"limit: {row['limit_gflops']:.0f} GFLOP/s in f32")
+    print("one thread; x: Tenon over the best peer; of: Tenon over the limit", flush=True)
+    name = None
+    with subprocess.Popen(sys.argv[1:], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as rust:
+        for line in rust.stdout:
+            row = json.loads(line)
+            if row["row"] != name:
+                name, rates = row["row"], {}
+                kind, *words = name.split()
+                calls = list(PEERS[kind](*words))
+            for peer, call in calls:
+                rates[peer] = max(rates.get(peer, 0), row["work"] / best(call))
+            if row["left"] == 0:
+                rates = row["rates"] | rates
+                tenon, limit = rates["tenon"], rates.pop("limit", None)
+                others = [rate for peer, rate in rates.items() if peer != "tenon"]
+                text = "  ".join(f"{peer} {rate:.4g}" for peer, rate in rates.items())
+                times = f"  x {tenon / max(others):.2f}" if others else ""
+                of = f"  of {limit:.4g}: {tenon / limit:.2f}" if limit else ""
+                print(f"{name:44} {text} {row['unit']}{times}{of}", flush=True)
+            rust.stdin.write("\n")
+            rust.stdin.flush()
 
 
 main()
