@@ -15,6 +15,9 @@ pub trait Kernel {
     const BF16: bool = false;
     /// Whether the body multiplies bytes, or asks for the size of their register tile.
     const BYTES: bool = false;
+    /// Whether the body packs or multiplies panels for [`Simd::multiply_panels`], or asks for the
+    /// size of their tiles.
+    const PANELS: bool = false;
     /// The body.
     fn run<S: Simd>(self, s: S) -> Self::Out;
 }
@@ -22,8 +25,8 @@ pub trait Kernel {
 macro_rules! isas {
     ($(
         $(#[$doc:meta])*
-        $variant:ident [$plain:ident, $bf16:ident, $bytes:ident] =
-            $name:literal, $arch:tt, $detect:ident, $token:path, [$($feature:tt),*];
+        $variant:ident [$plain:ident, $bf16:ident, $bytes:ident $(, $panels:ident)?] =
+            $name:literal, $arch:tt, $detect:ident $(and $also:path)?, $token:path, [$($feature:tt),*];
     )*) => {
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         enum Level {
@@ -36,7 +39,7 @@ macro_rules! isas {
         const LEVELS: &[(Level, &str, fn() -> bool)] = &[
             (Level::Portable, "portable", || true),
             $(#[cfg(target_arch = $arch)]
-              (Level::$variant, $name, || true $(&& std::arch::$detect!($feature))*),)*
+              (Level::$variant, $name, || true $(&& std::arch::$detect!($feature))* $(&& $also())?),)*
         ];
 
         impl Isa {
@@ -59,6 +62,7 @@ macro_rules! isas {
                         #[cfg(target_arch = $arch)]
                         // SAFETY: an `Isa` of this level exists only where detection found it.
                         Level::$variant => unsafe {
+                            $(if K::PANELS { return $panels(kernel); })?
                             if K::BF16 {
                                 if K::BYTES { $variant(kernel) } else { $bf16(kernel) }
                             } else if K::BYTES {
@@ -75,7 +79,8 @@ macro_rules! isas {
 }
 
 // In brackets, the levels whose code runs kernels without dot products, with those of bfloat16 and
-// with those of bytes: what a level has no instruction for is not compiled again for it.
+// with those of bytes, and, where the level multiplies whole panels, those that do: what a level has
+// no instruction for is not compiled again for it.
 isas! {
     /// AVX2 with FMA and F16C (2013 on).
     Avx2 [Avx2, Avx2, Avx2] = "avx2", "x86_64", is_x86_feature_detected,
@@ -108,6 +113,11 @@ isas! {
     /// Armv8.6: Neoverse V1 and N2, Cortex-A510, A710 and X2, Apple M2 on).
     NeonMmla [Neon, NeonMmla, NeonMmla] = "neon_mmla", "aarch64", is_aarch64_feature_detected,
         crate::arch::arm_neon_mmla::NeonMmla, ["neon", "dotprod", "i8mm", "bf16"];
+    /// With a matrix unit of 512 bits (FEAT_SME: Apple M4 and A18, Arm C1, Oryon of the third
+    /// generation on).
+    Sme [Neon, NeonMmla, NeonMmla, Sme] = "sme", "aarch64",
+        is_aarch64_feature_detected and crate::arch::arm_sme::is_present,
+        crate::arch::arm_sme::Sme, ["neon", "dotprod", "i8mm", "bf16"];
 }
 
 /// An instruction-set level that this machine was seen to have.

@@ -50,7 +50,7 @@ pub use reference::reference;
 
 use crate::isa::{Isa, Kernel};
 use crate::quant::Format;
-use crate::simd::Simd;
+use crate::simd::{Lane, Panels, Simd};
 use pack::{Slab, Source, panel_rows, room, side_by_side};
 use tile::{Pair, Single, Target, Tile};
 
@@ -172,6 +172,7 @@ struct RegisterTile;
 
 impl Kernel for RegisterTile {
     type Out = TileSize;
+    const PANELS: bool = true;
 
     fn run<S: Simd>(self, _: S) -> TileSize {
         TileSize { rows: S::GEMM_MR, columns: S::GEMM_NV * S::LANES, lanes: S::LANES }
@@ -385,6 +386,7 @@ struct PackA<'a> {
 impl Kernel for PackA<'_> {
     type Out = ();
     const BF16: bool = true;
+    const PANELS: bool = true;
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
@@ -442,6 +444,7 @@ struct Run<'a> {
 impl Kernel for Run<'_> {
     type Out = ();
     const BF16: bool = true;
+    const PANELS: bool = true;
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
@@ -532,14 +535,33 @@ impl Run<'_> {
         let g = self.gemm;
         let width = S::GEMM_NV * S::LANES;
         let paired = g.pairs::<S>();
+        let a = self.shared.wrapping_add(panel_rows(paired, depth) * S::GEMM_MR);
+        if S::HAS_PANELS {
+            let Target { c, c_step, accumulate, bias, .. } =
+                self.target(depth, row, [column, columns]);
+            let panels = Panels {
+                a: a.wrapping_add(row * room(g.k)),
+                a_step: S::GEMM_MR * room(g.k),
+                b: self.scratch,
+                b_step: width * room(slab),
+                depth: panel_rows(paired, slab),
+                c,
+                c_step,
+                rows,
+                columns,
+                bias,
+                accumulate,
+            };
+            let lane = if paired { Lane::Bf16 } else { Lane::F32 };
+            // SAFETY: the panels are packed and the block of C is this task's own.
+            return unsafe { s.multiply_panels(lane, &panels) };
+        }
         for j in (0..columns).step_by(width) {
             for i in (row..row + rows).step_by(S::GEMM_MR) {
                 let tile = Tile {
                     depth: panel_rows(paired, slab),
                     // Row `i` and column `j` begin panels.
-                    a: self
-                        .shared
-                        .wrapping_add(i * room(g.k) + panel_rows(paired, depth) * S::GEMM_MR),
+                    a: a.wrapping_add(i * room(g.k)),
                     b: self.scratch.wrapping_add(j * room(slab)),
                     to: self.target(depth, i, [column + j, columns - j]),
                 };

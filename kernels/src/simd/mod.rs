@@ -1,8 +1,11 @@
 //! The vector abstraction that every kernel body is written over.
 
 pub mod math;
+mod panels;
 #[cfg(test)]
 mod tests;
+
+pub use panels::{Lane, Panels};
 
 /// Lanes of the widest level.
 pub const MAX_LANES: usize = 16;
@@ -150,6 +153,18 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// Rows of packed panels that a step of bytes or of bfloat16 takes: 1, or 2 that
     /// lie side by side, lane by lane.
     const STEP_ROWS: usize = 1;
+    /// Whether gemm multiplies by [`Simd::multiply_panels`] instead of a step at a time.
+    const HAS_PANELS: bool = false;
+
+    /// Multiplies whole panels, in a unit that has registers of its own for the sums.
+    ///
+    /// # Safety
+    /// [`Simd::HAS_PANELS`] must hold, the panels be packed, and C and the bias be valid for the
+    /// rows and columns.
+    #[inline(always)]
+    unsafe fn multiply_panels(self, _: Lane, _: &Panels) {
+        unreachable!("a level without panels")
+    }
 
     /// Rounds to bfloat16 (to nearest even; subnormals may become zero) and pairs: each lane holds
     /// `even` in its lower half and `odd` in its upper.

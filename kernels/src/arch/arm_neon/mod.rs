@@ -11,7 +11,7 @@
 
 use std::arch::aarch64::*;
 
-use crate::simd::{Simd, tile_step};
+use crate::simd::{Lane, Panels, Simd, tile_step};
 
 /// Proof that Advanced SIMD is present.
 #[derive(Clone, Copy, Debug)]
@@ -94,12 +94,19 @@ fn dot_bytes<const BITS: usize>(a: float32x4_t, b: float32x4_t, sum: float32x4_t
 /// # Safety
 /// A value of the type must prove that everything [`Neon`] proves is present.
 pub unsafe trait NeonFamily: Copy + Send + Sync + 'static {
+    /// [`Simd::GEMM_MR`]: with three vectors, 24 accumulators, 3 columns and 2 rows of the 32
+    /// registers.
+    const GEMM_MR: usize = 8;
+    /// [`Simd::GEMM_NV`].
+    const GEMM_NV: usize = 3;
     /// [`Simd::INT8_MR`].
     const INT8_MR: usize;
     /// [`Simd::HAS_DOT_BF16`].
     const HAS_DOT_BF16: bool = false;
     /// [`Simd::STEP_ROWS`].
     const STEP_ROWS: usize = 1;
+    /// [`Simd::HAS_PANELS`].
+    const HAS_PANELS: bool = false;
 
     /// [`Simd::dot_bytes`].
     #[inline(always)]
@@ -147,6 +154,15 @@ pub unsafe trait NeonFamily: Copy + Send + Sync + 'static {
     ) {
         tile_step!(self, a, b, sums, |x, column, sum| self.dot_bf16(x, column, sum));
     }
+
+    /// [`Simd::multiply_panels`].
+    ///
+    /// # Safety
+    /// As there.
+    #[inline(always)]
+    unsafe fn multiply_panels(self, _: Lane, _: &Panels) {
+        unreachable!("a level without panels")
+    }
 }
 
 // SAFETY: its own proof.
@@ -172,14 +188,14 @@ impl<T: NeonFamily> Simd for T {
     type F = float32x4_t;
     type M = uint32x4_t;
     const LANES: usize = LANES;
-    // 24 accumulators, 3 columns and 2 rows of the 32 registers.
-    const GEMM_MR: usize = 8;
-    const GEMM_NV: usize = 3;
+    const GEMM_MR: usize = T::GEMM_MR;
+    const GEMM_NV: usize = T::GEMM_NV;
     const INT8_MR: usize = T::INT8_MR;
     const INT8_NV: usize = 2;
     const HAS_DOT_BF16: bool = T::HAS_DOT_BF16;
     const SIGNED_BYTES: bool = true;
     const STEP_ROWS: usize = T::STEP_ROWS;
+    const HAS_PANELS: bool = T::HAS_PANELS;
 
     #[inline(always)]
     fn dot_bytes<const BITS: usize>(
@@ -209,6 +225,11 @@ impl<T: NeonFamily> Simd for T {
     ) {
         // SAFETY: the caller's contract.
         unsafe { NeonFamily::step_bf16(self, a, b, sums) };
+    }
+    #[inline(always)]
+    unsafe fn multiply_panels(self, lane: Lane, panels: &Panels) {
+        // SAFETY: the caller's contract.
+        unsafe { NeonFamily::multiply_panels(self, lane, panels) };
     }
     #[inline(always)]
     fn turn_sums<const R: usize, const NV: usize>(self, sums: &mut [[float32x4_t; NV]; R]) {

@@ -114,7 +114,7 @@ unsafe impl NeonFamily for NeonMmla {
 /// `bfcvtn`: to nearest even; NaN stays NaN.
 #[inline]
 #[target_feature(enable = "bf16")]
-fn bf16_bits(v: float32x4_t) -> uint16x4_t {
+pub(super) fn bf16_bits(v: float32x4_t) -> uint16x4_t {
     let bits;
     // SAFETY: an instruction of this function's features, on registers alone.
     unsafe {

@@ -110,6 +110,7 @@ struct RegisterTile;
 impl Kernel for RegisterTile {
     type Out = [usize; 2];
     const BYTES: bool = true;
+    const PANELS: bool = true;
 
     fn run<S: Simd>(self, _: S) -> [usize; 2] {
         let (rows, vectors) = tile_of::<S>();

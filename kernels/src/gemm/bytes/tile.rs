@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use super::super::tile::load;
 use super::tile_of;
 use crate::isa::Kernel;
-use crate::simd::{MAX_LANES, Simd};
+use crate::simd::{Lane, MAX_LANES, Panels, Simd};
 
 /// Packed panels and the place of their product, which is the task's own; all of it is valid for the
 /// rows and columns that exist.
@@ -44,10 +44,17 @@ type Sums = [MaybeUninit<f32>; 14 * 2 * MAX_LANES];
 impl Kernel for Block {
     type Out = ();
     const BYTES: bool = true;
+    const PANELS: bool = true;
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        const { assert!(matches!(tile_of::<S>(), (14, 2) | (8, 3) | (6, 2) | (4, 1))) }
+        const {
+            let sizes = tile_of::<S>();
+            assert!(S::HAS_PANELS || matches!(sizes, (14, 2) | (8, 3) | (6, 2) | (4, 1)));
+        }
+        if S::HAS_PANELS {
+            return self.panels(s);
+        }
         let ((mr, vectors), mut space) = (tile_of::<S>(), [const { MaybeUninit::uninit() }; _]);
         let sums: &mut Sums = &mut space;
         let sums = sums.as_mut_ptr().cast::<f32>();
@@ -141,12 +148,62 @@ impl Block {
                     let sum = s.load(sums.add(r * vectors * S::LANES + at));
                     let mut value = s.add_i32(sum, so_far);
                     if self.last {
-                        let scaled = s.mul(s.convert_i32(value), s.splat(*starts.add(mr + r)));
-                        value = s.add(s.mul(scaled, scale), bias);
+                        value = scaled(s, value, starts.add(mr + r), scale, bias);
                     }
                     if n == S::LANES { s.store(c, value) } else { s.store_n(c, value, n) }
                 }
             }
         }
     }
+
+    /// The same on a level that multiplies whole panels of signed bytes: sums begin at 0 and stay in
+    /// C, where the last slab's are scaled.
+    #[inline(always)]
+    fn panels<S: Simd>(&self, s: S) {
+        const { assert!(!S::HAS_PANELS || S::SIGNED_BYTES) }
+        let (mr, vectors) = tile_of::<S>();
+        let panels = Panels {
+            a: self.a,
+            a_step: self.a_step,
+            b: self.b,
+            b_step: vectors * S::LANES * self.lanes,
+            depth: self.lanes,
+            c: self.c,
+            c_step: self.c_step,
+            rows: self.rows,
+            columns: self.columns,
+            bias: std::ptr::null(),
+            accumulate: !self.first,
+        };
+        // SAFETY: the panels hold `lanes`, and the block of C is the task's own.
+        unsafe { s.multiply_panels(Lane::I8, &panels) };
+        if !self.last {
+            return;
+        }
+        for r in 0..self.rows {
+            let row_scale = self.starts.wrapping_add(r / mr * self.a_step + mr + r % mr);
+            for at in (0..self.columns).step_by(S::LANES) {
+                let n = (self.columns - at).min(S::LANES);
+                // SAFETY: a row and columns that exist, and what belongs to them.
+                unsafe {
+                    let c = self.c.add(r * self.c_step + at);
+                    let scale = load(s, self.scales.add(at), n);
+                    let bias = load(s, self.biases.add(at), n);
+                    let value = scaled(s, load(s, c, n), row_scale, scale, bias);
+                    if n == S::LANES { s.store(c, value) } else { s.store_n(c, value, n) }
+                }
+            }
+        }
+    }
+}
+
+/// A row's sums with its scale, those of the columns and their biases.
+///
+/// # Safety
+/// The row's scale must be readable.
+#[inline(always)]
+unsafe fn scaled<S: Simd>(s: S, sums: S::F, row: *const f32, scale: S::F, bias: S::F) -> S::F {
+    // SAFETY: the caller's contract.
+    let scaled = s.mul(s.convert_i32(sums), s.splat(unsafe { *row }));
+    s.add(s.mul(scaled, scale), bias)
 }
