@@ -73,7 +73,11 @@ impl Train {
         let mut trainer = self.trainer(&machine, &model, steps)?;
         drop(model);
         if let Some(path) = &self.resume {
-            position.check(path, &trainer.resume(path)?)?;
+            let resumed = trainer.resume(path)?;
+            position.check(path, &resumed.note)?;
+            if let Some(damage) = resumed.damaged {
+                tell(&format!("{damage}; continuing from the save before it"));
+            }
         }
         self.announce(&trainer, &text);
         let tally = self.train(&mut trainer, &text, steps, &position)?;

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::time::Instant;
 
 use serde_json::Value;
 
@@ -145,6 +146,88 @@ fn a_killed_run_resumes_with_the_same_bits() {
     let resumed = losses(&tenon(&folder, &format!("{options} --resume run.ckpt")));
     assert!((9..30).contains(&(30 - resumed.len())), "{} steps resumed", resumed.len());
     assert_eq!(resumed, whole[30 - resumed.len()..]);
+}
+
+/// Kills a run 40 times, or `TENON_KILLS` times, in its steps and in its saves, and goes on from
+/// where it was: no loss it ever tells differs from the uninterrupted run's.
+#[test]
+fn runs_killed_at_any_moment_lose_nothing() {
+    let folder = folder("killed-often");
+    let options = "train --batch 1 --seq 16 --steps 400 --threads 1 --json";
+    let whole = losses(&tenon(&folder, options));
+    let start = Instant::now();
+    tenon(&folder, "train --batch 1 --seq 16 --steps 20 --save timed.ckpt --save-every 1");
+    let longest = start.elapsed();
+    let (mut state, mut told, mut furthest) = (1u32, 0, 0);
+    let kills = std::env::var("TENON_KILLS").map_or(40, |kills| kills.parse().unwrap());
+    for _ in 0..kills {
+        let saved = folder.join("run.ckpt").exists();
+        let mut run = Command::new(TENON)
+            .args(options.split_whitespace())
+            .args(["--save", "run.ckpt", "--save-every", "1"])
+            .args(if saved { ["--resume", "run.ckpt"].as_slice() } else { &[] })
+            .current_dir(&folder)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        std::thread::sleep(longest.mul_f64(f64::from(state) / f64::from(u32::MAX)));
+        run.kill().unwrap();
+        let output = run.wait_with_output().unwrap();
+        assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+        let text = String::from_utf8(output.stdout).unwrap();
+        // The last line may be cut off.
+        for line in text.split_inclusive('\n').filter(|line| line.ends_with('\n')) {
+            let line: Value = serde_json::from_str(line).unwrap();
+            if line.get("summary").is_some() {
+                fs::remove_file(folder.join("run.ckpt")).unwrap();
+                fs::remove_file(folder.join("run.ckpt.previous")).unwrap();
+                continue;
+            }
+            let (step, loss) = loss(&line);
+            assert_eq!(whole[step as usize - 1], (step, loss));
+            (told, furthest) = (told + 1, furthest.max(step));
+        }
+    }
+    assert!(told > kills && furthest > 20, "{told} steps, up to {furthest}");
+}
+
+#[test]
+fn a_damaged_checkpoint_gives_way_to_the_one_before() {
+    let folder = folder("damaged");
+    let options = "train --batch 1 --seq 16 --steps 9 --json";
+    let whole = losses(&tenon(&folder, options));
+    let saving = "train --batch 1 --seq 16 --steps 6 --save run.ckpt --save-every 2 --json";
+    assert!(tenon(&folder, saving).status.success());
+    let path = folder.join("run.ckpt");
+    let mut bytes = fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&path, &bytes).unwrap();
+    // The last save is of step 6, made twice; the one before it is whole.
+    let output = tenon(&folder, &format!("{options} --resume run.ckpt"));
+    let resumed = losses(&output);
+    assert_eq!(resumed, whole[9 - resumed.len()..]);
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(told.contains("checksum") && told.contains("the save before it"), "{told}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_full_disk_keeps_the_checkpoint_that_was() {
+    let folder = folder("full");
+    let options = "train --batch 1 --seq 16 --save run.ckpt --steps";
+    assert!(tenon(&folder, &format!("{options} 2")).status.success());
+    let before = fs::read(folder.join("run.ckpt")).unwrap();
+    // Files may grow to 64 blocks of 512 bytes, a checkpoint is larger.
+    let limited = format!("trap '' XFSZ; ulimit -f 64; exec {TENON} {options} 3 --resume run.ckpt");
+    let output = Command::new("sh").args(["-c", &limited]).current_dir(&folder).output().unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(told.lines().any(|line| line.starts_with("error: run.ckpt: ")), "{told}");
+    assert_eq!(fs::read(folder.join("run.ckpt")).unwrap(), before);
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 1, "nothing is left behind");
 }
 
 #[test]

@@ -369,6 +369,12 @@ void tn_session_destroy(tn_session *session);
 /* The plan that the session keeps. Set plan->struct_size before. */
 tn_status tn_session_plan(tn_session *session, tn_plan *plan);
 
+/* Plans the session anew within another budget (0: no bound), between two steps: what to do when the
+ * system says that memory runs short. Parameters, states, inputs and micro-steps stay as they are,
+ * and no bit of what is trained changes; outputs of the last step are gone. A budget that cannot be
+ * met is TN_ERROR_MEMORY, and tn_error_message tells the smallest that can. */
+tn_status tn_session_set_memory_budget(tn_session *session, uint64_t memory_budget);
+
 /* Writes a whole input, parameter or state: exactly its `size` bytes, in its element type. */
 tn_status tn_session_write(tn_session *session, const char *name, const void *data, size_t size);
 
@@ -377,7 +383,8 @@ tn_status tn_session_write(tn_session *session, const char *name, const void *da
  * clipping. Exactly its `size` bytes. A step that failed leaves no outputs to read. */
 tn_status tn_session_read(tn_session *session, const char *name, void *data, size_t size);
 
-/* Called between nodes: `done` of `total` have run. Not 0 stops the step. Must not call into the
+/* Called between nodes: `done` of `total` have run. Not 0 stops the step. The step waits for as long
+ * as the call takes: to pause, or to let a warm device rest, return late. Must not call into the
  * session. */
 typedef int32_t (*tn_progress)(void *user, uint64_t done, uint64_t total);
 
@@ -385,6 +392,8 @@ typedef struct tn_run_options {
   size_t struct_size;
   tn_progress progress; /* NULL: none */
   void *progress_user;  /* passed to progress; may be NULL */
+  const char *trace_file; /* where to write when every node of this run ran, for how long, and what
+                             it computed and moved, in Chrome's trace event format; NULL: nowhere */
 } tn_run_options;
 
 typedef struct tn_report {
@@ -392,6 +401,7 @@ typedef struct tn_report {
   float loss;      /* of the inputs, before the update */
   float lr;        /* learning rate of the update; 0 if this micro-step made none */
   float grad_norm; /* before clipping; 0 where clipping is off or no update was made */
+  float unused;    /* 0: no byte of a report is left as it happens to be */
   uint64_t step;   /* updates made so far, those before a load included */
 } tn_report;
 
@@ -403,8 +413,8 @@ typedef struct tn_report {
 tn_status tn_session_step(tn_session *session, const tn_run_options *options, tn_report *report);
 
 /* The loss of the inputs, without gradient or update: dropout is off, and batch_norm takes its
- * running statistics. `options` may be NULL. The first evaluation takes memory of its own, for a
- * forward pass, which the plan of a step does not count. */
+ * running statistics. `options` may be NULL. It takes turns with the step in the memory of the plan;
+ * outputs of the last step are gone after it. */
 tn_status tn_session_evaluate(tn_session *session, const tn_run_options *options, float *loss);
 
 /* A parameter of a session. */
@@ -438,10 +448,12 @@ tn_status tn_session_set_trainable(tn_session *session, const void *data, size_t
 tn_status tn_session_get_gradients(tn_session *session, void *data, size_t size);
 
 /* Saves what trains, the optimizer's state and the step number, atomically: `path` holds either
- * the old file or the whole new one. `note` is yours, and comes back on load; may be NULL. */
+ * the old file or the whole new one. The old one is kept as `path` with `.previous` after it. `note`
+ * is yours, and comes back on load; may be NULL. */
 tn_status tn_session_save(tn_session *session, const char *path, const char *note);
 
-/* Continues from a saved file; the session's options must be those it was saved with. `note` may be
+/* Continues from a saved file; the session's options must be those it was saved with. Where the
+ * file is damaged or gone, the one before it is taken, and the context's log told. `note` may be
  * NULL; *note gets yours, which belongs to the session until its next load. */
 tn_status tn_session_load(tn_session *session, const char *path, const char **note);
 

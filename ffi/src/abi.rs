@@ -357,6 +357,12 @@ unsafe extern "C" {
     pub fn tn_session_plan(session: *mut tn_session, plan: *mut tn_plan) -> tn_status;
 }
 unsafe extern "C" {
+    pub fn tn_session_set_memory_budget(
+        session: *mut tn_session,
+        memory_budget: u64,
+    ) -> tn_status;
+}
+unsafe extern "C" {
     pub fn tn_session_write(
         session: *mut tn_session,
         name: *const ::core::ffi::c_char,
@@ -381,6 +387,7 @@ pub struct tn_run_options {
     pub struct_size: usize,
     pub progress: tn_progress,
     pub progress_user: *mut ::core::ffi::c_void,
+    pub trace_file: *const ::core::ffi::c_char,
 }
 #[repr(C)]
 #[derive(Copy, Clone)]
@@ -389,6 +396,7 @@ pub struct tn_report {
     pub loss: f32,
     pub lr: f32,
     pub grad_norm: f32,
+    pub unused: f32,
     pub step: u64,
 }
 unsafe extern "C" {

@@ -62,6 +62,13 @@ fn optimizer(given: &abi::tn_train_options) -> Result<Optimizer> {
     choice(&choices, given.optimizer, "tn_optimizer")
 }
 
+/// A budget in bytes; 0 is none.
+pub(crate) fn budget(given: u64) -> Result<Option<usize>> {
+    let budget =
+        usize::try_from(given).map_err(|_| argument("memory_budget is larger than memory"))?;
+    Ok((budget > 0).then_some(budget))
+}
+
 /// How a session trains.
 ///
 /// # Safety
@@ -72,8 +79,6 @@ pub(crate) unsafe fn training(given: *const abi::tn_train_options) -> Result<Opt
     if !(given.clip_norm >= 0.0 && given.clip_norm.is_finite()) {
         return Err(argument("clip_norm must be 0 or a positive number"));
     }
-    let budget = usize::try_from(given.memory_budget)
-        .map_err(|_| argument("memory_budget is larger than memory"))?;
     Ok(Options {
         optimizer: optimizer(&given)?,
         state: choice(STATES, given.state, "tn_state")?,
@@ -87,7 +92,7 @@ pub(crate) unsafe fn training(given: *const abi::tn_train_options) -> Result<Opt
         clipping: choice(CLIPPINGS, given.clipping, "tn_clipping")?,
         accumulation: or(given.accumulation, 1) as usize,
         keep_gradients: given.keep_gradients != 0,
-        memory_budget: (budget > 0).then_some(budget),
+        memory_budget: budget(given.memory_budget)?,
     })
 }
 
@@ -148,6 +153,7 @@ pub(crate) fn report(report: &Report) -> abi::tn_report {
         loss: report.loss,
         lr: report.lr,
         grad_norm: report.grad_norm.unwrap_or(0.0),
+        unused: 0.0,
         step: report.step,
     }
 }

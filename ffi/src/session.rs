@@ -111,7 +111,8 @@ impl SessionHandle {
 
     /// Refuses to read what only a step makes.
     pub(crate) fn check_stepped(&self) -> Result<()> {
-        let why = "there is no output to read: no step has run, or the last did not end";
+        let why = "there is no output of a step to read: none has run, the last did not end, or an \
+                   evaluation came after it";
         if self.stepped { Ok(()) } else { Err(argument(why)) }
     }
 }

@@ -49,6 +49,7 @@ same! {
     parameters::tn_session_get_trainable(_, _, _);
     parameters::tn_session_set_trainable(_, _, _);
     parameters::tn_session_get_gradients(_, _, _);
+    training::tn_session_set_memory_budget(_, _);
     training::tn_session_save(_, _, _);
     training::tn_session_load(_, _, _);
 }

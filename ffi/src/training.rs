@@ -1,28 +1,72 @@
 //! Sessions at work: inputs, steps, outputs, checkpoints.
 
 use std::ffi::{CString, c_char, c_void};
+use std::fs::File;
+use std::io::Write;
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use tenon_runtime::Result;
-use tenon_runtime::executor::{Observer, Task};
+use tenon_runtime::executor::{Observer, Profile, Task};
+use tenon_runtime::{Error, Result};
 
 use crate::abi;
 use crate::convert::{optional_string, slice, slice_mut, string, unique};
-use crate::handle::with;
+use crate::handle::{Handle, with};
 use crate::session::SessionHandle;
 use crate::status::argument;
 use crate::structs::{Place, options};
 
-/// The caller's progress callback.
-struct Progress(abi::tn_run_options);
+/// What a caller wants to know of a run.
+struct Run {
+    options: abi::tn_run_options,
+    /// The profile, and the file that it goes to.
+    trace: Option<(PathBuf, File, Profile)>,
+}
 
-impl Observer for Progress {
-    fn before(&mut self, done: usize, total: usize, _: &Task) -> ControlFlow<()> {
-        let Some(call) = self.0.progress else { return ControlFlow::Continue(()) };
-        // SAFETY: the caller gave the function and its argument.
-        let stop = unsafe { call(self.0.progress_user, done as u64, total as u64) };
-        if stop == 0 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+impl Run {
+    /// # Safety
+    /// The header's contract of `tn_run_options`.
+    unsafe fn new(given: *const abi::tn_run_options) -> Result<Self> {
+        // SAFETY: the caller's contract.
+        let options = unsafe { options(given)? };
+        // SAFETY: the caller's contract.
+        let trace = unsafe { optional_string(options.trace_file, "trace_file")? };
+        let trace = match trace.map(PathBuf::from) {
+            None => None,
+            // Before the run, so that a path that cannot be written changes nothing.
+            Some(path) => match File::create(&path) {
+                Ok(file) => Some((path, file, Profile::default())),
+                Err(error) => return Err(Error::io(path, error)),
+            },
+        };
+        Ok(Self { options, trace })
+    }
+
+    fn finish(self) -> Result<()> {
+        let Some((path, mut file, profile)) = self.trace else { return Ok(()) };
+        file.write_all(profile.chrome_trace().as_bytes()).map_err(|e| Error::io(path, e))
+    }
+}
+
+impl Observer for Run {
+    fn before(&mut self, done: usize, total: usize, task: &Task) -> ControlFlow<()> {
+        if let Some(call) = self.options.progress {
+            // SAFETY: the caller gave the function and its argument.
+            let stop = unsafe { call(self.options.progress_user, done as u64, total as u64) };
+            if stop != 0 {
+                return ControlFlow::Break(());
+            }
+        }
+        match &mut self.trace {
+            Some((_, _, profile)) => profile.before(done, total, task),
+            None => ControlFlow::Continue(()),
+        }
+    }
+
+    fn after(&mut self) {
+        if let Some((_, _, profile)) = &mut self.trace {
+            profile.after();
+        }
     }
 }
 
@@ -93,12 +137,13 @@ pub(crate) unsafe extern "C" fn tn_session_step(
     // SAFETY: the header's contract.
     unsafe {
         with(session, |handle: &mut SessionHandle| {
-            let mut progress = Progress(options(given)?);
+            let mut run = Run::new(given)?;
             let place = if out.is_null() { None } else { Some(Place::new(out)?) };
             handle.check_written()?;
             handle.stepped = false;
-            let made = handle.trainer.step(&mut progress)?;
+            let made = handle.trainer.step(&mut run)?;
             (handle.stepped, handle.evaluated) = (true, false);
+            run.finish()?;
             if let Some(place) = place {
                 place.write(&crate::options::report(&made));
             }
@@ -120,10 +165,34 @@ pub(crate) unsafe extern "C" fn tn_session_evaluate(
     // SAFETY: the header's contract.
     unsafe {
         with(session, |handle: &mut SessionHandle| {
-            let (mut progress, loss) = (Progress(options(given)?), unique(loss, "loss")?);
+            let (mut run, loss) = (Run::new(given)?, unique(loss, "loss")?);
             handle.check_written()?;
-            *loss = handle.trainer.evaluate(&mut progress)?;
+            // It runs in the memory that the step's outputs lie in.
+            (handle.stepped, handle.evaluated) = (false, false);
+            let found = handle.trainer.evaluate(&mut run)?;
             handle.evaluated = true;
+            run.finish()?;
+            *loss = found;
+            Ok(())
+        })
+    }
+}
+
+/// See the header.
+///
+/// # Safety
+/// The header's contract.
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn tn_session_set_memory_budget(
+    session: *mut abi::tn_session,
+    memory_budget: u64,
+) -> abi::tn_status {
+    // SAFETY: the header's contract.
+    unsafe {
+        with(session, |handle: &mut SessionHandle| {
+            let budget = crate::options::budget(memory_budget)?;
+            handle.trainer.set_memory_budget(budget)?;
+            (handle.stepped, handle.evaluated) = (false, false);
             Ok(())
         })
     }
@@ -161,8 +230,11 @@ pub(crate) unsafe extern "C" fn tn_session_load(
     // SAFETY: the header's contract.
     unsafe {
         with(session, |handle: &mut SessionHandle| {
-            let kept = handle.trainer.resume(Path::new(string(path, "path")?))?;
-            handle.note = CString::new(kept).unwrap_or_default();
+            let resumed = handle.trainer.resume(Path::new(string(path, "path")?))?;
+            if let Some(damage) = resumed.damaged {
+                handle.context().log(&format!("{damage}; continuing from the save before it"));
+            }
+            handle.note = CString::new(resumed.note).unwrap_or_default();
             if let Some(note) = note.as_mut() {
                 *note = handle.note.as_ptr();
             }

@@ -466,6 +466,14 @@ static void steps(void) {
   REFUSED(TN_ERROR_CANCELLED, tn_session_evaluate(s, &run, &out.loss));
   /* An evaluation is no step, and leaves running statistics alone. */
   MUST(tn_session_evaluate(s, NULL, &loss));
+  REFUSED_BARE(tn_session_set_memory_budget(NULL, 0));
+  REFUSED(TN_ERROR_MEMORY, tn_session_set_memory_budget(s, 1));
+  run.progress = NULL;
+  run.trace_file = "no/such/folder/trace.json";
+  REFUSED(TN_ERROR_IO, tn_session_evaluate(s, &run, &out.loss));
+  run.trace_file = "trace.json";
+  MUST(tn_session_evaluate(s, &run, &loss));
+  MUST(tn_session_set_memory_budget(s, 0));
 }
 
 /* A session that nothing was written to has nothing to run on and nothing to give. */

@@ -96,12 +96,7 @@ fn train(
     backends: &[Arc<dyn Backend>],
     budget: Option<usize>,
 ) -> Result<(Vec<u32>, usize, usize)> {
-    let copies = subject.parameters.iter().map(|(name, tensor)| {
-        let mut values = vec![0.0; tensor.desc().numel()];
-        tensor.storage().read(0, bytes_of(&mut values))?;
-        Ok((name.clone(), Tensor::from_slice(tensor.desc().shape(), &values)?))
-    });
-    let copies: HashMap<_, _> = copies.collect::<Result<_>>()?;
+    let copies = copies(subject)?;
     let options = Options { clip_norm: Some(1.0), memory_budget: budget, ..Options::default() };
     let graph = subject.graph.clone();
     let mut trainer = Trainer::new(graph, subject.loss, backends, &copies, options)?;
@@ -120,8 +115,12 @@ fn train(
     Ok((bits, plan.peak_bytes(), plan.recomputed()))
 }
 
-fn bytes_of(values: &mut [f32]) -> &mut [u8] {
-    tenon_runtime::tensor::Element::bytes_of_mut(values)
+/// Parameters that a run may change.
+fn copies(subject: &Subject) -> Result<HashMap<String, Tensor>> {
+    let copy =
+        |tensor: &Tensor| Tensor::from_slice(tensor.desc().shape(), &tensor.to_vec::<f32>()?);
+    let copies = subject.parameters.iter();
+    copies.map(|(name, tensor)| Ok((name.clone(), copy(tensor)?))).collect()
 }
 
 #[test]
@@ -209,5 +208,37 @@ fn every_way_to_clip_finds_the_norm() {
                 assert!(is_near(a, 0.6) && is_near(b, 0.8), "{clipping:?}, step {step}: {a} {b}");
             }
         }
+    }
+}
+
+#[test]
+fn a_budget_that_falls_keeps_all_state() {
+    let subject = language_model("all weights", Trains::Everything);
+    let backends = tenon_backends::all().expect("backends");
+    for accumulation in [1, 2] {
+        let run = |falls: bool| -> Result<Vec<u32>> {
+            let options = Options { clip_norm: Some(1.0), accumulation, ..Options::default() };
+            let copies = copies(&subject)?;
+            let graph = subject.graph.clone();
+            let mut trainer = Trainer::new(graph, subject.loss, &backends, &copies, options)?;
+            let mut losses = Vec::new();
+            for step in 0..6 {
+                if falls && step == 3 {
+                    let peak = trainer.plan().peak_bytes();
+                    assert!(trainer.set_memory_budget(Some(1)).is_err());
+                    assert_eq!(trainer.plan().peak_bytes(), peak);
+                    trainer.set_memory_budget(Some(peak * 9 / 10))?;
+                    assert!(trainer.plan().peak_bytes() <= peak * 9 / 10);
+                }
+                // Inputs stay too.
+                if step != 3 {
+                    (subject.feed)(&mut trainer)?;
+                }
+                losses.push(trainer.step(&mut ())?.loss.to_bits());
+            }
+            losses.push(trainer.evaluate(&mut ())?.to_bits());
+            Ok(losses)
+        };
+        assert_eq!(run(true).expect("a run"), run(false).expect("a run"), "{accumulation}");
     }
 }

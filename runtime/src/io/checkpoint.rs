@@ -1,6 +1,7 @@
 //! Checkpoints: a safetensors file with what trains, the optimizer's state and where the data
 //! stands. Written beside its place, flushed, and renamed over it, so that the file of that name
-//! is always whole.
+//! is always whole. The one before it stays beside it, for the day when a disk gives back other
+//! bytes than it was given.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -10,8 +11,9 @@ use std::path::{Path, PathBuf};
 use safetensors::tensor::{Metadata, TensorInfo};
 use safetensors::{Dtype, SafeTensors};
 
+use super::mapped;
 use crate::error::{Error, Result};
-use crate::tensor::{DType, Shape, Storage, SystemAllocator, Tensor, TensorDesc};
+use crate::tensor::{DType, Shape, Storage, Tensor, TensorDesc};
 
 /// Version of the layout; files of another are refused.
 const VERSION: &str = "1";
@@ -56,7 +58,7 @@ impl Checkpoint {
     }
 }
 
-/// Writes a checkpoint to `path`, atomically.
+/// Writes a checkpoint to `path`, atomically. The one that was there is kept as `path.previous`.
 ///
 /// # Errors
 /// [`Error::Io`]: whatever was at `path` is then still there. [`Error::Usage`] for a tensor whose
@@ -64,7 +66,9 @@ impl Checkpoint {
 pub fn save(path: &Path, tensors: &[(&str, &Tensor)], meta: &Meta) -> Result<()> {
     let header = header(tensors, meta)?;
     let temporary = temporary(path);
-    let written = write(&temporary, &header, tensors).and_then(|()| fs::rename(&temporary, path));
+    let written = write(&temporary, &header, tensors)
+        .and_then(|()| keep_previous(path))
+        .and_then(|()| fs::rename(&temporary, path));
     if let Err(error) = written {
         // The rename did not happen, so this removes only our own leavings.
         let _ = fs::remove_file(&temporary);
@@ -74,12 +78,27 @@ pub fn save(path: &Path, tensors: &[(&str, &Tensor)], meta: &Meta) -> Result<()>
     Ok(())
 }
 
-/// Reads a checkpoint, checking it whole.
+/// Reads the checkpoint at `path`; where that is damaged or gone, the one before it, and what is
+/// wrong with the later one.
+///
+/// # Errors
+/// As [`load`] of `path`, where the one before it cannot be read either.
+pub fn load_latest(path: &Path) -> Result<(Checkpoint, Option<Error>)> {
+    match load(path) {
+        Ok(checkpoint) => Ok((checkpoint, None)),
+        Err(error) => match load(&previous(path)) {
+            Ok(checkpoint) => Ok((checkpoint, Some(error))),
+            Err(_) => Err(error),
+        },
+    }
+}
+
+/// Reads a checkpoint, checking it whole. Its tensors stay mapped from the file.
 ///
 /// # Errors
 /// [`Error::Io`]; [`Error::Format`] for a file that is torn, foreign or of another version.
 pub fn load(path: &Path) -> Result<Checkpoint> {
-    let bytes = fs::read(path).map_err(|e| Error::io(path, e))?;
+    let bytes = mapped::map(path)?;
     let broken = |why: String| {
         let mend = "give a file that a run has saved";
         Error::format(path, format!("not a whole checkpoint ({why}): {mend}"))
@@ -108,7 +127,8 @@ pub fn load(path: &Path) -> Result<Checkpoint> {
             let dtype = from_safetensors(view.dtype())
                 .ok_or_else(|| broken(format!("`{name}` has type {:?}", view.dtype())))?;
             let desc = TensorDesc::new(dtype, Shape::new(view.shape())?)?;
-            let storage = Storage::copied(view.data(), &SystemAllocator)?;
+            let start = view.data().as_ptr().addr() - bytes.as_ptr().addr();
+            let storage = Storage::mapped(bytes.clone(), start..start + view.data().len())?;
             Ok((name.to_owned(), Tensor::new(desc, storage)?))
         })
         .collect::<Result<_>>()?;
@@ -158,9 +178,33 @@ fn write(path: &Path, header: &[u8], tensors: &[(&str, &Tensor)]) -> std::io::Re
 
 /// A name beside `path` that no checkpoint of a user has.
 fn temporary(path: &Path) -> PathBuf {
+    beside(path, &format!(".{}.partial", std::process::id()))
+}
+
+/// Where the checkpoint before the one at `path` is kept.
+#[must_use]
+pub fn previous(path: &Path) -> PathBuf {
+    beside(path, ".previous")
+}
+
+fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(format!(".{}.partial", std::process::id()));
+    name.push(ending);
     path.with_file_name(name)
+}
+
+/// Gives the file at `path`, if there is one (and not a folder), its second name. At no moment is neither there whole.
+fn keep_previous(path: &Path) -> std::io::Result<()> {
+    if !path.is_file() {
+        return Ok(());
+    }
+    let link = beside(path, &format!(".{}.link", std::process::id()));
+    let _ = fs::remove_file(&link);
+    match fs::hard_link(path, &link) {
+        Ok(()) => fs::rename(&link, previous(path)),
+        // Some file systems of phones know no links.
+        Err(_) => fs::rename(path, previous(path)),
+    }
 }
 
 /// Makes the rename itself durable. The data is safe either way, so a file system that cannot
@@ -268,6 +312,26 @@ mod tests {
     }
 
     #[test]
+    fn the_one_before_takes_a_damaged_ones_place() {
+        let path = scratch("two");
+        let step = |step| Meta { step, position: String::new() };
+        let a = Tensor::from_slice(&[1], &[1f32]).unwrap();
+        for number in 1..=3 {
+            save(&path, &[("a", &a)], &step(number)).unwrap();
+        }
+        let (latest, damage) = load_latest(&path).unwrap();
+        assert!(latest.meta.step == 3 && damage.is_none());
+        let whole = fs::read(&path).unwrap();
+        fs::write(&path, &whole[..whole.len() - 1]).unwrap();
+        let (latest, damage) = load_latest(&path).unwrap();
+        assert!(latest.meta.step == 2 && damage.unwrap().to_string().contains("not a whole"));
+        fs::remove_file(&path).unwrap();
+        assert_eq!(load_latest(&path).unwrap().0.meta.step, 2);
+        fs::write(previous(&path), b"no").unwrap();
+        assert!(load_latest(&path).is_err());
+    }
+
+    #[test]
     fn a_failed_save_leaves_the_old_file() {
         let folder = Folder::new("checkpoint-kept");
         let path = folder.join("file");
@@ -275,6 +339,10 @@ mod tests {
         save(&path, &[("a", &a)], &meta()).unwrap();
         let missing = folder.join("no-such-folder/x");
         assert!(save(&missing, &[("a", &a)], &meta()).is_err());
+        let folder = scratch("folder");
+        fs::create_dir_all(&folder).unwrap();
+        assert!(save(&folder, &[("a", &a)], &meta()).is_err());
+        assert!(folder.is_dir() && !previous(&folder).exists());
         assert!(load(&path).is_ok());
     }
 }

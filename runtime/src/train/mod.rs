@@ -22,6 +22,7 @@ use crate::io::checkpoint;
 use crate::memory::Plan;
 use crate::passes;
 use crate::tensor::{Element, Tensor};
+use graphs::Graphs;
 
 /// How the norm that gradients are clipped to is found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -87,6 +88,15 @@ pub struct Report {
     pub grad_norm: Option<f32>,
 }
 
+/// What [`Trainer::resume`] continues from.
+#[derive(Debug)]
+pub struct Resumed {
+    /// The caller's note.
+    pub note: String,
+    /// What is wrong with the file asked for, where the one before it was taken.
+    pub damaged: Option<Error>,
+}
+
 /// A graph in training.
 pub struct Trainer {
     options: Options,
@@ -118,25 +128,9 @@ impl Trainer {
         tensors: &HashMap<String, Tensor>,
         options: Options,
     ) -> Result<Self> {
-        let (forward, mut graphs) = graphs::build(graph, loss, &options)?;
-        let plans = graphs.plan(backends, options.memory_budget)?;
-        let bytes = plans.measure.as_ref().map_or(0, Plan::arena_bytes);
-        let arena = Executor::arena(plans.step.arena_bytes().max(bytes), backends)?;
-        let step = Executor::bind(graphs.step, plans.step, backends, tensors, &arena)?;
-        let measure = match graphs.measure.zip(plans.measure) {
-            None => None,
-            Some((graph, plan)) => {
-                let mut tensors = shared(&step);
-                for value in graphs::overwritten(&graph) {
-                    graph.get(value).name.as_ref().map(|name| tensors.remove(name));
-                }
-                Some(Executor::bind(graph, plan, backends, &tensors, &arena)?)
-            }
-        };
-        let apply = match graphs.apply {
-            None => None,
-            Some(graph) => Some(Executor::new(graph, backends, &shared(&step))?),
-        };
+        let (forward, graphs) = graphs::build(graph, loss, &options)?;
+        let executors = Executors::new(graphs, backends, options.memory_budget, tensors)?;
+        let Executors { measure, step, apply } = executors;
         Ok(Self {
             options,
             measure,
@@ -164,6 +158,25 @@ impl Trainer {
         let (_, mut graphs) = graphs::build(graph, loss, options)?;
         let plan = graphs.plan(backends, options.memory_budget)?.step;
         Ok((graphs.step, plan))
+    }
+
+    /// Plans anew within another budget, between two steps: what the system asks for when memory
+    /// runs short. Parameters, states, inputs and micro-steps stay as they are; outputs of the last
+    /// step are gone.
+    ///
+    /// # Errors
+    /// [`Error::Budget`]; as [`Executor::new`]. The trainer is then as it was.
+    pub fn set_memory_budget(&mut self, budget: Option<usize>) -> Result<()> {
+        let loss = self.forward.find("loss").ok_or_else(|| Error::Graph("no loss".into()))?;
+        let (_, graphs) = graphs::build(self.forward.clone(), loss, &self.options)?;
+        let mut tensors = shared(&self.step);
+        tensors.extend(self.apply.iter().flat_map(shared));
+        // The new arena is not touched before the old one is gone.
+        let executors = Executors::new(graphs, &self.backends, budget, &tensors)?;
+        let Executors { measure, step, apply } = executors;
+        (self.measure, self.step, self.apply, self.evaluate) = (measure, step, apply, None);
+        self.options.memory_budget = budget;
+        Ok(())
     }
 
     /// The plan of a step.
@@ -317,12 +330,13 @@ impl Trainer {
         checkpoint::save(path, &self.kept(), &meta)
     }
 
-    /// Continues from a file written by [`Trainer::save`]; gives the caller's note back.
+    /// Continues from a file written by [`Trainer::save`]; gives the caller's note back. Where the
+    /// file is damaged, from the one before it, which is kept beside it.
     ///
     /// # Errors
     /// [`Error::Io`], [`Error::Format`]: the trainer is then as it was.
-    pub fn resume(&mut self, path: &Path) -> Result<String> {
-        let saved = checkpoint::load(path)?;
+    pub fn resume(&mut self, path: &Path) -> Result<Resumed> {
+        let (saved, damaged) = checkpoint::load_latest(path)?;
         let (kept, mut writes) = (self.kept(), Vec::new());
         for &(name, tensor) in &kept {
             let from = saved.tensor(name).map_err(|e| Error::format(path, e.to_string()))?;
@@ -348,7 +362,7 @@ impl Trainer {
         }
         self.updates = saved.meta.step;
         self.micro = 0;
-        Ok(saved.meta.position)
+        Ok(Resumed { note: saved.meta.position, damaged })
     }
 
     /// What a checkpoint keeps: what trains, and the states of both graphs; where gradients are
@@ -379,6 +393,46 @@ impl Trainer {
         let executor = self.apply.as_ref().unwrap_or(&self.step);
         executor.read("train.grad_norm", &mut norm)?;
         Ok(Some(norm[0] / self.options.accumulation as f32))
+    }
+}
+
+/// What a trainer runs, in this order.
+struct Executors {
+    measure: Option<Executor>,
+    step: Executor,
+    apply: Option<Executor>,
+}
+
+impl Executors {
+    fn new(
+        mut graphs: Graphs,
+        backends: &[Arc<dyn Backend>],
+        budget: Option<usize>,
+        tensors: &HashMap<String, Tensor>,
+    ) -> Result<Self> {
+        let plans = graphs.plan(backends, budget)?;
+        let bytes = plans.measure.as_ref().map_or(0, Plan::arena_bytes);
+        let arena = Executor::arena(plans.step.arena_bytes().max(bytes), backends)?;
+        let step = Executor::bind(graphs.step, plans.step, backends, tensors, &arena)?;
+        let measure = match graphs.measure.zip(plans.measure) {
+            None => None,
+            Some((graph, plan)) => {
+                let mut tensors = shared(&step);
+                for value in graphs::overwritten(&graph) {
+                    graph.get(value).name.as_ref().map(|name| tensors.remove(name));
+                }
+                Some(Executor::bind(graph, plan, backends, &tensors, &arena)?)
+            }
+        };
+        let apply = match graphs.apply {
+            None => None,
+            Some(graph) => {
+                let mut shared = shared(&step);
+                shared.extend(tensors.iter().map(|(name, tensor)| (name.clone(), tensor.clone())));
+                Some(Executor::new(graph, backends, &shared)?)
+            }
+        };
+        Ok(Self { measure, step, apply })
     }
 }
 
