@@ -31,6 +31,19 @@ fn noise(len: usize, seed: u32) -> Vec<f32> {
 }
 
 fn language_model(name: &'static str, trains: Trains) -> Subject {
+    const SEQ: usize = 48;
+    sequences(name, trains, SEQ, |trainer| {
+        feed(trainer, &(0..2 * SEQ as i32).map(|i| i * 7 % 64).collect::<Vec<_>>(), SEQ)
+    })
+}
+
+/// Two sequences of `seq` tokens.
+fn sequences(
+    name: &'static str,
+    trains: Trains,
+    seq: usize,
+    feed: fn(&mut Trainer) -> Result<()>,
+) -> Subject {
     let config = ModelConfig {
         architecture: "llama".to_owned(),
         vocab: 64,
@@ -48,10 +61,8 @@ fn language_model(name: &'static str, trains: Trains) -> Subject {
         max_positions: 64,
     };
     let model = Model::random(config, 1, &SystemAllocator).expect("a model");
-    let built = model.graph(&GraphOptions::new(2, 48, trains)).expect("a graph");
+    let built = model.graph(&GraphOptions::new(2, seq, trains)).expect("a graph");
     let parameters = model.parameters(&built.graph, 1, &SystemAllocator).expect("weights");
-    let feed =
-        |trainer: &mut Trainer| feed(trainer, &(0..96).map(|i| i * 7 % 64).collect::<Vec<_>>(), 48);
     Subject { name, graph: built.graph, loss: built.loss, parameters, feed }
 }
 
@@ -240,5 +251,23 @@ fn a_budget_that_falls_keeps_all_state() {
             Ok(losses)
         };
         assert_eq!(run(true).expect("a run"), run(false).expect("a run"), "{accumulation}");
+    }
+}
+
+#[test]
+fn no_gradient_waits_where_none_must() {
+    // Two tokens: gradients are most of the memory.
+    let subject = sequences("two tokens", Trains::Everything, 1, |_| Ok(()));
+    let backends = tenon_backends::all().expect("backends");
+    let peak = |clipping| {
+        let options = Options { clip_norm: Some(1.0), clipping, ..Options::default() };
+        let graph = subject.graph.clone();
+        let (_, plan) =
+            Trainer::plan_only(graph, subject.loss, &backends, &options).expect("a plan");
+        plan.arena_bytes()
+    };
+    let exact = peak(Clipping::Exact);
+    for clipping in [Clipping::TwoPass, Clipping::Running] {
+        assert!(peak(clipping) < exact / 2, "{clipping:?}: {} of {exact}", peak(clipping));
     }
 }

@@ -313,7 +313,8 @@ mod tests {
 
     #[test]
     fn the_one_before_takes_a_damaged_ones_place() {
-        let path = scratch("two");
+        let folder = Folder::new("checkpoint-two");
+        let path = folder.join("file");
         let step = |step| Meta { step, position: String::new() };
         let a = Tensor::from_slice(&[1], &[1f32]).unwrap();
         for number in 1..=3 {
@@ -339,10 +340,10 @@ mod tests {
         save(&path, &[("a", &a)], &meta()).unwrap();
         let missing = folder.join("no-such-folder/x");
         assert!(save(&missing, &[("a", &a)], &meta()).is_err());
-        let folder = scratch("folder");
-        fs::create_dir_all(&folder).unwrap();
-        assert!(save(&folder, &[("a", &a)], &meta()).is_err());
-        assert!(folder.is_dir() && !previous(&folder).exists());
+        let inner = folder.join("folder");
+        fs::create_dir_all(&inner).unwrap();
+        assert!(save(&inner, &[("a", &a)], &meta()).is_err());
+        assert!(inner.is_dir() && !previous(&inner).exists());
         assert!(load(&path).is_ok());
     }
 }

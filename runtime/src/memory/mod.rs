@@ -338,6 +338,13 @@ fn usage(graph: &Graph, backends: &[Arc<dyn Backend>]) -> Result<(Vec<PlannedNod
     Ok((sorted(nodes, &order), live))
 }
 
+/// The best order of the nodes that is found, whatever the places of their buffers.
+fn best_order(graph: &Graph, backends: &[Arc<dyn Backend>]) -> Result<Vec<u32>> {
+    let nodes = assign(graph, backends)?;
+    let flow = Flow::new(graph, &nodes);
+    Ok(order::orders(&flow, graph).remove(0).nodes)
+}
+
 /// Descriptions of a node's operands.
 pub(crate) fn descs<'g>(
     graph: &'g Graph,

@@ -10,7 +10,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::{PlannedNode, descs, usage};
+use super::{PlannedNode, best_order, descs, usage};
 use crate::backend::{Backend, Launch};
 use crate::error::Result;
 use crate::graph::{Graph, Node, NodeId, Source, ValueId};
@@ -65,10 +65,11 @@ pub(crate) struct Recompute<'b> {
 
 impl<'b> Recompute<'b> {
     pub(super) fn new(graph: &Graph, backends: &'b [Arc<dyn Backend>]) -> Result<Self> {
-        let usage = Usage::new(graph, backends)?;
+        let graph = in_order(graph, backends)?;
+        let usage = Usage::new(&graph, backends)?;
         let seconds = usage.seconds.iter().sum();
         let (made, banned) = (Recomputed::default(), HashSet::new());
-        Ok(Self { backends, graph: graph.clone(), made, usage, seconds, banned })
+        Ok(Self { backends, graph, made, usage, seconds, banned })
     }
 
     /// Comes as near to `goal` as it can; whether that was a step.
@@ -249,8 +250,7 @@ impl Usage {
         let Sketch { again, seconds, .. } = sketch;
         let mut next = graph.clone();
         let mut again = again.into_iter().peekable();
-        let (mut outputs, mut values) = (Vec::new(), Vec::new());
-        let (mut nodes, mut writers) = (Vec::new(), Vec::new());
+        let (mut outputs, mut values, mut nodes) = (Vec::new(), Vec::new(), Vec::new());
         for (step, planned) in self.nodes.iter().enumerate() {
             while let Some(made) = again.next_if(|made| made.before == step) {
                 let inputs: Vec<_> = made.inputs.iter().map(|v| v.id(&outputs)).collect();
@@ -263,14 +263,29 @@ impl Usage {
             for (i, value) in &replaced[step] {
                 node.inputs[*i] = value.id(&outputs);
             }
-            // Updates stay last, as graphs want them; the order of running moves them up.
-            if is_update(&node) { writers.push(node) } else { nodes.push(node) }
+            nodes.push(node);
         }
-        nodes.append(&mut writers);
-        next.set_nodes(nodes);
-        next.verify()?;
+        set_nodes(&mut next, nodes)?;
         Ok((seconds, next, values))
     }
+}
+
+/// The graph with its nodes in the best order that is found: rounds only look for a quick one.
+fn in_order(graph: &Graph, backends: &[Arc<dyn Backend>]) -> Result<Graph> {
+    let order = best_order(graph, backends)?;
+    let nodes = order.iter().map(|&node| graph.nodes()[node as usize].clone()).collect();
+    let mut ordered = graph.clone();
+    set_nodes(&mut ordered, nodes)?;
+    Ok(ordered)
+}
+
+/// Gives a graph nodes in the order in which they are to run, but for its updates: graphs want them
+/// last, and every order of running moves them up.
+fn set_nodes(graph: &mut Graph, nodes: Vec<Node>) -> Result<()> {
+    let (mut updates, mut nodes): (Vec<_>, Vec<_>) = nodes.into_iter().partition(is_update);
+    nodes.append(&mut updates);
+    graph.set_nodes(nodes);
+    graph.verify()
 }
 
 /// Whether a node only overwrites, as an optimizer's step does.
