@@ -11,6 +11,10 @@ use tenon_kernels::quant::Format;
 use crate::error::{Error, Result};
 use crate::tensor::{Storage, SystemAllocator, Tensor, TensorDesc};
 
+/// Bytes below which a tensor is copied: whoever reads a mapped one makes so many around it resident
+/// (Linux's fault-around), which for a model's 61 norms was 8 MB more than they hold.
+const SMALL: usize = 64 << 10;
+
 /// A tensor of a file, described and not yet read.
 #[derive(Clone, Debug)]
 pub struct MappedTensor {
@@ -42,13 +46,14 @@ impl MappedTensor {
     }
 
     /// The tensor. It shares the mapping, unless its elements lie unaligned in the file (which
-    /// safetensors allows): then it is a copy.
+    /// safetensors allows) or it is small: then it is a copy.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`] for that copy.
     pub fn tensor(&self) -> Result<Tensor> {
         let align = self.desc.dtype().format().map_or(4, Format::align);
-        let storage = if self.bytes().as_ptr().addr().is_multiple_of(align) {
+        let aligned = self.bytes().as_ptr().addr().is_multiple_of(align);
+        let storage = if aligned && self.range.len() >= SMALL {
             Storage::mapped(self.map.clone(), self.range.clone())?
         } else {
             Storage::copied(self.bytes(), &SystemAllocator)?

@@ -63,7 +63,7 @@ pub struct Plan {
 }
 
 /// Time that a plan without a budget may add to save memory, as a share of the step.
-const FREE: f64 = 0.02;
+const FREE: f64 = 0.03;
 
 /// Time that a budget may cost at most, as a share of the step: beyond it each byte less takes
 /// ever longer.

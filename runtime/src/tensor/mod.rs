@@ -6,6 +6,7 @@ mod storage;
 
 pub use dtype::{DType, Element};
 pub use shape::{MAX_RANK, Shape};
+pub(crate) use storage::release_pages;
 pub use storage::{ALIGN, Allocator, Storage, SystemAllocator};
 
 use crate::error::{Error, Result};

@@ -194,18 +194,7 @@ impl Storage {
     pub fn release(&self, range: Range<usize>) {
         let Some((map, start)) = &self.map else { return };
         let (from, to) = (range.start.min(self.len), range.end.min(self.len));
-        #[cfg(unix)]
-        // SAFETY: the map is read-only and shared with the file, whose bytes come back when read.
-        // It is advice: where it is not taken, the pages stay.
-        let _ = unsafe {
-            map.unchecked_advise_range(
-                memmap2::UncheckedAdvice::DontNeed,
-                start + from,
-                to.saturating_sub(from),
-            )
-        };
-        #[cfg(not(unix))]
-        let _ = (map, start, from, to);
+        release_pages(map, start + from..start + to.max(from));
     }
 
     /// Copies bytes out, from `offset`.
@@ -252,6 +241,19 @@ impl Storage {
             ))),
         }
     }
+}
+
+/// Lets the system take back the pages of a range of a mapped file; whoever reads them next finds
+/// them in the system's cache, or the file.
+pub(crate) fn release_pages(map: &memmap2::Mmap, range: Range<usize>) {
+    #[cfg(unix)]
+    // SAFETY: the map is read-only and of a file, whose bytes come back when read. It is advice:
+    // where it is not taken, the pages stay.
+    let _ = unsafe {
+        map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, range.start, range.len())
+    };
+    #[cfg(not(unix))]
+    let _ = (map, range);
 }
 
 impl std::fmt::Debug for Storage {

@@ -30,7 +30,7 @@ pub use self::value::{Array, Value};
 use super::MappedTensor;
 use super::mapped::map;
 use crate::error::{Error, Result};
-use crate::tensor::{DType, MAX_RANK, Shape, TensorDesc};
+use crate::tensor::{DType, MAX_RANK, Shape, TensorDesc, release_pages};
 
 /// Alignment of tensor data where `general.alignment` does not say.
 const DEFAULT_ALIGNMENT: u64 = 32;
@@ -48,6 +48,13 @@ pub struct Gguf {
     map: Arc<Mmap>,
     tensors: Vec<MappedTensor>,
     by_name: HashMap<String, usize>,
+}
+
+/// The header has been read by then, and is large where it holds a vocabulary.
+impl Drop for Gguf {
+    fn drop(&mut self) {
+        release_pages(&self.map, 0..self.map.len());
+    }
 }
 
 impl Gguf {
