@@ -271,3 +271,21 @@ fn no_gradient_waits_where_none_must() {
         assert!(peak(clipping) < exact / 2, "{clipping:?}: {} of {exact}", peak(clipping));
     }
 }
+
+#[test]
+fn what_an_evaluation_overwrote_is_not_given() {
+    let subject = language_model("all weights", Trains::Everything);
+    let backends = tenon_backends::all().expect("backends");
+    let options = Options { keep_gradients: true, ..Options::default() };
+    let (graph, parameters) = (subject.graph.clone(), copies(&subject).expect("weights"));
+    let trainer = Trainer::new(graph, subject.loss, &backends, &parameters, options);
+    let mut trainer = trainer.expect("a trainer");
+    (subject.feed)(&mut trainer).expect("inputs");
+    trainer.step(&mut ()).expect("a step");
+    let gradient = format!("grad/{}", trainer.trainable()[0]);
+    assert!(trainer.executor().read_vec::<f32>(&gradient).is_ok());
+    trainer.evaluate(&mut ()).expect("an evaluation");
+    let told = trainer.executor().read_vec::<f32>(&gradient).expect_err("it is gone");
+    assert!(told.to_string().contains("read it before that"), "{told}");
+    assert!(trainer.evaluation().is_some_and(|e| e.read_vec::<f32>("loss").is_ok()));
+}

@@ -1,11 +1,13 @@
 //! Binds a planned graph to memory and backends, and runs it without allocating.
 
+mod arena;
 mod profile;
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+pub(crate) use arena::Arena;
 pub use profile::{Profile, Span};
 
 use crate::backend::{Backend, Launch, Memory, Operand, Program, Step};
@@ -66,7 +68,9 @@ pub struct Executor {
     tensors: Vec<Option<Tensor>>,
     /// Slot of each value that is not in the arena.
     slots: Vec<usize>,
-    arena: Storage,
+    arena: Arena,
+    /// The number of this executor's last run in the arena; 0 before the first.
+    turn: u64,
     memory: Memory,
 }
 
@@ -97,17 +101,8 @@ impl Executor {
         backends: &[Arc<dyn Backend>],
         tensors: &HashMap<String, Tensor>,
     ) -> Result<Self> {
-        let arena = Self::arena(plan.arena_bytes(), backends)?;
+        let arena = Arena::new(plan.arena_bytes(), backends)?;
         Self::bind(graph, plan, backends, tensors, &arena)
-    }
-
-    /// Memory for an arena.
-    ///
-    /// # Errors
-    /// [`Error::OutOfMemory`].
-    pub(crate) fn arena(bytes: usize, backends: &[Arc<dyn Backend>]) -> Result<Storage> {
-        let first = backends.first().ok_or_else(|| Error::Usage("no backend given".into()))?;
-        Storage::zeroed(bytes, first.allocator())
     }
 
     /// Binds a graph that is planned already; in `arena`, which others may use between its runs,
@@ -120,15 +115,15 @@ impl Executor {
         plan: Plan,
         backends: &[Arc<dyn Backend>],
         tensors: &HashMap<String, Tensor>,
-        arena: &Storage,
+        arena: &Arena,
     ) -> Result<Self> {
         let first = backends.first().ok_or_else(|| Error::Usage("no backend given".into()))?;
-        let arena = if plan.arena_bytes() <= arena.len() {
+        let arena = if plan.arena_bytes() <= arena.storage.len() {
             arena.clone()
         } else {
-            Self::arena(plan.arena_bytes(), backends)?
+            Arena::new(plan.arena_bytes(), backends)?
         };
-        let mut memory = Memory { bases: vec![arena.as_ptr()] };
+        let mut memory = Memory { bases: vec![arena.storage.as_ptr()] };
         let mut slots = vec![ARENA; graph.values().len()];
         let mut bound = vec![None; graph.values().len()];
         for (id, value) in graph.iter_values() {
@@ -152,6 +147,7 @@ impl Executor {
             tensors: bound,
             slots,
             arena,
+            turn: 0,
             memory,
         };
         this.compile(backends)?;
@@ -175,6 +171,7 @@ impl Executor {
     /// # Errors
     /// [`Error::Cancelled`] where the observer stopped it; what a backend reports.
     pub fn run(&mut self, observer: &mut dyn Observer) -> Result<()> {
+        self.turn = self.arena.begin();
         let total = self.schedule.len();
         for (done, (program, step, task)) in self.schedule.iter().enumerate() {
             if observer.before(done, total, task).is_break() {
@@ -246,23 +243,33 @@ impl Executor {
     /// # Errors
     /// [`Error::NotFound`].
     pub fn desc(&self, name: &str) -> Result<&TensorDesc> {
-        Ok(self.view(name)?.0)
+        Ok(self.graph.desc(self.find(name)?))
+    }
+
+    fn find(&self, name: &str) -> Result<ValueId> {
+        self.graph.find(name).ok_or_else(|| Error::NotFound {
+            kind: "value",
+            name: name.to_owned(),
+            known: self.graph.outputs().iter().map(|(n, _)| n.clone()).collect(),
+        })
     }
 
     /// Where a named value lies: its description, storage, and the offset in it.
     ///
     /// # Errors
-    /// [`Error::NotFound`].
+    /// [`Error::NotFound`]; [`Error::Usage`] for an output that a later run in the same memory, such
+    /// as an evaluation, has overwritten.
     pub fn view(&self, name: &str) -> Result<(&TensorDesc, &Storage, usize)> {
-        let value = self.graph.find(name).ok_or_else(|| Error::NotFound {
-            kind: "value",
-            name: name.to_owned(),
-            known: self.graph.outputs().iter().map(|(n, _)| n.clone()).collect(),
-        })?;
+        let value = self.find(name)?;
         let desc = self.graph.desc(value);
         Ok(match &self.tensors[self.plan.root(value).index()] {
             Some(tensor) => (desc, tensor.storage(), 0),
-            None => (desc, &self.arena, self.plan.offset(value)),
+            None if self.turn > 0 && !self.arena.holds(self.turn) => {
+                return Err(Error::Usage(format!(
+                    "`{name}` is gone: another run has taken its memory since; read it before that"
+                )));
+            }
+            None => (desc, &self.arena.storage, self.plan.offset(value)),
         })
     }
 
@@ -282,7 +289,7 @@ impl Executor {
     }
 
     /// The arena, for what runs in turn with this.
-    pub(crate) fn shared_arena(&self) -> Storage {
+    pub(crate) fn shared_arena(&self) -> Arena {
         self.arena.clone()
     }
 

@@ -46,7 +46,7 @@ impl MappedTensor {
     }
 
     /// The tensor. It shares the mapping, unless its elements lie unaligned in the file (which
-    /// safetensors allows) or it is small: then it is a copy.
+    /// safetensors allows) or it is small: then it is a copy, read-only as well.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`] for that copy.
@@ -56,7 +56,7 @@ impl MappedTensor {
         let storage = if aligned && self.range.len() >= SMALL {
             Storage::mapped(self.map.clone(), self.range.clone())?
         } else {
-            Storage::copied(self.bytes(), &SystemAllocator)?
+            Storage::copied(self.bytes(), &SystemAllocator)?.read_only()
         };
         Tensor::new(self.desc.clone(), storage)
     }

@@ -131,6 +131,11 @@ impl Storage {
         Ok(storage)
     }
 
+    /// The same bytes, to be read only through what is given.
+    pub(crate) fn read_only(self) -> Self {
+        Self { writable: false, ..self }
+    }
+
     /// A read-only range of a mapped file.
     ///
     /// # Errors
@@ -215,7 +220,7 @@ impl Storage {
     pub fn write(&self, offset: usize, bytes: &[u8]) -> Result<()> {
         self.check(offset, bytes.len())?;
         if !self.writable {
-            return Err(Error::Usage("this tensor is read-only (mapped from a file)".into()));
+            return Err(Error::Usage("this tensor is read-only (of a file)".into()));
         }
         // SAFETY: in range and writable; `copy` allows overlap.
         unsafe { std::ptr::copy(bytes.as_ptr(), self.as_ptr().add(offset), bytes.len()) };

@@ -16,7 +16,7 @@ pub use tenon_kernels::update::StateFormat;
 
 use crate::backend::Backend;
 use crate::error::{Error, Result};
-use crate::executor::{Executor, Observer};
+use crate::executor::{Arena, Executor, Observer};
 use crate::graph::{Graph, Source, ValueId};
 use crate::io::checkpoint;
 use crate::memory::Plan;
@@ -412,7 +412,7 @@ impl Executors {
     ) -> Result<Self> {
         let plans = graphs.plan(backends, budget)?;
         let bytes = plans.measure.as_ref().map_or(0, Plan::arena_bytes);
-        let arena = Executor::arena(plans.step.arena_bytes().max(bytes), backends)?;
+        let arena = Arena::new(plans.step.arena_bytes().max(bytes), backends)?;
         let step = Executor::bind(graphs.step, plans.step, backends, tensors, &arena)?;
         let measure = match graphs.measure.zip(plans.measure) {
             None => None,
