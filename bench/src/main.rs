@@ -3,9 +3,11 @@
 //! One file a subcommand. Results go to standard output, everything said to people to standard
 //! error; `--json` makes the output one object a line.
 
+mod chart;
 mod info;
 mod measure;
 mod options;
+mod page;
 mod plan;
 mod position;
 mod text;

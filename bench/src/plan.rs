@@ -3,12 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use indicatif::ProgressBar;
 use serde_json::json;
+use tenon_runtime::memory::escape;
 use tenon_runtime::train::Trainer;
 use tenon_runtime::{Error, Result};
 
 use crate::measure::human;
 use crate::options::Options;
+use crate::page::Page;
 use crate::say;
 
 /// Plan a step.
@@ -19,6 +22,9 @@ pub(crate) struct Plan {
     /// Write a picture of memory over the step.
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
+    /// Write a page: that picture, the time that smaller budgets cost, peaks of longer sequences.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
     /// Write the graph of a step, after all passes, in Graphviz's language.
     #[arg(long, value_name = "FILE")]
     dot: Option<PathBuf>,
@@ -39,11 +45,19 @@ impl Plan {
         let (graph, plan) =
             Trainer::plan_only(built.graph, built.loss, &machine.backends, &training)?;
         let milliseconds = plan.duration().as_secs_f64() * 1e3;
+        let name = self.options.model.as_ref().map_or("a small model".into(), |m| {
+            m.file_name().unwrap_or_default().to_string_lossy().into_owned()
+        });
+        let title = format!("Memory of a training step of {name}");
         if let Some(path) = &self.svg {
-            let title = self.options.model.as_ref().map_or("a small model".into(), |m| {
-                m.file_name().unwrap_or_default().to_string_lossy().into_owned()
-            });
-            write(path, &plan.svg(&format!("Memory of a training step of {title}")))?;
+            write(path, &plan.svg(&title))?;
+        }
+        if let Some(path) = &self.html {
+            let bar = if self.json { ProgressBar::hidden() } else { ProgressBar::new(0) };
+            let (graph, model, machine) = (self.options.graph()?, &model, &machine);
+            let training = training.clone();
+            let page = Page { machine, model, graph, training, title: escape(&title), bar };
+            write(path, &page.html(&plan)?)?;
         }
         if let Some(path) = &self.dot {
             write(path, &graph.graphviz())?;

@@ -309,6 +309,19 @@ fn a_read_only_place_is_not_written() {
 }
 
 #[test]
+fn the_page_of_a_plan_shows_what_it_promises() {
+    let folder = folder("page");
+    let plan =
+        objects(&tenon(&folder, "plan --seq 32 --batch 2 --html page.html --json"))[0].clone();
+    let page = fs::read_to_string(folder.join("page.html")).unwrap();
+    assert_eq!((page.matches("<svg").count(), page.matches("</svg>").count()), (3, 3));
+    assert!(page.matches("<circle").count() >= 3 * 5 && page.matches("<rect").count() > 100);
+    assert!(!page.contains("NaN") && !page.contains("http://www.w3.org/1"));
+    let again = format!("{} nodes run twice", plan["recomputed_nodes"]);
+    assert!(page.contains(&again), "{again}");
+}
+
+#[test]
 fn a_plan_is_what_training_takes() {
     let folder = folder("plan");
     let plan =

@@ -16,6 +16,7 @@ use flow::Flow;
 use layout::{Layout, Owner};
 pub use place::{Effort, Interval, aligned, live_bytes, lower_bound, place};
 use recompute::{Goal, Recompute, Recomputed};
+pub use svg::escape;
 
 use crate::backend::{Backend, Launch, Signature};
 use crate::error::{Error, Result};

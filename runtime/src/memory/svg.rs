@@ -51,6 +51,24 @@ impl Plan {
         out
     }
 
+    /// The largest buffers alive at the peak: bytes, what they hold, the first and the last step.
+    #[must_use]
+    pub fn largest(&self, most: usize) -> Vec<(usize, String, [usize; 2])> {
+        let intervals: Vec<_> = self.buffers.iter().map(|b| b.interval).collect();
+        let live = live_bytes(&intervals);
+        let peak = (0..live.len()).max_by_key(|&step| live[step]).unwrap_or(0);
+        let alive = |b: &&super::Buffer| b.interval.first <= peak && peak <= b.interval.last;
+        let mut largest: Vec<_> = self
+            .buffers
+            .iter()
+            .filter(alive)
+            .map(|b| (b.interval.bytes, escape(&b.label), [b.interval.first, b.interval.last]))
+            .collect();
+        largest.sort_by_key(|&(bytes, _, steps)| (std::cmp::Reverse(bytes), steps));
+        largest.truncate(most);
+        largest
+    }
+
     fn draw_live_line(
         &self,
         out: &mut String,
@@ -107,6 +125,8 @@ fn human_bytes(bytes: usize) -> String {
     }
 }
 
-fn escape(text: &str) -> String {
+/// Text as SVG and HTML take it.
+#[must_use]
+pub fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
