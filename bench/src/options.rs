@@ -70,6 +70,9 @@ pub(crate) struct Options {
     /// kept.
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     memory_budget: Option<usize>,
+    /// Folder for a file that the optimizer's states go to where the budget cannot be met otherwise.
+    #[arg(long, value_name = "FOLDER", requires = "memory_budget")]
+    spill: Option<PathBuf>,
     /// Threads to work with; all cores by default. The result does not depend on it.
     #[arg(long, value_name = "N", value_parser = parse_count)]
     threads: Option<NonZero<usize>>,
@@ -195,6 +198,7 @@ impl Options {
             accumulation: self.accumulate.get(),
             keep_gradients: false,
             memory_budget: self.memory_budget,
+            spill: self.spill.clone(),
         })
     }
 

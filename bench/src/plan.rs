@@ -72,6 +72,7 @@ impl Plan {
                 "lower_bound_bytes": plan.lower_bound_bytes(),
                 "arena_bytes": plan.arena_bytes(),
                 "owned_bytes": plan.owned_bytes(),
+                "spilled_bytes": plan.spilled_bytes(),
                 "recomputed_nodes": plan.recomputed(),
                 "slowdown": plan.slowdown(),
                 "plan_ms": milliseconds,

@@ -330,6 +330,8 @@ typedef struct tn_train_options {
                              instead of kept, with the same bits; 0: no bound */
   tn_state state;         /* of momentum and moments */
   tn_clipping clipping;   /* how the norm for clip_norm is found */
+  const char *spill_folder; /* folder for a file that states go to where memory_budget cannot be met
+                               otherwise; it has no name and goes with the session. NULL: none */
 } tn_train_options;
 
 /* What a step will take. */
@@ -343,6 +345,7 @@ typedef struct tn_plan {
   double plan_ms;              /* milliseconds that planning took */
   uint64_t recomputed_nodes;   /* nodes that run once more to save memory */
   double slowdown;             /* the time they are estimated to add, as a share of a step */
+  uint64_t spilled_bytes;      /* states in a file instead of memory; not counted above */
 } tn_plan;
 
 /* Plans a session without making it. `options` may be NULL. Set plan->struct_size before. */

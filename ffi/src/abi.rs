@@ -304,6 +304,7 @@ pub struct tn_train_options {
     pub memory_budget: u64,
     pub state: tn_state,
     pub clipping: tn_clipping,
+    pub spill_folder: *const ::core::ffi::c_char,
 }
 #[repr(C)]
 #[derive(Copy, Clone)]
@@ -317,6 +318,7 @@ pub struct tn_plan {
     pub plan_ms: f64,
     pub recomputed_nodes: u64,
     pub slowdown: f64,
+    pub spilled_bytes: u64,
 }
 unsafe extern "C" {
     pub fn tn_plan_graph(

@@ -93,6 +93,8 @@ pub(crate) unsafe fn training(given: *const abi::tn_train_options) -> Result<Opt
         accumulation: or(given.accumulation, 1) as usize,
         keep_gradients: given.keep_gradients != 0,
         memory_budget: budget(given.memory_budget)?,
+        // SAFETY: the caller's contract.
+        spill: unsafe { optional_string(given.spill_folder, "spill_folder")? }.map(Into::into),
     })
 }
 
@@ -143,6 +145,7 @@ pub(crate) fn plan(plan: &Plan) -> abi::tn_plan {
         plan_ms: plan.duration().as_secs_f64() * 1e3,
         recomputed_nodes: plan.recomputed() as u64,
         slowdown: plan.slowdown(),
+        spilled_bytes: plan.spilled_bytes() as u64,
     }
 }
 

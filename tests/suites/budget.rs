@@ -44,15 +44,16 @@ fn sequences(
     seq: usize,
     feed: fn(&mut Trainer) -> Result<()>,
 ) -> Subject {
+    let wide = if name == "wide" { 8 } else { 1 };
     let config = ModelConfig {
         architecture: "llama".to_owned(),
         vocab: 64,
-        hidden: 32,
-        intermediate: 96,
+        hidden: 32 * wide,
+        intermediate: 96 * wide,
         layers: 6,
         heads: 4,
         kv_heads: 2,
-        head_dim: 8,
+        head_dim: 8 * wide,
         rms_eps: 1e-5,
         rope_theta: 10_000.0,
         rope_layout: RopeLayout::Half,
@@ -288,4 +289,45 @@ fn what_an_evaluation_overwrote_is_not_given() {
     let told = trainer.executor().read_vec::<f32>(&gradient).expect_err("it is gone");
     assert!(told.to_string().contains("read it before that"), "{told}");
     assert!(trainer.evaluation().is_some_and(|e| e.read_vec::<f32>("loss").is_ok()));
+}
+
+#[test]
+fn states_go_to_a_file_where_nothing_else_will_do() {
+    let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("spill");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    // Its matrices are large enough to be worth a file's pages.
+    let subject = sequences("wide", Trains::Everything, 1, |trainer| feed(trainer, &[3, 5], 1));
+    let backends = tenon_backends::all().expect("backends");
+    let run = |accumulation, budget, spill: Option<&std::path::Path>| -> Result<_> {
+        let options = Options {
+            clip_norm: Some(1.0),
+            accumulation,
+            memory_budget: budget,
+            spill: spill.map(Into::into),
+            ..Options::default()
+        };
+        let copies = copies(&subject)?;
+        let graph = subject.graph.clone();
+        let mut trainer = Trainer::new(graph, subject.loss, &backends, &copies, options)?;
+        let mut losses = Vec::new();
+        for _ in 0..4 {
+            (subject.feed)(&mut trainer)?;
+            losses.push(trainer.step(&mut ())?.loss.to_bits());
+        }
+        Ok((losses, trainer.plan().peak_bytes(), trainer.plan().spilled_bytes()))
+    };
+    for accumulation in [1, 2] {
+        let (losses, peak, spilled) = run(accumulation, None, Some(&folder)).expect("a run");
+        assert_eq!(spilled, 0, "a run that fits stays in memory");
+        let budget = Some(peak * 2 / 3);
+        assert!(run(accumulation, budget, None).is_err());
+        let (same, fits, spilled) = run(accumulation, budget, Some(&folder)).expect("a run");
+        assert!(
+            same == losses && fits <= peak * 2 / 3 && spilled > 0,
+            "{fits} of {peak}, {spilled}"
+        );
+        assert_eq!(std::fs::read_dir(&folder).expect("a folder").count(), 0);
+        let missing = run(accumulation, budget, Some(&folder.join("absent"))).map(|_| ());
+        assert!(missing.expect_err("no folder").to_string().contains("absent"));
+    }
 }

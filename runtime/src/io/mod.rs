@@ -6,5 +6,6 @@ mod folder;
 pub mod gguf;
 mod mapped;
 pub mod safetensors;
+pub(crate) mod spill;
 
 pub use mapped::MappedTensor;

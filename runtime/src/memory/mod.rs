@@ -59,6 +59,7 @@ pub struct Plan {
     arena_bytes: usize,
     arena_bound: usize,
     owned_bytes: usize,
+    spilled_bytes: usize,
     recomputed: Recomputed,
     duration: Duration,
 }
@@ -162,6 +163,7 @@ impl Plan {
             arena_bytes: layout.arena,
             arena_bound: layout.bound,
             owned_bytes: 0,
+            spilled_bytes: 0,
             recomputed,
             duration: Duration::ZERO,
         };
@@ -246,6 +248,17 @@ impl Plan {
     #[must_use]
     pub fn duration(&self) -> Duration {
         self.duration
+    }
+
+    /// Bytes of states that lie in a file instead of memory; no other figure counts them.
+    #[must_use]
+    pub fn spilled_bytes(&self) -> usize {
+        self.spilled_bytes
+    }
+
+    /// The same plan with some of what it owns in a file.
+    pub(crate) fn with_spilled(self, bytes: usize) -> Self {
+        Self { owned_bytes: self.owned_bytes.saturating_sub(bytes), spilled_bytes: bytes, ..self }
     }
 
     /// The same plan, which counts bytes that others take beside it.

@@ -89,6 +89,13 @@ impl Drop for Allocation {
     }
 }
 
+/// A mapped file.
+#[derive(Clone)]
+enum Pages {
+    Read(Arc<memmap2::Mmap>),
+    Written(Arc<memmap2::MmapRaw>),
+}
+
 /// A span of bytes that stays valid as long as any clone of it lives.
 ///
 /// Clones share the bytes. [`Storage::read`] and [`Storage::write`] take `&self`; whoever runs a
@@ -100,7 +107,7 @@ pub struct Storage {
     len: usize,
     writable: bool,
     /// The file that the bytes are mapped from, and where they begin in it.
-    map: Option<(Arc<memmap2::Mmap>, usize)>,
+    map: Option<(Pages, usize)>,
     _owner: Arc<dyn Any + Send + Sync>,
 }
 
@@ -145,8 +152,22 @@ impl Storage {
             Error::Tensor(format!("bytes {range:?} lie outside a file of {}", map.len()))
         })?;
         let (ptr, len) = (NonNull::from(bytes).cast(), bytes.len());
-        let from = Some((map.clone(), range.start));
+        let from = Some((Pages::Read(map.clone()), range.start));
         Ok(Self { ptr, len, writable: false, map: from, _owner: map })
+    }
+
+    /// A range of a mapped file that is written, too.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] where the range leaves the file.
+    pub(crate) fn spilled(map: Arc<memmap2::MmapRaw>, range: Range<usize>) -> Result<Self> {
+        let fits = range.start <= range.end && range.end <= map.len();
+        let ptr = NonNull::new(map.as_mut_ptr().wrapping_add(range.start)).filter(|_| fits);
+        let ptr = ptr.ok_or_else(|| {
+            Error::Tensor(format!("bytes {range:?} lie outside a file of {}", map.len()))
+        })?;
+        let from = Some((Pages::Written(map.clone()), range.start));
+        Ok(Self { ptr, len: range.len(), writable: true, map: from, _owner: map })
     }
 
     /// Bytes lent by a caller.
@@ -199,7 +220,18 @@ impl Storage {
     pub fn release(&self, range: Range<usize>) {
         let Some((map, start)) = &self.map else { return };
         let (from, to) = (range.start.min(self.len), range.end.min(self.len));
-        release_pages(map, start + from..start + to.max(from));
+        let range = start + from..start + to.max(from);
+        match map {
+            Pages::Read(map) => release_pages(map, range),
+            #[cfg(unix)]
+            // SAFETY: the map is shared with its file, which keeps what was written.
+            Pages::Written(map) => {
+                let advice = memmap2::UncheckedAdvice::DontNeed;
+                let _ = unsafe { map.unchecked_advise_range(advice, range.start, range.len()) };
+            }
+            #[cfg(not(unix))]
+            Pages::Written(_) => {}
+        }
     }
 
     /// Copies bytes out, from `offset`.

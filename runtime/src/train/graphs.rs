@@ -1,5 +1,6 @@
 //! The graphs of a training step: gradients, clipping, accumulation, updates.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::optimizer::Scalars;
@@ -7,7 +8,7 @@ use super::{Clipping, Options, States};
 use crate::autodiff::gradients;
 use crate::backend::Backend;
 use crate::error::{Error, Result};
-use crate::graph::{Graph, Node, Value, ValueId};
+use crate::graph::{Graph, Node, Source, Value, ValueId};
 use crate::memory::{Plan, is_owned};
 use crate::passes;
 use crate::tensor::TensorDesc;
@@ -17,6 +18,9 @@ pub(super) const NORM: &str = "train.norm";
 
 /// The output that tells it.
 pub(super) const GRAD_NORM: &str = "train.grad_norm";
+
+/// Bytes from which a state goes to the file, where states do.
+const SPILLED: usize = 64 << 10;
 
 /// What runs in a step, in this order.
 pub(super) struct Graphs {
@@ -36,12 +40,47 @@ pub(super) struct Plans {
 }
 
 impl Graphs {
-    /// Plans within a budget. The pass for the norm and the step take turns in one arena.
+    /// Plans within a budget; where that cannot be met but may `spill`, with the states in a file.
     pub(super) fn plan(
         &mut self,
         backends: &[Arc<dyn Backend>],
         budget: Option<usize>,
+        spill: bool,
     ) -> Result<Plans> {
+        match (self.plan_kept(backends, budget), budget) {
+            (Err(Error::Budget { .. }), Some(budget)) if spill => {
+                let bytes = self.states().iter().map(|(_, desc)| desc.bytes()).sum();
+                let plans = self.plan_kept(backends, Some(budget.saturating_add(bytes)));
+                match plans {
+                    Ok(Plans { measure, step }) => {
+                        Ok(Plans { measure, step: step.with_spilled(bytes) })
+                    }
+                    Err(Error::Budget { needed, slower, .. }) => {
+                        Err(Error::Budget { budget, needed: needed - bytes, slower })
+                    }
+                    Err(error) => Err(error),
+                }
+            }
+            (plans, _) => plans,
+        }
+    }
+
+    /// States that are worth a file's pages, by name.
+    pub(super) fn states(&self) -> Vec<(String, TensorDesc)> {
+        let mut states = BTreeMap::new();
+        for graph in std::iter::once(&self.step).chain(&self.apply) {
+            let is_large =
+                |v: &&Value| matches!(v.source, Source::State) && v.desc.bytes() >= SPILLED;
+            for value in graph.values().iter().filter(is_large) {
+                states.insert(value.name.clone().unwrap_or_default(), value.desc.clone());
+            }
+        }
+        states.into_iter().collect()
+    }
+
+    /// Plans within a budget, with all in memory. The pass for the norm and the step take turns in
+    /// one arena.
+    fn plan_kept(&mut self, backends: &[Arc<dyn Backend>], budget: Option<usize>) -> Result<Plans> {
         let mut beside = 0;
         if let Some(apply) = &self.apply {
             let shared = |v: &Value| v.name.as_ref().is_some_and(|n| self.step.find(n).is_some());

@@ -6,7 +6,7 @@ mod schedule;
 mod states;
 
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use optimizer::{Moments, Optimizer};
@@ -18,10 +18,10 @@ use crate::backend::Backend;
 use crate::error::{Error, Result};
 use crate::executor::{Arena, Executor, Observer};
 use crate::graph::{Graph, Source, ValueId};
-use crate::io::checkpoint;
+use crate::io::{checkpoint, spill};
 use crate::memory::Plan;
 use crate::passes;
-use crate::tensor::{Element, Tensor};
+use crate::tensor::{Element, Tensor, TensorDesc};
 use graphs::Graphs;
 
 /// How the norm that gradients are clipped to is found.
@@ -58,6 +58,9 @@ pub struct Options {
     pub keep_gradients: bool,
     /// Most bytes the plan may take; what does not fit is made again instead of kept.
     pub memory_budget: Option<usize>,
+    /// Folder for a file that states go to where a budget cannot be met otherwise; `None` for none.
+    /// A step's update still brings the states of one parameter at a time into memory.
+    pub spill: Option<PathBuf>,
 }
 
 impl Default for Options {
@@ -71,6 +74,7 @@ impl Default for Options {
             accumulation: 1,
             keep_gradients: false,
             memory_budget: None,
+            spill: None,
         }
     }
 }
@@ -129,7 +133,7 @@ impl Trainer {
         options: Options,
     ) -> Result<Self> {
         let (forward, graphs) = graphs::build(graph, loss, &options)?;
-        let executors = Executors::new(graphs, backends, options.memory_budget, tensors)?;
+        let executors = Executors::new(graphs, backends, &options, tensors.clone())?;
         let Executors { measure, step, apply } = executors;
         Ok(Self {
             options,
@@ -156,7 +160,7 @@ impl Trainer {
         options: &Options,
     ) -> Result<(Graph, Plan)> {
         let (_, mut graphs) = graphs::build(graph, loss, options)?;
-        let plan = graphs.plan(backends, options.memory_budget)?.step;
+        let plan = graphs.plan(backends, options.memory_budget, options.spill.is_some())?.step;
         Ok((graphs.step, plan))
     }
 
@@ -172,10 +176,11 @@ impl Trainer {
         let mut tensors = shared(&self.step);
         tensors.extend(self.apply.iter().flat_map(shared));
         // The new arena is not touched before the old one is gone.
-        let executors = Executors::new(graphs, &self.backends, budget, &tensors)?;
+        let options = Options { memory_budget: budget, ..self.options.clone() };
+        let executors = Executors::new(graphs, &self.backends, &options, tensors)?;
         let Executors { measure, step, apply } = executors;
         (self.measure, self.step, self.apply, self.evaluate) = (measure, step, apply, None);
-        self.options.memory_budget = budget;
+        self.options = options;
         Ok(())
     }
 
@@ -407,13 +412,16 @@ impl Executors {
     fn new(
         mut graphs: Graphs,
         backends: &[Arc<dyn Backend>],
-        budget: Option<usize>,
-        tensors: &HashMap<String, Tensor>,
+        options: &Options,
+        mut tensors: HashMap<String, Tensor>,
     ) -> Result<Self> {
-        let plans = graphs.plan(backends, budget)?;
+        let plans = graphs.plan(backends, options.memory_budget, options.spill.is_some())?;
+        if let Some(folder) = options.spill.as_ref().filter(|_| plans.step.spilled_bytes() > 0) {
+            spill(folder, &graphs.states(), &mut tensors)?;
+        }
         let bytes = plans.measure.as_ref().map_or(0, Plan::arena_bytes);
         let arena = Arena::new(plans.step.arena_bytes().max(bytes), backends)?;
-        let step = Executor::bind(graphs.step, plans.step, backends, tensors, &arena)?;
+        let step = Executor::bind(graphs.step, plans.step, backends, &tensors, &arena)?;
         let measure = match graphs.measure.zip(plans.measure) {
             None => None,
             Some((graph, plan)) => {
@@ -434,6 +442,26 @@ impl Executors {
         };
         Ok(Self { measure, step, apply })
     }
+}
+
+/// Moves states to a file in `folder`, unless they lie in one.
+fn spill(
+    folder: &Path,
+    states: &[(String, TensorDesc)],
+    tensors: &mut HashMap<String, Tensor>,
+) -> Result<()> {
+    let in_memory = |(name, _): &&(String, TensorDesc)| {
+        tensors.get(name).is_none_or(|tensor| !tensor.storage().is_mapped())
+    };
+    let (names, descs): (Vec<_>, Vec<_>) = states.iter().filter(in_memory).cloned().unzip();
+    for (name, tensor) in names.into_iter().zip(spill::tensors(folder, &descs)?) {
+        if let Some(kept) = tensors.get(&name) {
+            // SAFETY: nothing runs, and the two storages are distinct.
+            tensor.storage().write(0, unsafe { kept.storage().bytes() })?;
+        }
+        tensors.insert(name, tensor);
+    }
+    Ok(())
 }
 
 /// Whether a value changes as training goes on.
