@@ -224,9 +224,9 @@ impl Storage {
         match map {
             Pages::Read(map) => release_pages(map, range),
             #[cfg(unix)]
-            // SAFETY: the map is shared with its file, which keeps what was written.
             Pages::Written(map) => {
                 let advice = memmap2::UncheckedAdvice::DontNeed;
+                // SAFETY: the map is shared with its file, which keeps what was written.
                 let _ = unsafe { map.unchecked_advise_range(advice, range.start, range.len()) };
             }
             #[cfg(not(unix))]
