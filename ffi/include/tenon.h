@@ -329,6 +329,7 @@ typedef struct tn_train_options {
   uint64_t memory_budget; /* most bytes the plan may take: what does not fit is made again
                              instead of kept, with the same bits; 0: no bound */
   tn_state state;         /* of momentum and moments */
+  int32_t unused;         /* 0 */
   tn_clipping clipping;   /* how the norm for clip_norm is found */
   const char *spill_folder; /* folder for a file that states go to where memory_budget cannot be met
                                otherwise; it has no name and goes with the session. NULL: none */
@@ -396,7 +397,8 @@ typedef struct tn_run_options {
   tn_progress progress; /* NULL: none */
   void *progress_user;  /* passed to progress; may be NULL */
   const char *trace_file; /* where to write when every node of this run ran, for how long, and what
-                             it computed and moved, in Chrome's trace event format; NULL: nowhere */
+                             it computed and moved, in Chrome's trace event format; NULL: nowhere. A
+                             disk that fills up meanwhile is told of by the context's log alone */
 } tn_run_options;
 
 typedef struct tn_report {

@@ -303,6 +303,7 @@ pub struct tn_train_options {
     pub keep_gradients: i32,
     pub memory_budget: u64,
     pub state: tn_state,
+    pub unused: i32,
     pub clipping: tn_clipping,
     pub spill_folder: *const ::core::ffi::c_char,
 }

@@ -10,6 +10,7 @@ use tenon_runtime::executor::{Observer, Profile, Task};
 use tenon_runtime::{Error, Result};
 
 use crate::abi;
+use crate::context::Context;
 use crate::convert::{optional_string, slice, slice_mut, string, unique};
 use crate::handle::{Handle, with};
 use crate::session::SessionHandle;
@@ -42,9 +43,12 @@ impl Run {
         Ok(Self { options, trace })
     }
 
-    fn finish(self) -> Result<()> {
-        let Some((path, mut file, profile)) = self.trace else { return Ok(()) };
-        file.write_all(profile.chrome_trace().as_bytes()).map_err(|e| Error::io(path, e))
+    /// Writes the profile. The run has counted by now, so a disk that is full is told of by the log.
+    fn finish(self, context: &Context) {
+        let Some((path, mut file, profile)) = self.trace else { return };
+        if let Err(error) = file.write_all(profile.chrome_trace().as_bytes()) {
+            context.log(&Error::io(path, error).to_string());
+        }
     }
 }
 
@@ -137,13 +141,14 @@ pub(crate) unsafe extern "C" fn tn_session_step(
     // SAFETY: the header's contract.
     unsafe {
         with(session, |handle: &mut SessionHandle| {
-            let mut run = Run::new(given)?;
             let place = if out.is_null() { None } else { Some(Place::new(out)?) };
             handle.check_written()?;
+            let mut run = Run::new(given)?;
             handle.stepped = false;
-            let made = handle.trainer.step(&mut run)?;
+            let made = handle.trainer.step(&mut run);
+            run.finish(handle.context());
+            let made = made?;
             (handle.stepped, handle.evaluated) = (true, false);
-            run.finish()?;
             if let Some(place) = place {
                 place.write(&crate::options::report(&made));
             }
@@ -169,10 +174,10 @@ pub(crate) unsafe extern "C" fn tn_session_evaluate(
             handle.check_written()?;
             // It runs in the memory that the step's outputs lie in.
             (handle.stepped, handle.evaluated) = (false, false);
-            let found = handle.trainer.evaluate(&mut run)?;
+            let found = handle.trainer.evaluate(&mut run);
+            run.finish(handle.context());
+            *loss = found?;
             handle.evaluated = true;
-            run.finish()?;
-            *loss = found;
             Ok(())
         })
     }

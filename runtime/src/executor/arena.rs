@@ -26,6 +26,11 @@ impl Arena {
         Ok(Self { storage, last: Arc::default() })
     }
 
+    /// Its size.
+    pub(crate) fn bytes(&self) -> usize {
+        self.storage.len()
+    }
+
     /// Begins a run and gives its number.
     pub(super) fn begin(&self) -> u64 {
         self.last.fetch_add(1, Ordering::Relaxed) + 1

@@ -172,6 +172,13 @@ impl Executor {
     /// [`Error::Cancelled`] where the observer stopped it; what a backend reports.
     pub fn run(&mut self, observer: &mut dyn Observer) -> Result<()> {
         self.turn = self.arena.begin();
+        let ran = self.run_steps(observer);
+        // Whatever stopped it: nothing may work in this memory when others get their turn.
+        let synced = self.programs.iter_mut().try_for_each(|p| p.sync());
+        ran.and(synced)
+    }
+
+    fn run_steps(&mut self, observer: &mut dyn Observer) -> Result<()> {
         let total = self.schedule.len();
         for (done, (program, step, task)) in self.schedule.iter().enumerate() {
             if observer.before(done, total, task).is_break() {
@@ -182,7 +189,7 @@ impl Executor {
             unsafe { self.programs[*program].launch(*step, &self.memory)? };
             observer.after();
         }
-        self.programs.iter_mut().try_for_each(|p| p.sync())
+        Ok(())
     }
 
     /// The storage of an input, parameter, state or constant.
@@ -264,7 +271,7 @@ impl Executor {
         let desc = self.graph.desc(value);
         Ok(match &self.tensors[self.plan.root(value).index()] {
             Some(tensor) => (desc, tensor.storage(), 0),
-            None if self.turn > 0 && !self.arena.holds(self.turn) => {
+            None if !self.arena.holds(self.turn) => {
                 return Err(Error::Usage(format!(
                     "`{name}` is gone: another run has taken its memory since; read it before that"
                 )));

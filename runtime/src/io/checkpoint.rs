@@ -72,6 +72,10 @@ pub fn save(path: &Path, tensors: &[(&str, &Tensor)], meta: &Meta) -> Result<()>
     if let Err(error) = written {
         // The rename did not happen, so this removes only our own leavings.
         let _ = fs::remove_file(&temporary);
+        if !path.exists() {
+            // Without links the file there was moved aside; there may have been none.
+            let _ = fs::rename(previous(path), path);
+        }
         return Err(Error::io(path, error));
     }
     sync_directory(path);
@@ -86,10 +90,15 @@ pub fn save(path: &Path, tensors: &[(&str, &Tensor)], meta: &Meta) -> Result<()>
 pub fn load_latest(path: &Path) -> Result<(Checkpoint, Option<Error>)> {
     match load(path) {
         Ok(checkpoint) => Ok((checkpoint, None)),
-        Err(error) => match load(&previous(path)) {
-            Ok(checkpoint) => Ok((checkpoint, Some(error))),
-            Err(_) => Err(error),
-        },
+        Err(error) => {
+            let is_gone = matches!(&error, Error::Io { source, .. }
+                if source.kind() == std::io::ErrorKind::NotFound);
+            let is_damaged = matches!(error, Error::Format { .. });
+            match load(&previous(path)) {
+                Ok(checkpoint) if is_gone || is_damaged => Ok((checkpoint, Some(error))),
+                _ => Err(error),
+            }
+        }
     }
 }
 
@@ -195,7 +204,8 @@ fn beside(path: &Path, ending: &str) -> PathBuf {
 
 /// Gives the file at `path`, if there is one (and not a folder), its second name. At no moment is neither there whole.
 fn keep_previous(path: &Path) -> std::io::Result<()> {
-    if !path.is_file() {
+    // A damaged one must not take the place of a whole one.
+    if load(path).is_err() {
         return Ok(());
     }
     let link = beside(path, &format!(".{}.link", std::process::id()));

@@ -1,8 +1,8 @@
 //! States of a run in a file instead of memory: the system writes pages out and reads them back.
 
 use std::fs::{File, OpenOptions};
-use std::io::Write;
-use std::path::Path;
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use memmap2::{MmapOptions, MmapRaw};
@@ -40,14 +40,25 @@ pub(crate) fn tensors(folder: &Path, descs: &[TensorDesc]) -> Result<Vec<Tensor>
 
 /// A mapped file of `bytes` zeros.
 fn file(folder: &Path, bytes: usize) -> Result<MmapRaw> {
-    let path = folder.join(format!("tenon-{}.spill", std::process::id()));
-    let fail = |error| Error::io(&path, error);
-    let mut options = OpenOptions::new();
-    let mut file = options.read(true).write(true).create_new(true).open(&path).map_err(fail)?;
-    let filled = fill(&mut file, bytes).and_then(|()| MmapOptions::new().len(bytes).map_raw(&file));
-    // Where an open file cannot be removed, it stays until someone does.
+    let (path, mut file) = new(folder)?;
+    // Before it is filled, which takes a while. Where an open file cannot be removed, it stays until
+    // someone does.
     let _ = std::fs::remove_file(&path);
-    filled.map_err(fail)
+    let filled = fill(&mut file, bytes).and_then(|()| MmapOptions::new().len(bytes).map_raw(&file));
+    filled.map_err(|error| Error::io(path, error))
+}
+
+/// A new file, by the first name that is free.
+fn new(folder: &Path) -> Result<(PathBuf, File)> {
+    let mut number = 0u32;
+    loop {
+        let path = folder.join(format!("tenon-{}-{number}.spill", std::process::id()));
+        match OpenOptions::new().read(true).write(true).create_new(true).open(&path) {
+            Ok(file) => return Ok((path, file)),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists && number < 1000 => number += 1,
+            Err(error) => return Err(Error::io(path, error)),
+        }
+    }
 }
 
 fn fill(file: &mut File, bytes: usize) -> std::io::Result<()> {

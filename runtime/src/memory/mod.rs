@@ -99,9 +99,12 @@ impl Plan {
             let goal = Goal { arena: bound.saturating_sub(excess), share: MOST };
             if !search.advance(goal)? {
                 // Larger steps may have come further, and name what can be met.
-                search = Recompute::new(graph, backends)?;
-                search.advance(Goal { arena: 0, share: MOST })?;
-                best = plan(&search)?;
+                let mut other = Recompute::new(graph, backends)?;
+                other.advance(Goal { arena: 0, share: MOST })?;
+                let found = plan(&other)?;
+                if found.peak_bytes() < best.peak_bytes() {
+                    (search, best) = (other, found);
+                }
                 break;
             }
             best = plan(&search)?;
@@ -113,6 +116,17 @@ impl Plan {
         *graph = search.graph;
         best.duration = start.elapsed();
         Ok(best)
+    }
+
+    /// As [`Plan::within`], with a budget for the arena alone.
+    pub(crate) fn in_arena(
+        graph: &mut Graph,
+        backends: &[Arc<dyn Backend>],
+        arena: usize,
+    ) -> Result<Self> {
+        let owned = graph.values().iter().filter(|v| is_owned(v)).map(|v| v.desc.bytes());
+        let owned = owned.fold(0, usize::saturating_add);
+        Self::within(graph, backends, Some(arena.saturating_add(owned)), 0)
     }
 
     /// Plans `graph` for `backends`; each node goes to the first that supports it.

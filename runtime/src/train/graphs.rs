@@ -56,7 +56,7 @@ impl Graphs {
                         Ok(Plans { measure, step: step.with_spilled(bytes) })
                     }
                     Err(Error::Budget { needed, slower, .. }) => {
-                        Err(Error::Budget { budget, needed: needed - bytes, slower })
+                        Err(Error::Budget { budget, needed: needed.saturating_sub(bytes), slower })
                     }
                     Err(error) => Err(error),
                 }
@@ -88,16 +88,23 @@ impl Graphs {
             let own: usize = own.map(|v| v.desc.bytes()).sum();
             beside = Plan::new(apply, backends)?.arena_bytes() + own;
         }
-        let step = Plan::within(&mut self.step, backends, budget, beside)?;
-        let Some(measure) = &mut self.measure else { return Ok(Plans { measure: None, step }) };
+        let Some(measure) = &mut self.measure else {
+            let step = Plan::within(&mut self.step, backends, budget, beside)?;
+            return Ok(Plans { measure: None, step });
+        };
         // What overwrites running statistics does so in copies of its own.
-        let copies: usize = overwritten(measure).iter().map(|&v| measure.desc(v).bytes()).sum();
-        let own: usize =
-            measure.values().iter().filter(|v| is_owned(v)).map(|v| v.desc.bytes()).sum();
-        let plan = Plan::within(measure, backends, budget, step.owned_bytes() + copies - own)?;
+        let copies = overwritten(measure).into_iter().map(|v| measure.desc(v).bytes());
+        beside = copies.fold(beside, usize::saturating_add);
+        let own = measure.values().iter().filter(|v| is_owned(v)).map(|v| v.desc.bytes());
+        let own = own.fold(0, usize::saturating_add);
+        // Neither graph is changed unless both fit.
+        let (mut stepped, mut measured) = (self.step.clone(), measure.clone());
+        let step = Plan::within(&mut stepped, backends, budget, beside)?;
+        let others = step.owned_bytes().saturating_sub(own);
+        let plan = Plan::within(&mut measured, backends, budget, others)?;
+        (self.step, *measure) = (stepped, measured);
         let excess = plan.arena_bytes().saturating_sub(step.arena_bytes());
-        let step = step.with_beside(copies + excess);
-        Ok(Plans { measure: Some(plan), step })
+        Ok(Plans { measure: Some(plan), step: step.with_beside(excess) })
     }
 }
 

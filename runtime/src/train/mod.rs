@@ -285,9 +285,13 @@ impl Trainer {
             let mut graph = self.forward.clone();
             graph.evaluate_only();
             passes::optimize(&mut graph)?;
-            let plan = Plan::new(&graph, &self.backends)?;
             let tensors = shared(&self.step);
             let arena = self.step.shared_arena();
+            // In the step's arena, whatever budget that was cut to, if it can be.
+            let plan = match Plan::in_arena(&mut graph, &self.backends, arena.bytes()) {
+                Err(Error::Budget { .. }) => Plan::new(&graph, &self.backends)?,
+                plan => plan?,
+            };
             let executor = Executor::bind(graph, plan, &self.backends, &tensors, &arena)?;
             self.evaluate = Some(executor);
         }
