@@ -14,7 +14,7 @@ use tenon_runtime::Result;
 use tenon_runtime::backend::Backend;
 use tenon_runtime::graph::Graph;
 use tenon_runtime::memory::Plan;
-use tenon_runtime::models::{GraphOptions, Lora, Model, ModelConfig, RopeLayout, Trains};
+use tenon_runtime::models::{GraphOptions, Lora, Model, ModelConfig, Trains};
 use tenon_runtime::tensor::SystemAllocator;
 use tenon_runtime::train::{Options, Trainer};
 
@@ -24,22 +24,7 @@ fn null() -> [Arc<dyn Backend>; 1] {
 
 /// The graph of a step of a llama of so many blocks.
 fn step(layers: usize, trains: Trains) -> Result<Graph> {
-    let config = ModelConfig {
-        architecture: "llama".to_owned(),
-        vocab: 256,
-        hidden: 32,
-        intermediate: 96,
-        layers,
-        heads: 2,
-        kv_heads: 1,
-        head_dim: 16,
-        rms_eps: 1e-5,
-        rope_theta: 10_000.0,
-        rope_layout: RopeLayout::Half,
-        rope_layers: Vec::new(),
-        sliding_window: None,
-        max_positions: 4096,
-    };
+    let config = ModelConfig::llama(256, [32, 96], layers, [2, 1]);
     let model = Model::random(config, 1, &SystemAllocator)?;
     let built = model.graph(&GraphOptions::new(1, 64, trains))?;
     let options = Options { clip_norm: Some(1.0), ..Options::default() };

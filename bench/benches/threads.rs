@@ -17,7 +17,7 @@ use tenon_kernels::gemm::Precision;
 use tenon_runtime::backend::Backend;
 use tenon_runtime::executor::Executor;
 use tenon_runtime::graph::Graph;
-use tenon_runtime::models::{GraphOptions, Lora, Model, ModelConfig, RopeLayout, Trains};
+use tenon_runtime::models::{GraphOptions, Lora, Model, ModelConfig, Trains};
 use tenon_runtime::ops::MatMul;
 use tenon_runtime::tensor::{SystemAllocator, TensorDesc};
 use tenon_runtime::train::{self, Trainer};
@@ -102,20 +102,9 @@ fn products(c: &mut Criterion) {
 /// Four layers of the widths of SmolLM2-135M, 256 tokens.
 fn steps(c: &mut Criterion) {
     let config = ModelConfig {
-        architecture: "llama".to_owned(),
-        vocab: 8192,
-        hidden: 576,
-        intermediate: 1536,
-        layers: 4,
-        heads: 9,
-        kv_heads: 3,
-        head_dim: 64,
-        rms_eps: 1e-5,
         rope_theta: 100_000.0,
-        rope_layout: RopeLayout::Half,
-        rope_layers: Vec::new(),
-        sliding_window: None,
         max_positions: 8192,
+        ..ModelConfig::llama(8192, [576, 1536], 4, [9, 3])
     };
     let model = Model::random(config, 1, &SystemAllocator).expect("weights");
     let tokens: Vec<i32> = (0..256).map(|i| i * 31 % 8192).collect();

@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use tenon_backends::cpu::{self, Cpu};
 use tenon_kernels::gemm::Precision;
 use tenon_runtime::backend::Backend;
-use tenon_runtime::models::{GraphOptions, Lora, Model, ModelConfig, RopeLayout, Trains};
+use tenon_runtime::models::{GraphOptions, Lora, Model, ModelConfig, Trains};
 use tenon_runtime::tensor::SystemAllocator;
 use tenon_runtime::train::{self, Clipping, Decay, Moments, Optimizer, Schedule, StateFormat};
 use tenon_runtime::{Error, Result};
@@ -238,20 +238,5 @@ impl Options {
 
 /// The model that `tenon train` makes from nothing: bytes in, bytes out, 0.8 M weights.
 pub(crate) fn small() -> ModelConfig {
-    ModelConfig {
-        architecture: "llama".to_owned(),
-        vocab: 256,
-        hidden: 128,
-        intermediate: 384,
-        layers: 4,
-        heads: 4,
-        kv_heads: 2,
-        head_dim: 32,
-        rms_eps: 1e-5,
-        rope_theta: 10_000.0,
-        rope_layout: RopeLayout::Half,
-        rope_layers: Vec::new(),
-        sliding_window: None,
-        max_positions: 4096,
-    }
+    ModelConfig::llama(256, [128, 384], 4, [4, 2])
 }

@@ -7,7 +7,7 @@ use tenon_kernels::random::Philox;
 use tenon_runtime::Result;
 use tenon_runtime::backend::Backend;
 use tenon_runtime::graph::{Graph, ValueId};
-use tenon_runtime::models::{GraphOptions, Lora, Model, ModelConfig, RopeLayout, Trains};
+use tenon_runtime::models::{GraphOptions, Lora, Model, ModelConfig, Trains};
 use tenon_runtime::ops::Attr;
 use tenon_runtime::tensor::{SystemAllocator, TensorDesc};
 use tenon_runtime::train::{Options, Trainer};
@@ -58,22 +58,7 @@ pub fn training() -> Result<Vec<(String, Graph)>> {
 /// # Errors
 /// As [`Model::random`].
 pub fn language_model(layers: usize) -> Result<Model> {
-    let config = ModelConfig {
-        architecture: "llama".to_owned(),
-        vocab: 512,
-        hidden: 64,
-        intermediate: 176,
-        layers,
-        heads: 4,
-        kv_heads: 2,
-        head_dim: 16,
-        rms_eps: 1e-5,
-        rope_theta: 10_000.0,
-        rope_layout: RopeLayout::Half,
-        rope_layers: Vec::new(),
-        sliding_window: None,
-        max_positions: 4096,
-    };
+    let config = ModelConfig::llama(512, [64, 176], layers, [4, 2]);
     Model::random(config, 1, &SystemAllocator)
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tenon_runtime::backend::Backend;
 use tenon_runtime::graph::{Graph, ValueId};
-use tenon_runtime::models::{GraphOptions, Lora, Model, ModelConfig, RopeLayout, Trains};
+use tenon_runtime::models::{GraphOptions, Lora, Model, ModelConfig, Trains};
 use tenon_runtime::tensor::{DType, Shape, SystemAllocator, Tensor, TensorDesc};
 use tenon_runtime::train::{Clipping, Optimizer, Options, Schedule, Trainer};
 use tenon_runtime::{Error, Result};
@@ -32,35 +32,20 @@ fn noise(len: usize, seed: u32) -> Vec<f32> {
 
 fn language_model(name: &'static str, trains: Trains) -> Subject {
     const SEQ: usize = 48;
-    sequences(name, trains, SEQ, |trainer| {
+    sequences(name, trains, 1, SEQ, |trainer| {
         feed(trainer, &(0..2 * SEQ as i32).map(|i| i * 7 % 64).collect::<Vec<_>>(), SEQ)
     })
 }
 
-/// Two sequences of `seq` tokens.
+/// Two sequences of `seq` tokens, in a model `wide` times 32 wide.
 fn sequences(
     name: &'static str,
     trains: Trains,
+    wide: usize,
     seq: usize,
     feed: fn(&mut Trainer) -> Result<()>,
 ) -> Subject {
-    let wide = if name == "wide" { 8 } else { 1 };
-    let config = ModelConfig {
-        architecture: "llama".to_owned(),
-        vocab: 64,
-        hidden: 32 * wide,
-        intermediate: 96 * wide,
-        layers: 6,
-        heads: 4,
-        kv_heads: 2,
-        head_dim: 8 * wide,
-        rms_eps: 1e-5,
-        rope_theta: 10_000.0,
-        rope_layout: RopeLayout::Half,
-        rope_layers: Vec::new(),
-        sliding_window: None,
-        max_positions: 64,
-    };
+    let config = ModelConfig::llama(64, [32 * wide, 96 * wide], 6, [4, 2]);
     let model = Model::random(config, 1, &SystemAllocator).expect("a model");
     let built = model.graph(&GraphOptions::new(2, seq, trains)).expect("a graph");
     let parameters = model.parameters(&built.graph, 1, &SystemAllocator).expect("weights");
@@ -258,7 +243,7 @@ fn a_budget_that_falls_keeps_all_state() {
 #[test]
 fn no_gradient_waits_where_none_must() {
     // Two tokens: gradients are most of the memory.
-    let subject = sequences("two tokens", Trains::Everything, 1, |_| Ok(()));
+    let subject = sequences("two tokens", Trains::Everything, 1, 1, |_| Ok(()));
     let backends = tenon_backends::all().expect("backends");
     let peak = |clipping| {
         let options = Options { clip_norm: Some(1.0), clipping, ..Options::default() };
@@ -296,7 +281,7 @@ fn states_go_to_a_file_where_nothing_else_will_do() {
     let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("spill");
     std::fs::create_dir_all(&folder).expect("a folder");
     // Its matrices are large enough to be worth a file's pages.
-    let subject = sequences("wide", Trains::Everything, 1, |trainer| feed(trainer, &[3, 5], 1));
+    let subject = sequences("wide", Trains::Everything, 8, 1, |trainer| feed(trainer, &[3, 5], 1));
     let backends = tenon_backends::all().expect("backends");
     let run = |accumulation, budget, spill: Option<&std::path::Path>| -> Result<_> {
         let options = Options {

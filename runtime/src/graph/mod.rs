@@ -3,7 +3,7 @@
 mod dump;
 mod verify;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
@@ -298,6 +298,13 @@ impl Graph {
     #[must_use]
     pub fn trainable(&self) -> Vec<ValueId> {
         self.iter_values().filter(|(_, v)| v.is_trainable()).map(|(id, _)| id).collect()
+    }
+
+    /// Values that some node overwrites: no other value may stand for them, and no reader of theirs
+    /// may move behind the write.
+    pub(crate) fn overwritten(&self) -> HashSet<ValueId> {
+        let written = |n: &Node| n.op.mutates().iter().map(|&i| n.inputs[i]).collect::<Vec<_>>();
+        self.nodes.iter().flat_map(written).collect()
     }
 
     /// Takes the nodes out so that a pass can rewrite them; values stay as they are until

@@ -82,15 +82,16 @@ pub(super) fn map(path: &Path) -> Result<Arc<Mmap>> {
 mod tests {
     use std::io::Write;
 
+    use super::super::folder::Folder;
     use super::*;
 
     #[test]
     fn what_is_let_go_of_is_read_again() {
-        let path = std::env::temp_dir().join(format!("tenon-mapped-{}", std::process::id()));
+        let folder = Folder::new("mapped");
+        let path = folder.join("file");
         let bytes: Vec<u8> = (0..200_000u32).map(|i| (i % 251) as u8).collect();
         File::create(&path).and_then(|mut file| file.write_all(&bytes)).expect("a file");
         let mapped = map(&path).expect("a map");
-        std::fs::remove_file(&path).expect("removed");
         let storage = Storage::mapped(mapped, 1000..150_000).expect("in range");
         for range in [0..usize::MAX, 5000..90_000, 7..7, 200_000..300_000] {
             storage.release(range);

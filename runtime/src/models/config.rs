@@ -54,6 +54,33 @@ pub struct ModelConfig {
 const KNOWN: &[&str] = &["llama", "mistral", "qwen2", "qwen3", "smollm3"];
 
 impl ModelConfig {
+    /// A plain llama of so many blocks: every head is a part of the width, no biases, no window.
+    /// `heads` are those of queries, then those of keys and values.
+    #[must_use]
+    pub fn llama(
+        vocab: usize,
+        [hidden, intermediate]: [usize; 2],
+        layers: usize,
+        [heads, kv_heads]: [usize; 2],
+    ) -> Self {
+        Self {
+            architecture: "llama".to_owned(),
+            vocab,
+            hidden,
+            intermediate,
+            layers,
+            heads,
+            kv_heads,
+            head_dim: hidden / heads.max(1),
+            rms_eps: 1e-5,
+            rope_theta: 10_000.0,
+            rope_layout: RopeLayout::Half,
+            rope_layers: Vec::new(),
+            sliding_window: None,
+            max_positions: 4096,
+        }
+    }
+
     /// Reads GGUF metadata.
     ///
     /// # Errors

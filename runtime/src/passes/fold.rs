@@ -6,7 +6,7 @@
 use tenon_kernels::binary::Binary;
 use tenon_kernels::unary::Unary;
 
-use super::rewrite::{Change, is, overwritten, rewrite};
+use super::rewrite::{Change, is, rewrite};
 use crate::backend::Launch;
 use crate::error::Result;
 use crate::graph::{Graph, Node, Source, ValueId};
@@ -18,7 +18,7 @@ use crate::tensor::{DType, Shape, Tensor};
 const MAX_ELEMENTS: usize = 4096;
 
 pub(super) fn run(graph: &mut Graph) -> Result<()> {
-    let overwritten = overwritten(graph);
+    let overwritten = graph.overwritten();
     let mut made: Vec<Option<Node>> = vec![None; graph.values().len()];
     rewrite(graph, |graph, mut node| {
         // A reshape of a reshape reads the first one's input.

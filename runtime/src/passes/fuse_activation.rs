@@ -4,14 +4,14 @@
 
 use std::sync::Arc;
 
-use super::rewrite::{Change, is, overwritten, rewrite, uses};
+use super::rewrite::{Change, is, rewrite, uses};
 use crate::error::Result;
 use crate::graph::{Graph, Node, ValueId};
 use crate::ops::{Log, LogSoftmax, Mul, Op, Sigmoid, Silu, SiluMul, Softmax};
 
 pub(super) fn run(graph: &mut Graph) -> Result<()> {
     let uses = uses(graph);
-    let overwritten = overwritten(graph);
+    let overwritten = graph.overwritten();
     let mut made: Vec<Option<Node>> = vec![None; graph.values().len()];
     rewrite(graph, |graph, mut node| {
         // What made `value`, if this node is its only reader and may read its operands instead.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use tenon_kernels::fused::{Instruction, MAX_INPUTS, MAX_REGISTERS, Operation, Source};
 
-use super::rewrite::{overwritten, uses};
+use super::rewrite::uses;
 use crate::backend::Launch;
 use crate::error::Result;
 use crate::graph::{Graph, Node, Source as Maker, ValueId};
@@ -63,7 +63,7 @@ struct Facts {
 impl Facts {
     fn of(graph: &Graph) -> Self {
         let fusible = graph.nodes().iter().map(|n| fusible(graph, n)).collect();
-        Self { fusible, uses: uses(graph), overwritten: overwritten(graph) }
+        Self { fusible, uses: uses(graph), overwritten: graph.overwritten() }
     }
 }
 

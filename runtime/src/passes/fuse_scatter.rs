@@ -4,13 +4,13 @@
 
 use std::sync::Arc;
 
-use super::rewrite::{Change, is, overwritten, rewrite, uses};
+use super::rewrite::{Change, is, rewrite, uses};
 use crate::error::Result;
 use crate::graph::{Graph, Node, Source, ValueId};
 use crate::ops::{Add, EmbeddingGrad};
 
 pub(super) fn run(graph: &mut Graph) -> Result<()> {
-    let (uses, overwritten) = (uses(graph), overwritten(graph));
+    let (uses, overwritten) = (uses(graph), graph.overwritten());
     // The scatter moves down to the sum, over which its operands must keep.
     let scatter = |graph: &Graph, value: ValueId| {
         let Source::Node { node, .. } = graph.get(value).source else { return None };

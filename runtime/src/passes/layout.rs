@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::rewrite::{Change, is, overwritten, rewrite, uses};
+use super::rewrite::{Change, is, rewrite, uses};
 use crate::error::Result;
 use crate::graph::{Graph, Node, ValueId};
 use crate::ops::{Linear, MatMul, Reshape, Transpose};
@@ -14,7 +14,7 @@ use crate::tensor::{DType, TensorDesc};
 
 pub(super) fn run(graph: &mut Graph) -> Result<()> {
     let uses = uses(graph);
-    let overwritten = overwritten(graph);
+    let overwritten = graph.overwritten();
     let mut made: Vec<Option<Node>> = vec![None; graph.values().len()];
     rewrite(graph, |graph, mut node| {
         let view = View { graph, made: &made, uses: &uses };

@@ -1,7 +1,6 @@
 //! What the passes share: a walk that replaces nodes one by one, and counts of readers.
 
 use std::any::Any;
-use std::collections::HashSet;
 
 use crate::error::Result;
 use crate::graph::{Graph, Node, ValueId};
@@ -55,13 +54,6 @@ pub(super) fn uses(graph: &Graph) -> Vec<usize> {
         uses[value.index()] += 1;
     }
     uses
-}
-
-/// Values that some node overwrites: no other value may stand for them, and no reader of theirs
-/// may move behind the write.
-pub(super) fn overwritten(graph: &Graph) -> HashSet<ValueId> {
-    let written = |n: &Node| n.op.mutates().iter().map(|&i| n.inputs[i]).collect::<Vec<_>>();
-    graph.nodes().iter().flat_map(written).collect()
 }
 
 /// The lines of the nodes that a pass leaves, for its snapshot.

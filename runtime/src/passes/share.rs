@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 
-use super::rewrite::{Change, overwritten, rewrite};
+use super::rewrite::{Change, rewrite};
 use crate::backend::Launch;
 use crate::error::Result;
 use crate::graph::{Graph, Node, Source, ValueId};
@@ -21,7 +21,7 @@ const SMALL: usize = 4096;
 
 pub(super) fn run(graph: &mut Graph) -> Result<()> {
     let mut last_use = last_use(graph);
-    let overwritten = overwritten(graph);
+    let overwritten = graph.overwritten();
     let mut constants: HashMap<(DType, Shape, Vec<u8>), ValueId> = HashMap::new();
     let mut canonical: Vec<ValueId> = graph.iter_values().map(|(id, _)| id).collect();
     for (id, value) in graph.iter_values() {

@@ -8,7 +8,7 @@ use super::{Clipping, Options, States};
 use crate::autodiff::gradients;
 use crate::backend::Backend;
 use crate::error::{Error, Result};
-use crate::graph::{Graph, Node, Source, Value, ValueId};
+use crate::graph::{Graph, Source, Value, ValueId};
 use crate::memory::{Plan, is_owned};
 use crate::passes;
 use crate::tensor::TensorDesc;
@@ -93,7 +93,7 @@ impl Graphs {
             return Ok(Plans { measure: None, step });
         };
         // What overwrites running statistics does so in copies of its own.
-        let copies = overwritten(measure).into_iter().map(|v| measure.desc(v).bytes());
+        let copies = measure.overwritten().into_iter().map(|v| measure.desc(v).bytes());
         beside = copies.fold(beside, usize::saturating_add);
         let own = measure.values().iter().filter(|v| is_owned(v)).map(|v| v.desc.bytes());
         let own = own.fold(0, usize::saturating_add);
@@ -149,12 +149,6 @@ pub(super) fn build(mut graph: Graph, loss: ValueId, options: &Options) -> Resul
         .flatten()
         .try_for_each(passes::optimize)?;
     Ok((forward, graphs))
-}
-
-/// What nodes amidst a graph overwrite, such as running statistics.
-pub(super) fn overwritten(graph: &Graph) -> Vec<ValueId> {
-    let of = |node: &Node| node.op.mutates().iter().map(|&i| node.inputs[i]).collect::<Vec<_>>();
-    graph.nodes().iter().flat_map(of).collect()
 }
 
 /// The graph that only tells the norm of the gradients.

@@ -400,7 +400,7 @@ impl Trainer {
         }
         let mut norm = [0f32];
         let executor = self.apply.as_ref().unwrap_or(&self.step);
-        executor.read("train.grad_norm", &mut norm)?;
+        executor.read(graphs::GRAD_NORM, &mut norm)?;
         Ok(Some(norm[0] / self.options.accumulation as f32))
     }
 }
@@ -421,7 +421,7 @@ impl Executors {
     ) -> Result<Self> {
         let plans = graphs.plan(backends, options.memory_budget, options.spill.is_some())?;
         if let Some(folder) = options.spill.as_ref().filter(|_| plans.step.spilled_bytes() > 0) {
-            spill(folder, &graphs.states(), &mut tensors)?;
+            move_to_file(folder, &graphs.states(), &mut tensors)?;
         }
         let bytes = plans.measure.as_ref().map_or(0, Plan::arena_bytes);
         let arena = Arena::new(plans.step.arena_bytes().max(bytes), backends)?;
@@ -430,7 +430,7 @@ impl Executors {
             None => None,
             Some((graph, plan)) => {
                 let mut tensors = shared(&step);
-                for value in graphs::overwritten(&graph) {
+                for value in graph.overwritten() {
                     graph.get(value).name.as_ref().map(|name| tensors.remove(name));
                 }
                 Some(Executor::bind(graph, plan, backends, &tensors, &arena)?)
@@ -449,7 +449,7 @@ impl Executors {
 }
 
 /// Moves states to a file in `folder`, unless they lie in one.
-fn spill(
+fn move_to_file(
     folder: &Path,
     states: &[(String, TensorDesc)],
     tensors: &mut HashMap<String, Tensor>,
