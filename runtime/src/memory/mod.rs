@@ -124,9 +124,8 @@ impl Plan {
         backends: &[Arc<dyn Backend>],
         arena: usize,
     ) -> Result<Self> {
-        let owned = graph.values().iter().filter(|v| is_owned(v)).map(|v| v.desc.bytes());
-        let owned = owned.fold(0, usize::saturating_add);
-        Self::within(graph, backends, Some(arena.saturating_add(owned)), 0)
+        let budget = arena.saturating_add(owned_bytes(graph));
+        Self::within(graph, backends, Some(budget), 0)
     }
 
     /// Plans `graph` for `backends`; each node goes to the first that supports it.
@@ -200,8 +199,7 @@ impl Plan {
         for (i, root) in plan.roots.iter().enumerate() {
             plan.offsets[i] = plan.offsets[root.index()];
         }
-        let owned = graph.values().iter().filter(|v| is_owned(v)).map(|v| v.desc.bytes());
-        plan.owned_bytes = owned.fold(0, usize::saturating_add);
+        plan.owned_bytes = owned_bytes(graph);
         plan.duration = start.elapsed();
         if isize::try_from(plan.peak_bytes()).is_err() {
             return Err(Error::OutOfMemory(plan.peak_bytes()));
@@ -311,6 +309,12 @@ pub(crate) fn is_owned(value: &crate::graph::Value) -> bool {
         Source::Constant(_) => true,
         Source::Parameter { trainable: false } | Source::Node { .. } => false,
     }
+}
+
+/// What a run of the graph holds beside its arena.
+pub(crate) fn owned_bytes(graph: &Graph) -> usize {
+    let owned = graph.values().iter().filter(|v| is_owned(v)).map(|v| v.desc.bytes());
+    owned.fold(0, usize::saturating_add)
 }
 
 fn value_label(graph: &Graph, value: ValueId) -> String {

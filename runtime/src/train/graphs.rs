@@ -9,7 +9,7 @@ use crate::autodiff::gradients;
 use crate::backend::Backend;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Source, Value, ValueId};
-use crate::memory::{Plan, is_owned};
+use crate::memory::{Plan, is_owned, owned_bytes};
 use crate::passes;
 use crate::tensor::TensorDesc;
 
@@ -95,8 +95,7 @@ impl Graphs {
         // What overwrites running statistics does so in copies of its own.
         let copies = measure.overwritten().into_iter().map(|v| measure.desc(v).bytes());
         beside = copies.fold(beside, usize::saturating_add);
-        let own = measure.values().iter().filter(|v| is_owned(v)).map(|v| v.desc.bytes());
-        let own = own.fold(0, usize::saturating_add);
+        let own = owned_bytes(measure);
         // Neither graph is changed unless both fit.
         let (mut stepped, mut measured) = (self.step.clone(), measure.clone());
         let step = Plan::within(&mut stepped, backends, budget, beside)?;
