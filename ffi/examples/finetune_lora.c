@@ -2,9 +2,9 @@
  * Fine-tunes a language model on this device: trains LoRA adapters on the 4-bit weights of a GGUF
  * file, which stay mapped as they are.
  *
- *   cargo build --release -p tenon
- *   cc -std=c99 -Iffi/include ffi/examples/finetune_lora.c -Ltarget/release -ltenon -o finetune
- *   LD_LIBRARY_PATH=target/release ./finetune MODEL.gguf [STEPS]
+ *   cargo build --profile dist -p tenon
+ *   cc -std=c99 -Iffi/include ffi/examples/finetune_lora.c -Ltarget/dist -ltenon -o finetune
+ *   LD_LIBRARY_PATH=target/dist ./finetune MODEL.gguf [STEPS]
  *
  * There is no tokenizer in the library: the text below is token ids of SmolLM2. The adapters are
  * saved as adapters.safetensors in the working directory. Exits with 1 if the loss did not fall, or

@@ -1,9 +1,9 @@
 /*
  * Trains a small network to tell the inside of a circle from its outside:
  *
- *   cargo build --release -p tenon
- *   cc -std=c99 -Iffi/include ffi/examples/train_mlp.c -Ltarget/release -ltenon -o train_mlp
- *   LD_LIBRARY_PATH=target/release ./train_mlp
+ *   cargo build --profile dist -p tenon
+ *   cc -std=c99 -Iffi/include ffi/examples/train_mlp.c -Ltarget/dist -ltenon -o train_mlp
+ *   LD_LIBRARY_PATH=target/dist ./train_mlp
  *
  * Prints the loss as it falls, and how many unseen points the network gets right. Exits with 1 if
  * it did not learn.

@@ -45,16 +45,16 @@ fn run(command: &mut Command) -> String {
     out
 }
 
-/// The folder of the release libraries, which are built first: `cargo test` builds only what the
-/// tests link, and they link neither.
+/// The folder of the libraries as they are shipped, which are built first: `cargo test` builds only
+/// what the tests link, and they link neither.
 fn libraries() -> &'static Path {
     static LIBRARIES: OnceLock<PathBuf> = OnceLock::new();
     LIBRARIES.get_or_init(|| {
         let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("target/tmp has one");
         let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["build", "--quiet", "--release", "--package", "tenon", "--target-dir"]);
+        cargo.args(["build", "--quiet", "--profile", "dist", "--package", "tenon", "--target-dir"]);
         run(cargo.arg(target).current_dir(root()));
-        target.join("release")
+        target.join("dist")
     })
 }
 
