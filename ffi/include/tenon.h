@@ -45,8 +45,24 @@
  * Strings are UTF-8 and end in NUL.
  * Tensors are contiguous and row-major.
  *
- * This header is C99 and C++. The ABI only grows: a program built against an older version of this
- * header runs with any newer library of the same major version.
+ * MARKS
+ *
+ * The last line of a function's description says:
+ *   Any thread: it may be called with one handle from several threads at once. One thread: only by
+ *     one at a time, with a handle and those that count as one with it.
+ *   Fails: the codes it gives beside TN_OK, without TN_ERROR_. Any function may give INTERNAL, and a
+ *     later version other codes: take what you do not know for a failure.
+ *   Since: the first TN_VERSION that has it. A field without a note is as old as its struct.
+ *
+ * VERSIONS
+ *
+ * This header is C99, C11 and C++17. Within a major version the ABI only grows: functions, codes
+ * and fields at a struct's end are added; none goes, changes its number or its meaning.
+ * A program built against an older header runs with a newer library: its structs are read as if the
+ *   rest were zero, and never written beyond what it knows.
+ * A program built against a newer header runs with an older library where it uses nothing newer:
+ *   bytes of a struct that the library does not know must be 0, else the call fails with
+ *   TN_ERROR_ARGUMENT; those of a report stay as they were, so set them to 0 before. Ask tn_version().
  */
 #ifndef TENON_H
 #define TENON_H
@@ -107,10 +123,12 @@ typedef struct tn_session tn_session;
 /* A value of a graph: meaningful only for the graph that gave it. */
 typedef uint32_t tn_value;
 
-/* The library's version, as TN_VERSION. Never fails. */
+/* The library's version, as TN_VERSION. Never fails.
+ * Any thread. Never fails. Since 100. */
 uint32_t tn_version(void);
 
-/* A few words for a status code; never NULL, lives for ever. */
+/* A few words for a status code; never NULL, lives for ever.
+ * Any thread. Never fails. Since 100. */
 const char *tn_status_text(tn_status status);
 
 /* ---- context ---------------------------------------------------------------------------- */
@@ -128,6 +146,7 @@ typedef struct tn_allocator {
 /* Told what people may want to know. `message` lives during the call. */
 typedef void (*tn_log)(void *user, const char *message);
 
+/* How a context is made. */
 typedef struct tn_context_options {
   size_t struct_size;
   uint32_t threads;              /* threads that work, the caller's among them, at most 1024;
@@ -142,43 +161,62 @@ typedef struct tn_context_options {
 } tn_context_options;
 
 /* Makes a context. `options` may be NULL. There is no message where this fails: the status alone
- * tells why. */
+ * tells why.
+ * Any thread. Fails: ARGUMENT, UNSUPPORTED, DEVICE. Since 100. */
 tn_status tn_context_create(const tn_context_options *options, tn_context **context);
 
-/* Gives a context back. */
+/* Gives a context back.
+ * Any thread. Never fails. Since 100. */
 void tn_context_destroy(tn_context *context);
 
 /* Why the last call that failed did, of those with this context or a handle made from it, in any
  * thread; "" if none did. Writes as much of the text as fits in `size` bytes, always with a NUL at
  * its end, and gives the bytes that the whole of it takes, NUL included. `context` may be NULL:
- * then "". `text` may be NULL where `size` is 0. */
+ * then "". `text` may be NULL where `size` is 0.
+ * Any thread. Never fails. Since 100. */
 size_t tn_error_message(const tn_context *context, char *text, size_t size);
 
 /* ---- graphs ----------------------------------------------------------------------------- */
 
-/* Makes an empty graph. */
+/* Makes an empty graph.
+ * Any thread. Fails: ARGUMENT. Since 100. */
 tn_status tn_graph_create(tn_context *context, tn_graph **graph);
 
-/* Gives a graph back. Sessions made from it do not need it. */
+/* Gives a graph back. Sessions made from it do not need it.
+ * One thread. Never fails. Since 100. */
 void tn_graph_destroy(tn_graph *graph);
 
 /* A value that is written before the first run, and again before any other that it changes for.
  * `dims` has `rank` entries (may be NULL for rank 0). An i32 scalar called `train.seed` is written
- * by each step itself, with a number that differs from step to step: for dropout. */
+ * by each step itself, with a number that differs from step to step: for dropout.
+ * One thread. Fails: ARGUMENT, SHAPE, GRAPH. Since 100. */
 tn_status tn_graph_input(tn_graph *graph, const char *name, tn_dtype dtype, const int64_t *dims,
                          size_t rank, tn_value *value);
 
 /* A weight. `data` is its content in `size` bytes, copied; NULL: zeros. Where `trainable` is not 0
- * it trains, and must be f32. */
+ * it trains, and must be f32.
+ * One thread. Fails: ARGUMENT, SHAPE, GRAPH, MEMORY. Since 100. */
 tn_status tn_graph_parameter(tn_graph *graph, const char *name, tn_dtype dtype,
                              const int64_t *dims, size_t rank, const void *data, size_t size,
                              int32_t trainable, tn_value *value);
 
-/* A value kept between runs that ops such as batch_norm overwrite; zeros at first. */
+/* A weight in another library's memory, which is used in place: where it trains, updates write there.
+ * `tensor` is as DLPack has it: a DLManagedTensorVersioned where `major` is 1, a DLManagedTensor,
+ * as before DLPack 1.0, where it is 0; on the CPU, contiguous, aligned to its elements; where it
+ * trains, f32 and writable. It is taken: its deleter is called, on whichever thread lets go of the
+ * last handle that uses it. Where the call fails it stays yours. Others may read and write the memory
+ * between runs, not during one.
+ * One thread. Fails: ARGUMENT, SHAPE, GRAPH. Since 100. */
+tn_status tn_graph_parameter_dlpack(tn_graph *graph, const char *name, uint32_t major, void *tensor,
+                                    int32_t trainable, tn_value *value);
+
+/* A value kept between runs that ops such as batch_norm overwrite; zeros at first.
+ * One thread. Fails: ARGUMENT, SHAPE, GRAPH. Since 100. */
 tn_status tn_graph_state(tn_graph *graph, const char *name, tn_dtype dtype, const int64_t *dims,
                          size_t rank, tn_value *value);
 
-/* Fixed content, `size` bytes, copied. */
+/* Fixed content, `size` bytes, copied.
+ * One thread. Fails: ARGUMENT, SHAPE, MEMORY. Since 100. */
 tn_status tn_graph_constant(tn_graph *graph, tn_dtype dtype, const int64_t *dims, size_t rank,
                             const void *data, size_t size, tn_value *value);
 
@@ -232,34 +270,42 @@ static inline tn_attr tn_attr_ints(const char *name, const int64_t *values, size
 
 /* Adds the op called `op`; the README lists them. `attrs` and `inputs` may be NULL where their
  * count is 0. The op's outputs are written to `outputs`, at most `output_capacity` of them; it may be
- * NULL where that is 0. *output_count, if not NULL, gets how many the op has. */
+ * NULL where that is 0. *output_count, if not NULL, gets how many the op has.
+ * One thread. Fails: ARGUMENT, SHAPE, NOT_FOUND, GRAPH. Since 100. */
 tn_status tn_graph_add(tn_graph *graph, const char *op, const tn_attr *attrs, size_t attr_count,
                        const tn_value *inputs, size_t input_count, tn_value *outputs,
                        size_t output_capacity, size_t *output_count);
 
 /* Asks for a value under a name after each run. The name `loss`, and where gradients are kept,
- * `grad/` and a parameter's name, belong to the session. */
+ * `grad/` and a parameter's name, belong to the session.
+ * One thread. Fails: ARGUMENT, GRAPH. Since 100. */
 tn_status tn_graph_output(tn_graph *graph, const char *name, tn_value value);
 
-/* Makes a parameter train, or freezes it. */
+/* Makes a parameter train, or freezes it.
+ * One thread. Fails: ARGUMENT, GRAPH. Since 100. */
 tn_status tn_graph_set_trainable(tn_graph *graph, tn_value parameter, int32_t trainable);
 
-/* The dimensions of a value: *rank of them, written to `dims`, which has room for TN_MAX_RANK. */
+/* The dimensions of a value: *rank of them, written to `dims`, which has room for TN_MAX_RANK.
+ * One thread. Fails: ARGUMENT. Since 100. */
 tn_status tn_graph_shape(tn_graph *graph, tn_value value, int64_t *dims, size_t *rank);
 
-/* The graph as text to read; *text belongs to the graph until its next call. */
+/* The graph as text to read; *text belongs to the graph until its next call.
+ * One thread. Fails: ARGUMENT. Since 100. */
 tn_status tn_graph_dump(tn_graph *graph, const char **text);
 
-/* The graph in Graphviz's language; *text belongs to the graph until its next call. */
+/* The graph in Graphviz's language; *text belongs to the graph until its next call.
+ * One thread. Fails: ARGUMENT. Since 100. */
 tn_status tn_graph_graphviz(tn_graph *graph, const char **text);
 
 /* ---- models ----------------------------------------------------------------------------- */
 
 /* Maps a model: a .gguf file, or a folder with config.json and safetensors. The file must not be
- * rewritten in place while the model or a session of it lives. */
+ * rewritten in place while the model or a session of it lives.
+ * Any thread. Fails: ARGUMENT, NOT_FOUND, IO, FORMAT, MEMORY, UNSUPPORTED. Since 100. */
 tn_status tn_model_load(tn_context *context, const char *path, tn_model **model);
 
-/* Gives a model back. Sessions made from it keep its file mapped by themselves. */
+/* Gives a model back. Sessions made from it keep its file mapped by themselves.
+ * One thread. Never fails. Since 100. */
 void tn_model_destroy(tn_model *model);
 
 /* What of a model trains. */
@@ -291,9 +337,11 @@ typedef struct tn_model_options {
 
 /* ---- sessions --------------------------------------------------------------------------- */
 
+/* The rule of updates. */
 typedef int32_t tn_optimizer;
 enum { TN_ADAMW = 0, TN_ADAM = 1, TN_SGD = 2 };
 
+/* How the learning rate goes on after the warm-up: as it is, or down to 0 at total_steps. */
 typedef int32_t tn_schedule;
 enum { TN_SCHEDULE_CONSTANT = 0, TN_SCHEDULE_LINEAR = 1, TN_SCHEDULE_COSINE = 2 };
 
@@ -349,49 +397,70 @@ typedef struct tn_plan {
   uint64_t spilled_bytes;      /* states in a file instead of memory; not counted above */
 } tn_plan;
 
-/* Plans a session without making it. `options` may be NULL. Set plan->struct_size before. */
+/* Plans a session without making it. `options` may be NULL. Set plan->struct_size before.
+ * One thread. Fails: ARGUMENT, SHAPE, GRAPH, MEMORY, UNSUPPORTED. Since 100. */
 tn_status tn_plan_graph(tn_graph *graph, tn_value loss, const tn_train_options *options,
                         tn_plan *plan);
 
-/* Plans a session of a model without making it. Both options may be NULL. */
+/* Plans a session of a model without making it. Both options may be NULL.
+ * One thread. Fails: ARGUMENT, SHAPE, NOT_FOUND, GRAPH, FORMAT, MEMORY, UNSUPPORTED. Since 100. */
 tn_status tn_plan_model(tn_model *model, const tn_model_options *model_options,
                         const tn_train_options *options, tn_plan *plan);
 
 /* Makes a session that minimises `loss`, an f32 scalar of `graph`. The graph is copied, its
  * parameters are not: sessions of one graph share them (see "Threads" above). `options` may be
- * NULL. */
+ * NULL.
+ * One thread. Fails: ARGUMENT, SHAPE, GRAPH, IO, MEMORY, UNSUPPORTED, DEVICE. Since 100. */
 tn_status tn_session_create(tn_graph *graph, tn_value loss, const tn_train_options *options,
                             tn_session **session);
 
-/* Makes a session that trains a model. Both options may be NULL. */
+/* Makes a session that trains a model. Both options may be NULL.
+ * One thread. Fails: ARGUMENT, SHAPE, NOT_FOUND, GRAPH, IO, FORMAT, MEMORY, UNSUPPORTED,
+ *   DEVICE. Since 100. */
 tn_status tn_session_from_model(tn_model *model, const tn_model_options *model_options,
                                 const tn_train_options *options, tn_session **session);
 
-/* Gives a session back. */
+/* Gives a session back.
+ * One thread. Never fails. Since 100. */
 void tn_session_destroy(tn_session *session);
 
-/* The plan that the session keeps. Set plan->struct_size before. */
+/* The plan that the session keeps. Set plan->struct_size before.
+ * One thread. Fails: ARGUMENT. Since 100. */
 tn_status tn_session_plan(tn_session *session, tn_plan *plan);
 
 /* Plans the session anew within another budget (0: no bound), between two steps: what to do when the
  * system says that memory runs short. Parameters, states, inputs and micro-steps stay as they are,
  * and no bit of what is trained changes; outputs of the last step are gone. A budget that cannot be
- * met is TN_ERROR_MEMORY, and tn_error_message tells the smallest that can. */
+ * met is TN_ERROR_MEMORY, and tn_error_message tells the smallest that can.
+ * One thread. Fails: ARGUMENT, IO, MEMORY, DEVICE. Since 100. */
 tn_status tn_session_set_memory_budget(tn_session *session, uint64_t memory_budget);
 
-/* Writes a whole input, parameter or state: exactly its `size` bytes, in its element type. */
+/* Writes a whole input, parameter or state: exactly its `size` bytes, in its element type.
+ * One thread. Fails: ARGUMENT, NOT_FOUND. Since 100. */
 tn_status tn_session_write(tn_session *session, const char *name, const void *data, size_t size);
 
 /* Reads a whole input, parameter or state; an output of the last step or evaluation, whichever came
  * last; or, where gradients are kept, `grad/NAME`: a parameter's gradient in the last step, before
- * clipping. Exactly its `size` bytes. A step that failed leaves no outputs to read. */
+ * clipping. Exactly its `size` bytes. A step that failed leaves no outputs to read.
+ * One thread. Fails: ARGUMENT, NOT_FOUND. Since 100. */
 tn_status tn_session_read(tn_session *session, const char *name, void *data, size_t size);
+
+/* Shares what tn_session_read copies, without a copy, as DLPack has it: *tensor gets a
+ * DLManagedTensorVersioned where `major` is 1, a DLManagedTensor, as before DLPack 1.0, where it
+ * is 0. It is yours: its deleter, which any thread may call, gives it back, and until then the
+ * memory stays, whatever becomes of the session. Inputs, parameters and states lie in one place for
+ * as long as the session lives; what is written there between runs holds for the next. An output holds
+ * what the last run left until the next begins. What is mapped from a file is read-only, which
+ * version 0 cannot say. Weights in blocks come as u8: the bytes of their rows.
+ * One thread. Fails: ARGUMENT, NOT_FOUND. Since 100. */
+tn_status tn_session_dlpack(tn_session *session, const char *name, uint32_t major, void **tensor);
 
 /* Called between nodes: `done` of `total` have run. Not 0 stops the step. The step waits for as long
  * as the call takes: to pause, or to let a warm device rest, return late. Must not call into the
  * session. */
 typedef int32_t (*tn_progress)(void *user, uint64_t done, uint64_t total);
 
+/* How a step or an evaluation runs. */
 typedef struct tn_run_options {
   size_t struct_size;
   tn_progress progress; /* NULL: none */
@@ -399,8 +468,12 @@ typedef struct tn_run_options {
   const char *trace_file; /* where to write when every node of this run ran, for how long, and what
                              it computed and moved, in Chrome's trace event format; NULL: nowhere. A
                              disk that fills up meanwhile is told of by the context's log alone */
+  uint32_t progress_ms;   /* least milliseconds from one call of progress to the next, and from the
+                             start to the first; 0: a call before every node */
+  uint32_t unused;        /* 0 */
 } tn_run_options;
 
+/* What a step tells. */
 typedef struct tn_report {
   size_t struct_size;
   float loss;      /* of the inputs, before the update */
@@ -414,12 +487,14 @@ typedef struct tn_report {
  * written. `options` and `report` may be NULL.
  * A step that ends early, cancelled or at an index outside its table, does not count, nor do the
  * micro-steps since the last update; but updates that had run stay: each parameter is either as
- * before or updated whole. */
+ * before or updated whole.
+ * One thread. Fails: ARGUMENT, SHAPE, IO, UNSUPPORTED, CANCELLED, DEVICE. Since 100. */
 tn_status tn_session_step(tn_session *session, const tn_run_options *options, tn_report *report);
 
 /* The loss of the inputs, without gradient or update: dropout is off, and batch_norm takes its
  * running statistics. `options` may be NULL. It takes turns with the step in the memory of the plan;
- * outputs of the last step are gone after it. */
+ * outputs of the last step are gone after it.
+ * One thread. Fails: ARGUMENT, SHAPE, IO, MEMORY, UNSUPPORTED, CANCELLED, DEVICE. Since 100. */
 tn_status tn_session_evaluate(tn_session *session, const tn_run_options *options, float *loss);
 
 /* A parameter of a session. */
@@ -433,33 +508,41 @@ typedef struct tn_parameter {
   int64_t dims[TN_MAX_RANK];
 } tn_parameter;
 
-/* How many parameters there are; the first *trainable of them train. Both may be NULL. */
+/* How many parameters there are; the first *trainable of them train. Both may be NULL.
+ * One thread. Fails: ARGUMENT. Since 100. */
 tn_status tn_session_parameter_count(tn_session *session, size_t *count, size_t *trainable);
 
-/* Describes parameter `index`. Set parameter->struct_size before. */
+/* Describes parameter `index`. Set parameter->struct_size before.
+ * One thread. Fails: ARGUMENT. Since 100. */
 tn_status tn_session_parameter(tn_session *session, size_t index, tn_parameter *parameter);
 
-/* Bytes of all trainable parameters together, in the order of their index. */
+/* Bytes of all trainable parameters together, in the order of their index.
+ * One thread. Fails: ARGUMENT. Since 100. */
 tn_status tn_session_trainable_size(tn_session *session, size_t *size);
 
-/* Copies all trainable parameters out into one buffer of exactly that size. */
+/* Copies all trainable parameters out into one buffer of exactly that size.
+ * One thread. Fails: ARGUMENT. Since 100. */
 tn_status tn_session_get_trainable(tn_session *session, void *data, size_t size);
 
-/* Copies all trainable parameters in from one buffer of exactly that size. */
+/* Copies all trainable parameters in from one buffer of exactly that size.
+ * One thread. Fails: ARGUMENT. Since 100. */
 tn_status tn_session_set_trainable(tn_session *session, const void *data, size_t size);
 
 /* Copies the gradients of the last step out in the same order, where they are kept; zeros for a
- * parameter that the loss does not depend on. */
+ * parameter that the loss does not depend on.
+ * One thread. Fails: ARGUMENT. Since 100. */
 tn_status tn_session_get_gradients(tn_session *session, void *data, size_t size);
 
 /* Saves what trains, the optimizer's state and the step number, atomically: `path` holds either
  * the old file or the whole new one. The old one is kept as `path` with `.previous` after it. `note`
- * is yours, and comes back on load; may be NULL. */
+ * is yours, and comes back on load; may be NULL.
+ * One thread. Fails: ARGUMENT, IO. Since 100. */
 tn_status tn_session_save(tn_session *session, const char *path, const char *note);
 
 /* Continues from a saved file; the session's options must be those it was saved with. Where the
  * file is damaged or gone, the one before it is taken, and the context's log told. `note` may be
- * NULL; *note gets yours, which belongs to the session until its next load. */
+ * NULL; *note gets yours, which belongs to the session until its next load.
+ * One thread. Fails: ARGUMENT, IO, FORMAT. Since 100. */
 tn_status tn_session_load(tn_session *session, const char *path, const char **note);
 
 #ifdef __cplusplus

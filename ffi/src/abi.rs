@@ -144,6 +144,16 @@ unsafe extern "C" {
     ) -> tn_status;
 }
 unsafe extern "C" {
+    pub fn tn_graph_parameter_dlpack(
+        graph: *mut tn_graph,
+        name: *const ::core::ffi::c_char,
+        major: u32,
+        tensor: *mut ::core::ffi::c_void,
+        trainable: i32,
+        value: *mut tn_value,
+    ) -> tn_status;
+}
+unsafe extern "C" {
     pub fn tn_graph_state(
         graph: *mut tn_graph,
         name: *const ::core::ffi::c_char,
@@ -381,6 +391,14 @@ unsafe extern "C" {
         size: usize,
     ) -> tn_status;
 }
+unsafe extern "C" {
+    pub fn tn_session_dlpack(
+        session: *mut tn_session,
+        name: *const ::core::ffi::c_char,
+        major: u32,
+        tensor: *mut *mut ::core::ffi::c_void,
+    ) -> tn_status;
+}
 pub type tn_progress = ::core::option::Option<
     unsafe extern "C" fn(user: *mut ::core::ffi::c_void, done: u64, total: u64) -> i32,
 >;
@@ -391,6 +409,8 @@ pub struct tn_run_options {
     pub progress: tn_progress,
     pub progress_user: *mut ::core::ffi::c_void,
     pub trace_file: *const ::core::ffi::c_char,
+    pub progress_ms: u32,
+    pub unused: u32,
 }
 #[repr(C)]
 #[derive(Copy, Clone)]

@@ -52,7 +52,8 @@ pub(crate) fn value(graph: &Graph, number: abi::tn_value) -> Result<ValueId> {
         .ok_or_else(|| argument(format!("the graph has no value {number}")))
 }
 
-fn number(value: ValueId) -> abi::tn_value {
+/// The number that the header's functions know a value by.
+pub(crate) fn number(value: ValueId) -> abi::tn_value {
     // A graph holds fewer values than u32 can count.
     value.index() as abi::tn_value
 }

@@ -13,6 +13,7 @@
 pub mod abi;
 mod context;
 mod convert;
+mod dlpack;
 mod graph;
 mod handle;
 mod model;

@@ -1,6 +1,6 @@
 //! Every function has the signature that the header declares: both must fit one array.
 
-use crate::{abi, context, graph, model, parameters, session, status, training};
+use crate::{abi, context, dlpack, graph, model, parameters, session, status, training};
 
 macro_rules! same {
     ($($module:ident::$name:ident($($argument:tt),*);)*) => {
@@ -25,6 +25,7 @@ same! {
     graph::tn_graph_parameter(_, _, _, _, _, _, _, _, _);
     graph::tn_graph_state(_, _, _, _, _, _);
     graph::tn_graph_constant(_, _, _, _, _, _, _);
+    dlpack::tn_graph_parameter_dlpack(_, _, _, _, _, _);
     graph::tn_graph_add(_, _, _, _, _, _, _, _, _);
     graph::tn_graph_output(_, _, _);
     graph::tn_graph_set_trainable(_, _, _);
@@ -41,6 +42,7 @@ same! {
     session::tn_session_plan(_, _);
     training::tn_session_write(_, _, _, _);
     training::tn_session_read(_, _, _, _);
+    dlpack::tn_session_dlpack(_, _, _, _);
     training::tn_session_step(_, _, _);
     training::tn_session_evaluate(_, _, _);
     parameters::tn_session_parameter_count(_, _, _);

@@ -47,7 +47,8 @@ const fn end<T, F>(offset: usize, _: fn(&T) -> &F) -> usize {
     offset + size_of::<F>()
 }
 
-/// Reads a struct as far as the caller knows it; what lies beyond is zero. NULL is all zeros.
+/// Reads a struct as far as the caller knows it; what lies beyond is zero. NULL is all zeros. Where
+/// the caller knows more of it than this library, the rest must be zeros.
 ///
 /// # Safety
 /// `pointer` is NULL, or valid for reading the size it states.
@@ -58,7 +59,18 @@ pub(crate) unsafe fn options<T: Struct>(pointer: *const T) -> Result<T> {
         return Ok(own);
     }
     // SAFETY: the caller's contract.
-    let size = unsafe { stated_size(pointer)? }.min(size_of::<T>());
+    let stated = unsafe { stated_size(pointer)? };
+    let size = stated.min(size_of::<T>());
+    // SAFETY: the caller's contract: its struct is as long as it states.
+    let beyond =
+        unsafe { std::slice::from_raw_parts(pointer.cast::<u8>().add(size), stated - size) };
+    // A caller of a later version asks for what this one would silently leave out.
+    if beyond.iter().any(|&byte| byte != 0) {
+        let (name, version) = (T::NAME, env!("CARGO_PKG_VERSION"));
+        return Err(argument(format!(
+            "{name} has a field set beyond the {size} bytes that version {version} knows of it"
+        )));
+    }
     // SAFETY: both are valid for `size` bytes.
     unsafe {
         std::ptr::copy_nonoverlapping(pointer.cast::<u8>(), (&raw mut own).cast::<u8>(), size);

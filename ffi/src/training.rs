@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use tenon_runtime::executor::{Observer, Profile, Task};
 use tenon_runtime::{Error, Result};
@@ -22,6 +23,8 @@ struct Run {
     options: abi::tn_run_options,
     /// The profile, and the file that it goes to.
     trace: Option<(PathBuf, File, Profile)>,
+    /// When progress was told of last; at first, when the run began.
+    told: Instant,
 }
 
 impl Run {
@@ -40,7 +43,17 @@ impl Run {
                 Err(error) => return Err(Error::io(path, error)),
             },
         };
-        Ok(Self { options, trace })
+        Ok(Self { options, trace, told: Instant::now() })
+    }
+
+    /// Whether progress is to be told of now. A clock is read only where the caller asks for a pause.
+    fn is_due(&mut self) -> bool {
+        let pause = Duration::from_millis(self.options.progress_ms.into());
+        let due = pause.is_zero() || self.told.elapsed() >= pause;
+        if due && !pause.is_zero() {
+            self.told = Instant::now();
+        }
+        due
     }
 
     /// Writes the profile. The run has counted by now, so a disk that is full is told of by the log.
@@ -54,7 +67,9 @@ impl Run {
 
 impl Observer for Run {
     fn before(&mut self, done: usize, total: usize, task: &Task) -> ControlFlow<()> {
-        if let Some(call) = self.options.progress {
+        if let Some(call) = self.options.progress
+            && self.is_due()
+        {
             // SAFETY: the caller gave the function and its argument.
             let stop = unsafe { call(self.options.progress_user, done as u64, total as u64) };
             if stop != 0 {

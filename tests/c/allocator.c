@@ -53,7 +53,7 @@ static tn_status live(heap *h, float *loss) {
   tn_context *context;
   tn_graph *graph = NULL;
   tn_session *session = NULL;
-  tn_value in[2], y;
+  tn_value in[2], y = 0;
   tn_status status;
   memset(&allocator, 0, sizeof allocator);
   allocator.struct_size = sizeof allocator;

@@ -24,6 +24,7 @@ static struct {
   tn_model *model;
   tn_session *session;
   const char *text;
+  void *tensor;
   tn_value value;
   size_t size;
   size_t rank;

@@ -1,6 +1,6 @@
 //! The library as C and C++ programs meet it: what it exports, that the examples run, and that no
-//! bad input gets through. Programs are built as C99 and as C++17, against the shared and the
-//! static library, without a warning. `CC` and `CXX` choose other compilers than `cc` and `c++`.
+//! bad input gets through. Programs are built as C99, C11 and C++17, by gcc and by clang, without a
+//! warning, against the shared and the static library.
 #![cfg(target_os = "linux")]
 
 use std::collections::BTreeSet;
@@ -14,19 +14,47 @@ use tenon_tests::models::lay_out;
 /// Most bytes of the stripped library: it goes into every app that uses it.
 const MOST_BYTES: u64 = 4_000_000;
 
-/// What a program may be linked to, in both its languages.
-const BUILDS: [Build; 4] = [
-    Build { name: "c99", cpp: false, shared: true },
-    Build { name: "cpp17", cpp: true, shared: true },
-    Build { name: "c99-static", cpp: false, shared: false },
-    Build { name: "cpp17-static", cpp: true, shared: false },
+/// Languages: a name, the option that chooses it, and what it is for gcc and clang.
+const LANGUAGES: [(&str, &str, [&str; 2]); 3] = [
+    ("c99", "c", ["gcc", "clang"]),
+    ("c11", "c", ["gcc", "clang"]),
+    ("c++17", "c++", ["g++", "clang++"]),
 ];
 
+/// The builds that programs are run in: each language, compiler and kind of library once or more.
+/// The other pairs of them differ in nothing that a running program could tell.
+const RUN: [(&str, &str, bool); 4] = [
+    ("c99", "gcc", true),
+    ("c++17", "clang++", true),
+    ("c11", "clang", false),
+    ("c++17", "g++", false),
+];
+
+/// A compiler's way to a program.
 #[derive(Clone, Copy)]
 struct Build {
-    name: &'static str,
-    cpp: bool,
+    compiler: &'static str,
+    standard: &'static str,
+    language: &'static str,
     shared: bool,
+}
+
+/// All builds whose compiler is here; gcc's must be.
+fn builds() -> impl Iterator<Item = Build> {
+    let all = LANGUAGES.iter().flat_map(|&(standard, language, compilers)| {
+        let both = compilers.into_iter().flat_map(|compiler| [(compiler, true), (compiler, false)]);
+        both.map(move |(compiler, shared)| Build { compiler, standard, language, shared })
+    });
+    all.filter(|build| {
+        let there = Command::new(build.compiler).arg("--version").output().is_ok();
+        assert!(there || build.compiler.starts_with('c'), "{} is missing", build.compiler);
+        there
+    })
+}
+
+/// The builds that programs are run in.
+fn run_builds() -> impl Iterator<Item = Build> {
+    builds().filter(|b| RUN.contains(&(b.standard, b.compiler, b.shared)))
 }
 
 /// A folder of this suite's own, outside the sources.
@@ -62,17 +90,11 @@ fn libraries() -> &'static Path {
 fn compile(source: &str, build: Build, linked: bool) -> PathBuf {
     let source = root().join(source);
     let stem = source.file_stem().unwrap_or_default().to_string_lossy();
-    let program = scratch("bin").join(format!("{stem}-{}", build.name));
-    let compiler = |variable, usual: &str| std::env::var(variable).unwrap_or(usual.to_owned());
-    let mut command = if build.cpp {
-        let mut command = Command::new(compiler("CXX", "c++"));
-        command.args(["-std=c++17", "-x", "c++"]);
-        command
-    } else {
-        let mut command = Command::new(compiler("CC", "cc"));
-        command.arg("-std=c99");
-        command
-    };
+    let kind = if build.shared { "shared" } else { "static" };
+    let program =
+        scratch("bin").join(format!("{stem}-{}-{}-{kind}", build.compiler, build.standard));
+    let mut command = Command::new(build.compiler);
+    command.arg(format!("-std={}", build.standard)).args(["-x", build.language]);
     command.args(["-O2", "-pedantic", "-Wall", "-Wextra", "-Werror", "-I"]);
     command.arg(root().join("ffi/include")).arg(&source).arg("-o").arg(&program);
     // The language is that of the sources, not of the library.
@@ -87,11 +109,11 @@ fn compile(source: &str, build: Build, linked: bool) -> PathBuf {
     program
 }
 
-/// Runs a program's four builds, each in a folder of its own; gives what they printed, which must
-/// be the same.
+/// Runs a program's builds, each in a folder of its own; gives what they printed, which must be the
+/// same.
 fn run_all(source: &str, arguments: &[&Path]) -> String {
     let mut printed = Vec::new();
-    for build in BUILDS {
+    for build in run_builds() {
         let program = compile(source, build, true);
         let folder = scratch(&format!("run-{}", program.file_name().unwrap_or_default().display()));
         let out = run(Command::new(&program).args(arguments).current_dir(folder));
@@ -115,6 +137,23 @@ fn number_before(text: &str, word: &str) -> u64 {
 fn losses(text: &str) -> Vec<f64> {
     let tell = text.split("loss ").skip(1).map(|rest| rest.split_whitespace().next());
     tell.filter_map(|loss| loss?.parse().ok()).collect()
+}
+
+/// The header by itself, and every program that includes it.
+#[test]
+fn every_compiler_takes_the_header() {
+    let header = scratch("bin").join("header.c");
+    std::fs::write(
+        &header,
+        "#include <tenon.h>\n#include <tenon.h>\nint main(void) { return 0; }\n",
+    )
+    .expect("a source can be written");
+    for build in builds() {
+        compile(&header.to_string_lossy(), build, true);
+        compile("ffi/examples/train_mlp.c", build, true);
+        compile("tests/c/versions.c", build, true);
+    }
+    report(&format!("header: {} builds without a warning", builds().count()));
 }
 
 #[test]
@@ -161,8 +200,22 @@ fn a_failing_allocator_is_an_error() {
 }
 
 #[test]
+fn memory_is_shared_both_ways() {
+    let out = run_all("tests/c/dlpack.c", &[]);
+    report(&format!("dlpack: {}", out.trim()));
+    assert!(number_before(&out, " checks, 0 failures") > 200, "{out}");
+}
+
+#[test]
+fn callers_of_other_versions_are_served() {
+    let out = run_all("tests/c/versions.c", &[]);
+    report(&format!("versions: {}", out.trim()));
+    assert!(number_before(&out, " checks, 0 failures") > 200, "{out}");
+}
+
+#[test]
 fn it_loads_and_unloads_twice() {
-    for build in BUILDS.into_iter().filter(|build| build.shared) {
+    for build in run_builds().filter(|build| build.shared) {
         let program = compile("tests/c/dlopen.c", build, false);
         let out = run(Command::new(program).arg(libraries().join("libtenon.so")));
         assert_eq!(out.matches("unloaded").count(), 2, "{out}");
@@ -209,7 +262,7 @@ fn the_library_is_small_and_stands_alone() {
 #[test]
 fn every_function_is_called_badly() {
     let read = |name| std::fs::read_to_string(root().join("tests/c").join(name));
-    let text = ["check.h", "hostile.c", "hostile_files.c"].map(|n| read(n).expect("a program"));
+    let text = ["dlpack.c", "hostile.c", "hostile_files.c"].map(|n| read(n).expect("a program"));
     for name in declared() {
         assert!(text.iter().any(|t| t.contains(&format!("{name}("))), "{name} is never called");
     }

@@ -3,6 +3,7 @@
 //! A rule looks at a [`Tree`] and says what breaks it. [`RULES`] is all of them; the suite runs
 //! each over the repository and over a tree that breaks it.
 
+mod header;
 mod layout;
 mod source;
 mod tables;
@@ -31,7 +32,7 @@ pub struct Rule {
 }
 
 /// Every rule.
-pub const RULES: &[&[Rule]] = &[layout::RULES, source::RULES, tables::RULES];
+pub const RULES: &[&[Rule]] = &[header::RULES, layout::RULES, source::RULES, tables::RULES];
 
 impl Tree {
     /// The repository's own text files, without what git ignores.
@@ -52,7 +53,7 @@ impl Tree {
     }
 
     fn walk(&mut self, root: &Path, folder: &Path) -> std::io::Result<()> {
-        const IGNORED: &[&str] = &[".git", "target"];
+        const IGNORED: &[&str] = &[".git", "__pycache__", "target"];
         for entry in std::fs::read_dir(folder)? {
             let path = entry?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -74,6 +75,11 @@ impl Tree {
     /// Rust files with their content.
     pub fn rust(&self) -> impl Iterator<Item = (&str, &str)> {
         self.ending(".rs")
+    }
+
+    /// Sources in all languages that are written here, with their content.
+    pub fn sources(&self) -> impl Iterator<Item = (&str, &str)> {
+        [".rs", ".c", ".h", ".py"].into_iter().flat_map(|suffix| self.ending(suffix))
     }
 
     /// Files whose path ends so.

@@ -1,0 +1,369 @@
+//! Tensors shared with other libraries, without a copy, by DLPack's structs of version 1.0
+//! (<https://dmlc.github.io/dlpack/latest/c_api.html>) and of the time before it.
+
+use std::ffi::{c_char, c_void};
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use tenon_runtime::tensor::{Storage, Tensor};
+use tenon_runtime::{DType, Result, Shape, TensorDesc};
+
+use crate::abi;
+use crate::convert::{slice, string, unique};
+use crate::graph::GraphHandle;
+use crate::handle::with;
+use crate::session::SessionHandle;
+use crate::status::{argument, guard};
+
+/// `kDLCPU`.
+const CPU: i32 = 1;
+
+/// `DLPACK_FLAG_BITMASK_READ_ONLY`.
+const READ_ONLY: u64 = 1;
+
+/// Type codes with their bits. The first of a type is what it is given as.
+const TYPES: &[(DType, u8, u8)] = &[
+    (DType::F32, 2, 32),
+    (DType::F16, 2, 16),
+    (DType::BF16, 4, 16),
+    (DType::I8, 0, 8),
+    (DType::I32, 0, 32),
+    (DType::U8, 1, 8),
+    (DType::U8, 6, 8),
+];
+
+#[repr(C)]
+struct DLDataType {
+    code: u8,
+    bits: u8,
+    lanes: u16,
+}
+
+#[repr(C)]
+struct DLTensor {
+    data: *mut c_void,
+    device_type: i32,
+    device_id: i32,
+    ndim: i32,
+    dtype: DLDataType,
+    shape: *mut i64,
+    strides: *mut i64,
+    byte_offset: u64,
+}
+
+#[repr(C)]
+struct DLManagedTensor {
+    tensor: DLTensor,
+    manager: *mut c_void,
+    deleter: Option<unsafe extern "C" fn(*mut Self)>,
+}
+
+#[repr(C)]
+struct DLManagedTensorVersioned {
+    major: u32,
+    minor: u32,
+    manager: *mut c_void,
+    deleter: Option<unsafe extern "C" fn(*mut Self)>,
+    flags: u64,
+    tensor: DLTensor,
+}
+
+/// What the two structs have in common.
+trait Managed: Sized {
+    /// A struct that [`delete`] takes back.
+    fn new(tensor: DLTensor, is_writable: bool) -> Result<Self>;
+    /// Whether it is laid out as here.
+    fn check_version(&self) -> Result<()>;
+    fn tensor(&self) -> &DLTensor;
+    fn is_writable(&self) -> bool;
+    fn deleter(&self) -> Option<unsafe extern "C" fn(*mut Self)>;
+}
+
+impl Managed for DLManagedTensor {
+    fn new(tensor: DLTensor, is_writable: bool) -> Result<Self> {
+        if !is_writable {
+            return Err(argument("DLPack before 1.0 cannot say that memory is read-only"));
+        }
+        Ok(Self { tensor, manager: std::ptr::null_mut(), deleter: Some(delete::<Self>) })
+    }
+
+    fn check_version(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn tensor(&self) -> &DLTensor {
+        &self.tensor
+    }
+
+    fn is_writable(&self) -> bool {
+        true
+    }
+
+    fn deleter(&self) -> Option<unsafe extern "C" fn(*mut Self)> {
+        self.deleter
+    }
+}
+
+impl Managed for DLManagedTensorVersioned {
+    fn new(tensor: DLTensor, is_writable: bool) -> Result<Self> {
+        let (manager, deleter) = (std::ptr::null_mut(), Some(delete::<Self> as _));
+        let flags = if is_writable { 0 } else { READ_ONLY };
+        Ok(Self { major: 1, minor: 0, manager, deleter, flags, tensor })
+    }
+
+    fn check_version(&self) -> Result<()> {
+        match self.major {
+            1 => Ok(()),
+            other => Err(argument(format!("the tensor is of DLPack {other}, not 1"))),
+        }
+    }
+
+    fn tensor(&self) -> &DLTensor {
+        &self.tensor
+    }
+
+    fn is_writable(&self) -> bool {
+        self.flags & READ_ONLY == 0
+    }
+
+    fn deleter(&self) -> Option<unsafe extern "C" fn(*mut Self)> {
+        self.deleter
+    }
+}
+
+/// What a struct that was handed out keeps alive, and the arrays that it points to.
+#[repr(C)]
+struct Shared<M> {
+    managed: M,
+    dims: [i64; abi::TN_MAX_RANK as usize],
+    strides: [i64; abi::TN_MAX_RANK as usize],
+    _storage: Storage,
+}
+
+/// The deleter of what is handed out.
+unsafe extern "C" fn delete<M>(managed: *mut M) {
+    guard(None, || {
+        // SAFETY: `share` boxed it, with the struct first; its holder deletes it once.
+        drop(unsafe { Box::from_raw(managed.cast::<Shared<M>>()) });
+        Ok(())
+    });
+}
+
+/// Hands out a tensor that lies at `offset` of a storage.
+fn share<M: Managed>(desc: &TensorDesc, storage: &Storage, offset: usize) -> Result<*mut M> {
+    let (kind, mut dims) = (desc.dtype(), desc.shape().to_vec());
+    let &(_, code, bits) = match kind {
+        // Blocks are for those who know them: the bytes of each row.
+        DType::Quant(_) => {
+            let rows: usize = dims.iter().rev().skip(1).product();
+            if let Some(last) = dims.last_mut() {
+                *last = desc.bytes() / rows.max(1);
+            }
+            &(DType::U8, 1, 8)
+        }
+        _ => TYPES.iter().find(|t| t.0 == kind).ok_or_else(|| argument("an unknown type"))?,
+    };
+    let mut sizes = [0; abi::TN_MAX_RANK as usize];
+    let mut strides = sizes;
+    let mut stride = 1;
+    for (i, &dim) in dims.iter().enumerate().rev() {
+        // Shapes fit isize.
+        (sizes[i], strides[i]) = (dim as i64, stride);
+        stride *= dim.max(1) as i64;
+    }
+    let tensor = DLTensor {
+        data: storage.as_ptr().wrapping_add(offset).cast(),
+        device_type: CPU,
+        device_id: 0,
+        ndim: dims.len() as i32,
+        dtype: DLDataType { code, bits, lanes: 1 },
+        shape: std::ptr::null_mut(),
+        strides: std::ptr::null_mut(),
+        byte_offset: 0,
+    };
+    let managed = M::new(tensor, storage.is_writable())?;
+    let shared = Box::new(Shared { managed, dims: sizes, strides, _storage: storage.clone() });
+    let shared = Box::into_raw(shared);
+    // SAFETY: just boxed. The struct's own pointers lead into the box, where it stays.
+    unsafe {
+        let tensor: *const DLTensor = (*shared).managed.tensor();
+        let tensor = tensor.cast_mut();
+        (*tensor).shape = (&raw mut (*shared).dims).cast();
+        (*tensor).strides = (&raw mut (*shared).strides).cast();
+    }
+    Ok(shared.cast())
+}
+
+/// What is taken from another library: given back by its deleter.
+struct Taken<M: Managed>(NonNull<M>);
+
+// SAFETY: DLPack lets any thread call the deleter; nothing else of it is used.
+unsafe impl<M: Managed> Send for Taken<M> {}
+// SAFETY: as above.
+unsafe impl<M: Managed> Sync for Taken<M> {}
+
+impl<M: Managed> Drop for Taken<M> {
+    fn drop(&mut self) {
+        // SAFETY: it was taken from a caller who vouched for it, and is given back once.
+        unsafe {
+            if let Some(deleter) = self.0.as_ref().deleter() {
+                deleter(self.0.as_ptr());
+            }
+        }
+    }
+}
+
+/// The type and shape of another library's tensor, which must be one that Tenon can have.
+///
+/// # Safety
+/// DLPack's contract for the tensor's pointers.
+unsafe fn describe(tensor: &DLTensor) -> Result<TensorDesc> {
+    if tensor.device_type != CPU {
+        return Err(argument(format!(
+            "the tensor is on device {}, not 1, CPU",
+            tensor.device_type
+        )));
+    }
+    let kind = (tensor.dtype.code, tensor.dtype.bits);
+    let dtype = TYPES.iter().find(|t| (t.1, t.2) == kind && tensor.dtype.lanes == 1);
+    let &(dtype, ..) = dtype.ok_or_else(|| {
+        argument(format!("elements of code {} in {} bits are not known", kind.0, kind.1))
+    })?;
+    let rank = usize::try_from(tensor.ndim).unwrap_or(usize::MAX);
+    if rank > abi::TN_MAX_RANK as usize {
+        return Err(argument(format!("rank {} is above {}", tensor.ndim, abi::TN_MAX_RANK)));
+    }
+    // SAFETY: the caller's contract.
+    let dims = unsafe { slice(tensor.shape.cast_const(), rank, "shape")? };
+    let sizes: Vec<usize> = dims.iter().filter_map(|&d| d.try_into().ok()).collect();
+    if sizes.len() != rank {
+        return Err(argument(format!("dims {dims:?} hold a negative one")));
+    }
+    let desc = TensorDesc::new(dtype, Shape::new(&sizes)?)?;
+    if !tensor.strides.is_null() && desc.numel() > 1 {
+        // SAFETY: the caller's contract.
+        let strides = unsafe { slice(tensor.strides.cast_const(), rank, "strides")? };
+        let mut compact = 1;
+        for (&dim, &stride) in dims.iter().zip(strides).rev() {
+            if dim != 1 && stride != compact {
+                return Err(argument("the tensor is not contiguous and row-major"));
+            }
+            compact *= dim;
+        }
+    }
+    Ok(desc)
+}
+
+/// Adds a parameter that lies in another library's memory.
+///
+/// # Safety
+/// `given` is NULL or what the header says of `tensor`.
+unsafe fn adopt<M: Managed + 'static>(
+    handle: &mut GraphHandle,
+    name: &str,
+    given: *mut M,
+    trainable: bool,
+) -> Result<abi::tn_value> {
+    // SAFETY: the caller's contract.
+    let managed = unsafe { unique(given, "tensor")? };
+    managed.check_version()?;
+    let (tensor, is_writable) = (managed.tensor(), managed.is_writable());
+    // SAFETY: the caller's contract.
+    let desc = unsafe { describe(tensor)? };
+    let data = tensor.data.wrapping_byte_add(tensor.byte_offset as usize).cast::<u8>();
+    let aligned = data.addr().is_multiple_of(desc.dtype().row_bytes(1).unwrap_or(1));
+    let data = match NonNull::new(data).filter(|_| aligned) {
+        _ if desc.bytes() == 0 => NonNull::<u64>::dangling().cast(),
+        None => return Err(argument("the tensor's data is NULL or misaligned")),
+        Some(data) => data,
+    };
+    if trainable && !is_writable {
+        return Err(argument("the tensor is read-only: it cannot train"));
+    }
+    let value = handle.graph.parameter(name, desc.clone(), trainable)?;
+    // From here on nothing fails, so that a tensor is taken only where the call succeeds.
+    let owner = Arc::new(Taken(NonNull::from(managed)));
+    // SAFETY: by DLPack's contract it is valid until its deleter is called.
+    let storage = unsafe { Storage::lent(data, desc.bytes(), is_writable, owner) };
+    handle.tensors.insert(name.to_owned(), Tensor::new(desc, storage)?);
+    Ok(crate::graph::number(value))
+}
+
+/// The struct that a major version of DLPack has: `$old` is that of before 1.0.
+macro_rules! by_version {
+    ($major:expr, $old:expr, $new:expr) => {
+        match $major {
+            0 => $old,
+            1 => $new,
+            other => Err(argument(format!("DLPack's version is 0 or 1, not {other}"))),
+        }
+    };
+}
+
+/// See the header.
+///
+/// # Safety
+/// The header's contract.
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn tn_session_dlpack(
+    session: *mut abi::tn_session,
+    name: *const c_char,
+    major: u32,
+    tensor: *mut *mut c_void,
+) -> abi::tn_status {
+    // SAFETY: the header's contract.
+    unsafe {
+        with(session, |handle: &mut SessionHandle| {
+            let (name, out) = (string(name, "name")?, unique(tensor, "tensor")?);
+            let (desc, storage, offset) = handle.source(name)?.view(name)?;
+            *out = by_version!(
+                major,
+                share::<DLManagedTensor>(desc, storage, offset).map(<*mut _>::cast),
+                share::<DLManagedTensorVersioned>(desc, storage, offset).map(<*mut _>::cast)
+            )?;
+            Ok(())
+        })
+    }
+}
+
+/// See the header.
+///
+/// # Safety
+/// The header's contract.
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn tn_graph_parameter_dlpack(
+    graph: *mut abi::tn_graph,
+    name: *const c_char,
+    major: u32,
+    tensor: *mut c_void,
+    trainable: i32,
+    value: *mut abi::tn_value,
+) -> abi::tn_status {
+    // SAFETY: the header's contract.
+    unsafe {
+        with(graph, |handle: &mut GraphHandle| {
+            let (name, out) = (string(name, "name")?, unique(value, "value")?);
+            *out = by_version!(
+                major,
+                adopt::<DLManagedTensor>(handle, name, tensor.cast(), trainable != 0),
+                adopt::<DLManagedTensorVersioned>(handle, name, tensor.cast(), trainable != 0)
+            )?;
+            Ok(())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The layout of dlpack.h on 64-bit machines.
+    #[cfg(target_pointer_width = "64")]
+    #[test]
+    fn structs_are_laid_out_as_dlpack_has_them() {
+        assert_eq!((size_of::<DLTensor>(), std::mem::offset_of!(DLTensor, byte_offset)), (48, 40));
+        assert_eq!(size_of::<DLManagedTensor>(), 64);
+        assert_eq!(size_of::<DLManagedTensorVersioned>(), 80);
+        assert_eq!(std::mem::offset_of!(DLManagedTensorVersioned, tensor), 32);
+    }
+}
