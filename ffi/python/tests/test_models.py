@@ -1,0 +1,104 @@
+"""Models from files, and the examples, as programs of their own."""
+
+import contextlib
+import io
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+import numpy as np
+
+import tenon
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+
+#: A GGUF file of SmolLM2-135M with 4-bit weights.
+MODEL = os.environ.get("TENON_MODEL", "")
+
+
+def run(name, *arguments):
+    """What an example prints; it must succeed."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, str(EXAMPLES / name), *arguments]
+        return subprocess.run(
+            command, cwd=folder, check=True, stdout=subprocess.PIPE, text=True
+        ).stdout
+
+
+class Examples(unittest.TestCase):
+    def test_train_mlp(self):
+        self.assertIn("of 64 right", run("train_mlp.py"))
+
+    def test_the_readmes(self):
+        readme = (EXAMPLES.parents[2] / "README.md").read_text(encoding="utf-8")
+        snippet, seen = re.findall(r"```python\n(.*?)```", readme, re.DOTALL), {}
+        self.assertEqual(len(snippet), 1)
+        with contextlib.redirect_stdout(io.StringIO()) as out:
+            exec(compile(snippet[0], "README.md", "exec"), seen)
+        self.assertIn("bytes at most", out.getvalue())
+        self.assertLess(seen["report"].loss, 0.4)
+
+    @unittest.skipUnless(MODEL, "TENON_MODEL names no model")
+    def test_finetune_lora(self):
+        out = run("finetune_lora.py", MODEL, "2")
+        self.assertIn("planned peak", out)
+        self.assertIn('loaded ("the first text")', out)
+
+
+@unittest.skipUnless(MODEL, "TENON_MODEL names no model")
+class Models(unittest.TestCase):
+    SEQ = 16
+
+    def batch(self):
+        tokens = np.arange(100, 100 + self.SEQ, dtype=np.int32)
+        return {"tokens": tokens[None], "targets": np.roll(tokens, -1)}
+
+    def test_lora_leaves_the_file_alone(self):
+        model = tenon.Model.load(MODEL, seq=self.SEQ, lora=4, lora_targets="q_proj,v_proj", seed=3)
+        s = tenon.Session(model, lr=1e-3)
+        model.close()
+        adapters = s.parameters()
+        self.assertEqual(len(adapters), 120)
+        self.assertTrue(all(4 in array.shape for array in adapters.values()))
+        frozen = {p.name: p for p in s.parameter_list() if not p.trainable}
+        name = next(n for n, p in frozen.items() if p.dtype == "q4_1")
+        blocks = s.tensor(name)
+        self.assertTrue(blocks.readonly)
+        self.assertEqual((blocks.dtype, blocks.nbytes), ("u8", frozen[name].size))
+        array = np.asarray(blocks)
+        with self.assertRaises(ValueError):
+            array[0] = 1
+        with self.assertRaises(tenon.ArgumentError):
+            s.set_parameters({name: array})
+        with self.assertRaises(BufferError):
+            blocks.__dlpack__()
+        self.assertFalse(np.from_dlpack(blocks).flags.writeable)
+        first = s.step(self.batch()).loss
+        for _ in range(3):
+            last = s.step(self.batch()).loss
+        self.assertLess(last, first)
+
+    def test_precisions_and_plans(self):
+        plans, losses = {}, {}
+        for dtype in ("f32", "bf16", "int8"):
+            model = tenon.Model.load(MODEL, seq=self.SEQ, dtype=dtype, logits=True)
+            plans[dtype] = model.plan()
+            s = tenon.Session(model)
+            losses[dtype] = s.evaluate(self.batch())
+            self.assertEqual(s.tensor("logits").shape[-1], 49152)
+        self.assertEqual(s.plan().planned_peak_bytes, plans["int8"].planned_peak_bytes)
+        for dtype in ("bf16", "int8"):
+            self.assertAlmostEqual(losses[dtype], losses["f32"], delta=0.1)
+            self.assertNotEqual(losses[dtype], losses["f32"])
+        whole = tenon.Model.load(MODEL, seq=self.SEQ, lora=None).plan()
+        self.assertGreater(whole.owned_bytes, 10 * plans["f32"].owned_bytes)
+        with self.assertRaises(tenon.ArgumentError):
+            tenon.Session(model, tenon.Graph().parameter("p", shape=1))
+
+
+if __name__ == "__main__":
+    unittest.main()

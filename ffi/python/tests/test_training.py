@@ -1,0 +1,256 @@
+"""Steps, evaluations, plans and checkpoints, beside plain numpy."""
+
+import json
+import math
+import os
+import signal
+import tempfile
+import threading
+import time
+import unittest
+
+import numpy as np
+from common import BATCH, CLASSES, batch, loss_and_gradients, network, session, weights
+
+import tenon
+
+
+class Training(unittest.TestCase):
+    def near(self, got, want, tolerance=2e-6):
+        np.testing.assert_allclose(got, want, rtol=tolerance, atol=tolerance)
+
+    def test_gradients_are_numpys(self):
+        graph, loss = network()
+        s = graph.backward(loss, optimizer="sgd", lr=0.1)
+        for step in range(5):
+            before = {name: array.copy() for name, array in s.parameters().items()}
+            want, gradients = loss_and_gradients(before, batch(step))
+            report = s.step(batch(step))
+            self.near(report.loss, want)
+            self.assertEqual((report.step, round(report.lr, 6)), (step + 1, 0.1))
+            for name, gradient in s.gradients().items():
+                self.near(gradient, gradients[name])
+                self.near(s.read("grad/" + name), gradients[name])
+                self.near(s.parameters()[name], before[name] - 0.1 * gradients[name])
+
+    def test_adamw_with_clipping_is_numpys(self):
+        s = session(lr=0.02, weight_decay=0.1, clip_norm=0.5, beta2=0.99)
+        p = {name: value.astype(np.float64) for name, value in weights().items()}
+        m = {name: np.zeros_like(value) for name, value in p.items()}
+        v = {name: np.zeros_like(value) for name, value in p.items()}
+        for step in range(1, 21):
+            want, gradients = loss_and_gradients(p, batch(step))
+            norm = math.sqrt(sum((g**2).sum() for g in gradients.values()))
+            report = s.step(batch(step))
+            self.near(report.loss, want, 1e-5)
+            self.near(report.grad_norm, norm, 1e-5)
+            for name, gradient in gradients.items():
+                gradient = gradient * min(1, 0.5 / norm)
+                m[name] = 0.9 * m[name] + 0.1 * gradient
+                v[name] = 0.99 * v[name] + 0.01 * gradient**2
+                update = (m[name] / (1 - 0.9**step)) / (np.sqrt(v[name] / (1 - 0.99**step)) + 1e-8)
+                p[name] = p[name] - 0.02 * (update + 0.1 * p[name])
+        for name, array in s.parameters().items():
+            self.near(array, p[name], 1e-4)
+
+    def test_evaluation_and_outputs(self):
+        s = session()
+        want, _ = loss_and_gradients(weights(), batch())
+        self.near(s.evaluate(batch()), want)
+        self.assertEqual(s.read("logits").shape, (BATCH, CLASSES))
+        np.testing.assert_array_equal(s.read("x"), batch()["x"])
+        for name, array in s.parameters().items():
+            np.testing.assert_array_equal(array, weights()[name])
+
+    def test_accumulation_and_schedule(self):
+        s = session(accumulation=2, schedule="linear", warmup_steps=2, total_steps=4, lr=0.1)
+        rates = [round(s.step(batch(i)).lr, 4) for i in range(8)]
+        self.assertEqual(rates, [0, 0.05, 0, 0.1, 0, 0.05, 0, 0.0])
+
+    def test_plan_and_budget(self):
+        graph, loss = network()
+        plan = graph.plan(loss)
+        s = tenon.Session(graph, loss)
+        self.assertEqual(s.plan()[:5], plan[:5])
+        self.assertEqual(plan.planned_peak_bytes, plan.arena_bytes + plan.owned_bytes)
+        with self.assertRaises(tenon.OutOfMemoryError) as caught:
+            graph.plan(loss, memory_budget=1000)
+        self.assertIn("smallest", str(caught.exception))
+        self.assertEqual(caught.exception.status, 7)
+        s.step(batch())
+        p = s.parameters()["w1"]
+        where = p.ctypes.data
+        with self.assertRaises(tenon.OutOfMemoryError):
+            s.set_memory_budget(1000)
+        s.set_memory_budget(plan.planned_peak_bytes)
+        s.step(batch())
+        self.assertEqual(s.parameters()["w1"].ctypes.data, where)
+
+    def test_checkpoints_continue_with_the_same_bits(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "saved")
+            whole, first = session(), session()
+            for step in range(3):
+                whole.step(batch(step))
+                first.step(batch(step))
+            first.save(path, note="nach drei Schritten ✓")
+            second = session()
+            self.assertEqual(second.load(path), "nach drei Schritten ✓")
+            for step in range(3, 6):
+                self.assertEqual(second.step(batch(step)), whole.step(batch(step)))
+            np.testing.assert_array_equal(second.flat_parameters(), whole.flat_parameters())
+            with self.assertRaises(tenon.FormatError):
+                session(state="bf16").load(path)
+            with self.assertRaises(tenon.Error):
+                second.load(os.path.join(folder, "none"))
+            with self.assertRaises(OSError):
+                second.save(os.path.join(folder, "no", "such", "folder"))
+
+    def test_flat_parameters(self):
+        s = session()
+        flat = s.flat_parameters()
+        np.testing.assert_array_equal(
+            flat, np.concatenate([p.ravel() for p in s.parameters().values()])
+        )
+        s.set_flat_parameters(flat + 1)
+        np.testing.assert_array_equal(s.parameters()["b2"], weights()["b2"] + 1)
+
+    def test_trace(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "trace.json")
+            session().step(batch(), trace=path)
+            with open(path) as file:
+                self.assertTrue(json.load(file))
+
+    def test_operators(self):
+        graph = tenon.Graph()
+        x = graph.input("x", (2, 6))
+        y = graph.add("reshape", x, shape=[3, 4])
+        self.assertEqual(y.shape, (3, 4))
+        total = graph.add("reduce_sum", y, axes=(1,), keepdims=True)
+        self.assertEqual(total.shape, (3, 1))
+        self.assertEqual(graph.add("cast", x, dtype="bf16").shape, (2, 6))
+        self.assertEqual(graph.add("clamp", x, lo=-1, hi=np.float32(0.5)).shape, (2, 6))
+        self.assertEqual(
+            len(graph.add_all("max_pool2d", graph.input("i", (1, 4, 4, 2)), kernel=[2, 2])), 2
+        )
+        self.assertIn("reduce_sum", graph.dump())
+        self.assertIn("digraph", graph.graphviz())
+
+    def test_states_and_constants(self):
+        graph = tenon.Graph()
+        x = graph.input("x", (8, 3))
+        one, zero = np.ones(3, np.float32), np.zeros(3, np.float32)
+        scale, shift = (
+            graph.parameter("scale", one),
+            graph.parameter("shift", zero, trainable=False),
+        )
+        mean, variance = graph.state("mean", 3), graph.state("variance", 3)
+        y = graph.add("batch_norm", x, mean, variance, scale, shift)
+        y = graph.add("mul", y, graph.constant(np.full(3, 2, np.float32)))
+        s = tenon.Session(graph, graph.add("reduce_mean", graph.add("square", y)))
+        s.step({"x": np.random.default_rng(0).standard_normal((8, 3)).astype(np.float32) + 5})
+        self.assertTrue((s.read("mean") != 0).all())
+        self.assertEqual([p.name for p in s.parameter_list() if p.trainable], ["scale"])
+        self.assertEqual(sorted(s.parameters(trainable=False)), ["scale", "shift"])
+
+    def test_contexts(self):
+        lines = []
+        context = tenon.Context(threads=2, isa="portable", log=lines.append)
+        self.assertIn("2 threads", lines[0])
+        self.assertIn("portable", lines[0])
+        graph = tenon.Graph(context)
+        del context
+        self.assertEqual(graph.input("x", 3).shape, (3,))
+        with self.assertRaises(tenon.ArgumentError):
+            tenon.Context(threads=4096)
+        with self.assertRaises(tenon.Error):
+            tenon.Context(isa="z80")
+
+
+class Stopping(unittest.TestCase):
+    """A step that is stopped leaves the session as good as new."""
+
+    def test_progress_is_told_and_cancels(self):
+        s, told = session(), []
+        s.step(batch(), progress=lambda done, total: told.append((done, total)))
+        self.assertEqual([done for done, _ in told], list(range(told[0][1])))
+        for at in range(len(told)):
+            with self.assertRaises(tenon.Cancelled) as caught:
+                s.step(batch(), progress=lambda done, total: done == at)
+            self.assertEqual(caught.exception.status, 9)
+        self.assertEqual(s.step(batch()).step, 2)
+
+    def test_what_progress_raises_goes_on(self):
+        s = session()
+
+        def fail(done, total):
+            raise LookupError(f"at {done} of {total}")
+
+        with self.assertRaisesRegex(LookupError, "at 0 of"):
+            s.step(batch(), progress=fail)
+        with self.assertRaisesRegex(LookupError, "at 0 of"):
+            s.evaluate(batch(), progress=fail)
+        self.assertEqual(s.step(batch()).step, 1)
+
+    def test_progress_must_not_use_the_session(self):
+        s = session()
+        for call in (s.step, s.plan, s.close, s.parameters, lambda: s.write("x", batch()["x"])):
+            with self.assertRaisesRegex(tenon.ArgumentError, "calls back"):
+                s.step(batch(), progress=lambda done, total: call())
+        self.assertEqual(s.step(batch()).step, 1)
+
+    def test_progress_every_so_often(self):
+        s, told = slow(), []
+        s.step(progress=lambda done, total: told.append(time.monotonic()), progress_ms=30)
+        self.assertGreater(len(told), 1)
+        self.assertGreater(min(np.diff(told)), 0.029)
+
+    def test_interrupt(self):
+        s = slow()
+        before = s.flat_parameters()
+        took = time.monotonic()
+        s.step()
+        took = time.monotonic() - took
+        moved = s.flat_parameters()
+        self.assertTrue((before != moved).any())
+        for round in range(3):
+            timer = threading.Timer(took / 4, os.kill, (os.getpid(), signal.SIGINT))
+            timer.start()
+            start = time.monotonic()
+            with self.assertRaises(KeyboardInterrupt):
+                s.step()
+            self.assertLess(time.monotonic() - start, 0.9 * took)
+            timer.join()
+        np.testing.assert_array_equal(s.flat_parameters(), moved)
+        self.assertEqual(s.step().step, 2)
+
+    def test_interrupt_of_short_steps(self):
+        s, done = session(lr=1e-5), 0
+        for round in range(20):
+            timer = threading.Timer(0.01 + 0.001 * round, os.kill, (os.getpid(), signal.SIGINT))
+            timer.start()
+            with self.assertRaises(KeyboardInterrupt):
+                while True:
+                    s.step(batch())
+            timer.join()
+            number = s.step(batch()).step
+            self.assertGreater(number, done)
+            done = number
+
+
+def slow():
+    """A session whose step takes long: a chain of products."""
+    graph = tenon.Graph(tenon.Context(threads=1))
+    w = graph.parameter("w", np.eye(512, dtype=np.float32) * np.float32(0.9))
+    x = graph.input("x", (1024, 512))
+    y = x
+    for _ in range(60):
+        y = graph.add("matmul", y, w)
+    s = tenon.Session(graph, graph.add("reduce_mean", graph.add("square", y)), optimizer="sgd")
+    s.write("x", np.ones((1024, 512), np.float32))
+    return s
+
+
+if __name__ == "__main__":
+    unittest.main()
