@@ -123,6 +123,9 @@ typedef struct tn_session tn_session;
 /* A value of a graph: meaningful only for the graph that gave it. */
 typedef uint32_t tn_value;
 
+/* No value: for the loss of a graph that has none of its own (see tn_graph_send). */
+#define TN_NO_VALUE 0xffffffffu
+
 /* The library's version, as TN_VERSION. Never fails.
  * Any thread. Never fails. Since 100. */
 uint32_t tn_version(void);
@@ -310,7 +313,11 @@ void tn_model_destroy(tn_model *model);
 
 /* What of a model trains. */
 typedef int32_t tn_trains;
-enum { TN_TRAIN_LORA = 0, TN_TRAIN_EVERYTHING = 1 };
+enum {
+  TN_TRAIN_LORA = 0,
+  TN_TRAIN_EVERYTHING = 1,
+  TN_TRAIN_NOTHING = 2 /* for parts of a model that are only evaluated */
+};
 
 /* What the products with a model's own weights round their operands to; sums are f32. */
 typedef int32_t tn_precision;
@@ -321,7 +328,11 @@ enum {
 };
 
 /* How a model becomes a session. Inputs of the session: `tokens`, i32 [batch, seq], and `targets`,
- * i32 [batch * seq], the token that follows each, -100 where none counts. Output: `loss`. */
+ * i32 [batch * seq], the token that follows each, -100 where none counts. Output: `loss`.
+ * A session may hold a part of the model, some layers: see "parts of a model" below. Only the first
+ * part takes `tokens`. What parts hand on is f32 [batch, seq, width] before it travels as `wire`:
+ * one whose first layer is N receives `hidden/N`, one that ends before layer N sends `hidden/N`. The
+ * weights of other layers are not touched. */
 typedef struct tn_model_options {
   size_t struct_size;
   uint32_t batch;           /* sequences in a step; 0: 1 */
@@ -333,6 +344,14 @@ typedef struct tn_model_options {
   tn_precision precision;
   uint64_t seed;            /* of the adapters' first values */
   int32_t logits;           /* not 0: give the output `logits` too; they are whole then */
+  int32_t unused;           /* 0 */
+  const char *exits;        /* early exits: numbers with commas between, of layers after which the
+                               model's norm, head and loss stand too. The loss is the sum of all;
+                               outputs `loss/N` tell each. NULL: none but after the last layer */
+  uint32_t first_layer;     /* of the part, from 0 */
+  uint32_t end_layer;       /* the layer that the part ends before; 0: it ends with the model */
+  tn_dtype wire;            /* what activations and their gradients travel as: see tn_graph_send */
+  int32_t unused_too;       /* 0 */
 } tn_model_options;
 
 /* ---- sessions --------------------------------------------------------------------------- */
@@ -407,9 +426,9 @@ tn_status tn_plan_graph(tn_graph *graph, tn_value loss, const tn_train_options *
 tn_status tn_plan_model(tn_model *model, const tn_model_options *model_options,
                         const tn_train_options *options, tn_plan *plan);
 
-/* Makes a session that minimises `loss`, an f32 scalar of `graph`. The graph is copied, its
- * parameters are not: sessions of one graph share them (see "Threads" above). `options` may be
- * NULL.
+/* Makes a session that minimises `loss`, an f32 scalar of `graph`; TN_NO_VALUE where the graph only
+ * sends what others go on from. The graph is copied, its parameters are not: sessions of one graph
+ * share them (see "Threads" above). `options` may be NULL.
  * One thread. Fails: ARGUMENT, SHAPE, GRAPH, IO, MEMORY, UNSUPPORTED, DEVICE. Since 100. */
 tn_status tn_session_create(tn_graph *graph, tn_value loss, const tn_train_options *options,
                             tn_session **session);
@@ -476,24 +495,24 @@ typedef struct tn_run_options {
 /* What a step tells. */
 typedef struct tn_report {
   size_t struct_size;
-  float loss;      /* of the inputs, before the update */
+  float loss;      /* of the inputs, before the update; 0 where the graph has none of its own */
   float lr;        /* learning rate of the update; 0 if this micro-step made none */
   float grad_norm; /* before clipping; 0 where clipping is off or no update was made */
   float unused;    /* 0: no byte of a report is left as it happens to be */
   uint64_t step;   /* updates made so far, those before a load included */
 } tn_report;
 
-/* Runs forward, backward and, at every accumulation-th call, the update. Every input must have been
- * written. `options` and `report` may be NULL.
+/* Runs forward, backward and, at every accumulation-th call, the update; after tn_session_forward,
+ * what is left of them. Every input must have been written. `options` and `report` may be NULL.
  * A step that ends early, cancelled or at an index outside its table, does not count, nor do the
  * micro-steps since the last update; but updates that had run stay: each parameter is either as
  * before or updated whole.
  * One thread. Fails: ARGUMENT, SHAPE, IO, UNSUPPORTED, CANCELLED, DEVICE. Since 100. */
 tn_status tn_session_step(tn_session *session, const tn_run_options *options, tn_report *report);
 
-/* The loss of the inputs, without gradient or update: dropout is off, and batch_norm takes its
- * running statistics. `options` may be NULL. It takes turns with the step in the memory of the plan;
- * outputs of the last step are gone after it.
+/* The loss of the inputs (0 where the graph has none), without gradient or update: dropout is off,
+ * and batch_norm takes its running statistics. `options` may be NULL. It takes turns with the step
+ * in the memory of the plan; outputs of the last step are gone after it.
  * One thread. Fails: ARGUMENT, SHAPE, IO, MEMORY, UNSUPPORTED, CANCELLED, DEVICE. Since 100. */
 tn_status tn_session_evaluate(tn_session *session, const tn_run_options *options, float *loss);
 
@@ -544,6 +563,48 @@ tn_status tn_session_save(tn_session *session, const char *path, const char *not
  * NULL; *note gets yours, which belongs to the session until its next load.
  * One thread. Fails: ARGUMENT, IO, FORMAT. Since 100. */
 tn_status tn_session_load(tn_session *session, const char *path, const char **note);
+
+/* ---- parts of a model ------------------------------------------------------------------- */
+
+/*
+ * A model that is too large for one device, or whose data must not leave it, runs in parts: a
+ * session each, with whatever carries bytes between them. A step of two parts that meet at "x":
+ *
+ *   first part                                      second part
+ *   tn_session_forward, read "x"              ->    write "x", tn_session_step
+ *   write "grad/x", tn_session_step           <-    read "grad/x"
+ *
+ * and an evaluation: tn_session_evaluate, read "x" -> write "x", tn_session_evaluate. A part may
+ * both receive and send. Together the parts do what one session of the whole does; every part has an
+ * optimizer of its own, and clips to the norm of its own gradients.
+ */
+
+/* Sends `value`, f32, on to another part: the session's output `name`, as `dtype`. Where `trains` is
+ * not 0, the gradient of the whole's loss toward it comes back: the session's input `grad/NAME`, of
+ * the same type, which is written between tn_session_forward and tn_session_step.
+ * TN_F32 travels as it is. TN_F16 and TN_BF16 round to nearest, by at most 1/2048 (below 65504) and
+ * 1/256 of each value; TN_Q8_0, an int8 code for each value and a scale for 32 along the last axis,
+ * which must be a multiple of 32, by at most 1/220 of the largest of the 32. Other block formats
+ * may be used at their own loss. Gradients pass the rounding as if it were not there.
+ * One thread. Fails: ARGUMENT, SHAPE, GRAPH. Since 100. */
+tn_status tn_graph_send(tn_graph *graph, const char *name, tn_dtype dtype, tn_value value,
+                        int32_t trains);
+
+/* Receives a value of another part as the input `name`, of such a type and shape; *value is it in
+ * f32. Where `trains` is not 0, each step gives the loss's gradient toward it as the output
+ * `grad/NAME`, in the same type.
+ * One thread. Fails: ARGUMENT, SHAPE, GRAPH. Since 100. */
+tn_status tn_graph_receive(tn_graph *graph, const char *name, tn_dtype dtype, const int64_t *dims,
+                           size_t rank, int32_t trains, tn_value *value);
+
+/* Runs a session that sends values which gradients come back for as far as it gets without them:
+ * its outputs so far can be read then. The next tn_session_step goes on from there; until then all
+ * that it needs stays in the memory of the plan. What takes that memory (tn_session_evaluate,
+ * tn_session_set_memory_budget) or comes first (another tn_session_forward) ends the wait: the step
+ * is refused then, and nothing is run twice unless this is called twice. Inputs and parameters must
+ * stay as they are meanwhile. `options` may be NULL.
+ * One thread. Fails: ARGUMENT, SHAPE, IO, UNSUPPORTED, CANCELLED, DEVICE. Since 100. */
+tn_status tn_session_forward(tn_session *session, const tn_run_options *options);
 
 #ifdef __cplusplus
 }

@@ -3,6 +3,7 @@
 
 pub const TN_VERSION: u32 = 100;
 pub const TN_MAX_RANK: u32 = 8;
+pub const TN_NO_VALUE: u32 = 4294967295;
 pub type tn_status = i32;
 pub const TN_OK: _bindgen_ty_1 = 0;
 pub const TN_ERROR_ARGUMENT: _bindgen_ty_1 = 1;
@@ -253,6 +254,7 @@ unsafe extern "C" {
 pub type tn_trains = i32;
 pub const TN_TRAIN_LORA: _bindgen_ty_4 = 0;
 pub const TN_TRAIN_EVERYTHING: _bindgen_ty_4 = 1;
+pub const TN_TRAIN_NOTHING: _bindgen_ty_4 = 2;
 pub type _bindgen_ty_4 = ::core::ffi::c_uint;
 pub type tn_precision = i32;
 pub const TN_PRECISION_F32: _bindgen_ty_5 = 0;
@@ -272,6 +274,12 @@ pub struct tn_model_options {
     pub precision: tn_precision,
     pub seed: u64,
     pub logits: i32,
+    pub unused: i32,
+    pub exits: *const ::core::ffi::c_char,
+    pub first_layer: u32,
+    pub end_layer: u32,
+    pub wire: tn_dtype,
+    pub unused_too: i32,
 }
 pub type tn_optimizer = i32;
 pub const TN_ADAMW: _bindgen_ty_6 = 0;
@@ -500,5 +508,31 @@ unsafe extern "C" {
         session: *mut tn_session,
         path: *const ::core::ffi::c_char,
         note: *mut *const ::core::ffi::c_char,
+    ) -> tn_status;
+}
+unsafe extern "C" {
+    pub fn tn_graph_send(
+        graph: *mut tn_graph,
+        name: *const ::core::ffi::c_char,
+        dtype: tn_dtype,
+        value: tn_value,
+        trains: i32,
+    ) -> tn_status;
+}
+unsafe extern "C" {
+    pub fn tn_graph_receive(
+        graph: *mut tn_graph,
+        name: *const ::core::ffi::c_char,
+        dtype: tn_dtype,
+        dims: *const i64,
+        rank: usize,
+        trains: i32,
+        value: *mut tn_value,
+    ) -> tn_status;
+}
+unsafe extern "C" {
+    pub fn tn_session_forward(
+        session: *mut tn_session,
+        options: *const tn_run_options,
     ) -> tn_status;
 }

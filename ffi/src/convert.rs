@@ -107,6 +107,11 @@ pub(crate) unsafe fn optional_string<'a>(
     if pointer.is_null() { Ok(None) } else { unsafe { string(pointer, name) }.map(Some) }
 }
 
+/// An element type.
+pub(crate) fn dtype(code: abi::tn_dtype) -> Result<DType> {
+    choice(DTYPES, code, "tn_dtype")
+}
+
 /// A tensor's description.
 ///
 /// # Safety
@@ -126,5 +131,5 @@ pub(crate) unsafe fn desc(
         .map(|&d| usize::try_from(d))
         .collect::<Result<Vec<_>, _>>()
         .map_err(|_| argument(format!("dims {dims:?} hold a negative one")))?;
-    TensorDesc::new(choice(DTYPES, code, "tn_dtype")?, Shape::new(&dims)?)
+    TensorDesc::new(dtype(code)?, Shape::new(&dims)?)
 }

@@ -11,7 +11,7 @@ use tenon_runtime::{Result, TensorDesc};
 
 use crate::abi;
 use crate::context::{self, Context};
-use crate::convert::{desc, slice, slice_mut, string, unique};
+use crate::convert::{self, desc, slice, slice_mut, string, unique};
 use crate::handle::{self, Handle};
 use crate::status::argument;
 use crate::structs::array;
@@ -267,6 +267,51 @@ pub(crate) unsafe extern "C" fn tn_graph_add(
             if let Some(count) = output_count.as_mut() {
                 *count = made.len();
             }
+            Ok(())
+        })
+    }
+}
+
+/// See the header.
+///
+/// # Safety
+/// The header's contract.
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn tn_graph_send(
+    graph: *mut abi::tn_graph,
+    name: *const c_char,
+    dtype: abi::tn_dtype,
+    sent: abi::tn_value,
+    trains: i32,
+) -> abi::tn_status {
+    // SAFETY: the header's contract.
+    unsafe {
+        with(graph, |handle| {
+            let sent = value(&handle.graph, sent)?;
+            handle.graph.send(string(name, "name")?, sent, convert::dtype(dtype)?, trains != 0)
+        })
+    }
+}
+
+/// See the header.
+///
+/// # Safety
+/// The header's contract.
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn tn_graph_receive(
+    graph: *mut abi::tn_graph,
+    name: *const c_char,
+    dtype: abi::tn_dtype,
+    dims: *const i64,
+    rank: usize,
+    trains: i32,
+    out: *mut abi::tn_value,
+) -> abi::tn_status {
+    // SAFETY: the header's contract.
+    unsafe {
+        with(graph, |handle| {
+            let (name, out) = (string(name, "name")?, unique(out, "value")?);
+            *out = number(handle.graph.receive(name, desc(dtype, dims, rank)?, trains != 0)?);
             Ok(())
         })
     }

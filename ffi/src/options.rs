@@ -9,7 +9,7 @@ use tenon_runtime::train::{
 };
 
 use crate::abi;
-use crate::convert::{choice, optional_string};
+use crate::convert::{choice, dtype, optional_string};
 use crate::status::argument;
 use crate::structs::options;
 
@@ -112,24 +112,41 @@ unsafe fn lora(given: &abi::tn_model_options) -> Result<Lora> {
     Ok(lora)
 }
 
-/// How a model's graph is built, and the seed of what is new in it.
+/// How the graph of a model of so many layers is built, and the seed of what is new in it.
 ///
 /// # Safety
 /// As [`options`].
-pub(crate) unsafe fn model(given: *const abi::tn_model_options) -> Result<(GraphOptions, u64)> {
+pub(crate) unsafe fn model(
+    given: *const abi::tn_model_options,
+    layers: usize,
+) -> Result<(GraphOptions, u64)> {
     // SAFETY: the caller's contract.
     let given = unsafe { options(given)? };
-    let kinds = [(abi::TN_TRAIN_LORA, true), (abi::TN_TRAIN_EVERYTHING, false)];
-    let trains = if choice(&kinds, given.trains, "tn_trains")? {
-        // SAFETY: the caller's contract.
-        Trains::Lora(unsafe { lora(&given)? })
-    } else {
-        Trains::Everything
-    };
+    // SAFETY: the caller's contract.
+    let lora = || Ok(Trains::Lora(unsafe { lora(&given)? }));
+    let kinds: [(u32, &dyn Fn() -> Result<Trains>); 3] = [
+        (abi::TN_TRAIN_LORA, &lora),
+        (abi::TN_TRAIN_EVERYTHING, &|| Ok(Trains::Everything)),
+        (abi::TN_TRAIN_NOTHING, &|| Ok(Trains::Nothing)),
+    ];
+    let trains = choice(&kinds, given.trains, "tn_trains")?()?;
     let (batch, seq) = (or(given.batch, 1) as usize, or(given.seq, 256) as usize);
     let mut options = GraphOptions::new(batch, seq, trains);
     options.precision = choice(PRECISIONS, given.precision, "tn_precision")?;
     options.logits = given.logits != 0;
+    if (given.first_layer, given.end_layer) != (0, 0) {
+        let end = or(given.end_layer as usize, layers);
+        options.layers = Some(given.first_layer as usize..end);
+    }
+    // SAFETY: the caller's contract.
+    if let Some(exits) = unsafe { optional_string(given.exits, "exits")? } {
+        let number = |text: &str| {
+            let bad = |_| argument(format!("`{text}` in exits is no number of layers"));
+            text.trim().parse().map_err(bad)
+        };
+        options.exits = exits.split(',').map(number).collect::<Result<_>>()?;
+    }
+    options.wire = dtype(given.wire)?;
     Ok((options, given.seed))
 }
 

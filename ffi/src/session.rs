@@ -28,12 +28,25 @@ pub(crate) struct SessionHandle {
     trainable: usize,
     /// Inputs that were never written.
     pub(crate) unwritten: HashSet<String>,
-    /// Whether the outputs of a step are there to read: it ran to its end.
-    pub(crate) stepped: bool,
-    /// Whether the last run that ended was an evaluation.
-    pub(crate) evaluated: bool,
+    /// Inputs for gradients that come back, and whether they were written since the forward run.
+    pub(crate) returned: Vec<(String, bool)>,
+    /// What left outputs to read.
+    pub(crate) last: Last,
     /// The caller's own words from the file loaded last.
     pub(crate) note: CString,
+}
+
+/// The last run, where it came to its end.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Last {
+    /// None, or it did not.
+    Nothing,
+    /// The part of a step that needs no gradient from elsewhere.
+    Forward,
+    /// A step.
+    Step,
+    /// An evaluation.
+    Evaluation,
 }
 
 impl Handle for SessionHandle {
@@ -58,16 +71,36 @@ impl SessionHandle {
             .chain(frozen)
             .map(|n| CString::new(n).map_err(|_| argument("a parameter's name holds NUL")))
             .collect::<Result<_>>()?;
+        let returned: Vec<(String, bool)> = {
+            let graph = trainer.graph();
+            let inputs = graph.sent().iter().filter_map(|sent| sent.gradient);
+            inputs.filter_map(|v| Some((graph.get(v).name.clone()?, false))).collect()
+        };
         // What a trainer writes by itself is called `train.` something.
+        let is_callers = |name: &String| {
+            !name.starts_with("train.") && !returned.iter().any(|(known, _)| known == name)
+        };
         let unwritten = trainer
             .graph()
             .values()
             .iter()
             .filter(|v| matches!(v.source, Source::Input))
-            .filter_map(|v| v.name.clone().filter(|name| !name.starts_with("train.")))
+            .filter_map(|v| v.name.clone().filter(is_callers))
             .collect();
-        let (stepped, evaluated, note) = (false, false, CString::default());
-        Ok(Self { context, trainer, names, trainable, unwritten, stepped, evaluated, note })
+        let (last, note) = (Last::Nothing, CString::default());
+        Ok(Self { context, trainer, names, trainable, unwritten, returned, last, note })
+    }
+
+    /// Marks the gradients that come back as not there yet.
+    pub(crate) fn await_gradients(&mut self) {
+        self.returned.iter_mut().for_each(|(_, written)| *written = false);
+    }
+
+    /// Marks an input as written.
+    pub(crate) fn mark_written(&mut self, name: &str) {
+        self.unwritten.remove(name);
+        let returned = self.returned.iter_mut().filter(|(known, _)| known == name);
+        returned.for_each(|(_, written)| *written = true);
     }
 
     /// How many parameters there are, and how many of them, which come first, train.
@@ -90,12 +123,12 @@ impl SessionHandle {
     pub(crate) fn source(&self, name: &str) -> Result<&Executor> {
         let is_output = |e: &&Executor| e.graph().outputs().iter().any(|(n, _)| n == name);
         if let Some(evaluation) =
-            self.trainer.evaluation().filter(|_| self.evaluated).filter(is_output)
+            self.trainer.evaluation().filter(|_| self.last == Last::Evaluation).filter(is_output)
         {
             return Ok(evaluation);
         }
         let executor = self.trainer.executor();
-        if is_output(&executor) {
+        if is_output(&executor) && self.last != Last::Forward {
             self.check_stepped()?;
         }
         Ok(executor)
@@ -109,19 +142,52 @@ impl SessionHandle {
         }
     }
 
+    /// Refuses to go on from a forward run without the gradients that belong to it.
+    pub(crate) fn check_returned(&self) -> Result<()> {
+        if self.trainer.executor().has_wait() && self.last != Last::Forward {
+            return Err(argument(
+                "no forward run waits for its gradients: call tn_session_forward (again), and write \
+                 what comes back",
+            ));
+        }
+        match self.returned.iter().find(|(_, written)| !written) {
+            None => Ok(()),
+            Some((name, _)) => {
+                Err(argument(format!("`{name}` was not written since the forward run")))
+            }
+        }
+    }
+
     /// Refuses to read what only a step makes.
     pub(crate) fn check_stepped(&self) -> Result<()> {
         let why = "there is no output of a step to read: none has run, the last did not end, or an \
                    evaluation came after it";
-        if self.stepped { Ok(()) } else { Err(argument(why)) }
+        if self.last == Last::Step { Ok(()) } else { Err(argument(why)) }
     }
+}
+
+/// How a graph of a model is built, and the seed of what is new in it.
+///
+/// # Safety
+/// As [`options::model`].
+unsafe fn how(
+    handle: &ModelHandle,
+    given: *const abi::tn_model_options,
+) -> Result<(GraphOptions, u64)> {
+    // SAFETY: the caller's contract.
+    unsafe { options::model(given, handle.model.config.layers) }
+}
+
+/// The loss that a caller names, if any.
+fn own_loss(graph: &Graph, loss: abi::tn_value) -> Result<Option<ValueId>> {
+    if loss == abi::TN_NO_VALUE { Ok(None) } else { value(graph, loss).map(Some) }
 }
 
 /// Plans a step and reports the plan.
 fn plan(
     context: &Context,
     graph: Graph,
-    loss: ValueId,
+    loss: Option<ValueId>,
     options: &Options,
     place: Place<abi::tn_plan>,
 ) -> Result<()> {
@@ -145,7 +211,7 @@ pub(crate) unsafe extern "C" fn tn_plan_graph(
     unsafe {
         handle::with(graph, |handle: &mut GraphHandle| {
             let (options, place) = (options::training(given)?, Place::new(place)?);
-            let loss = value(&handle.graph, loss)?;
+            let loss = own_loss(&handle.graph, loss)?;
             plan(&handle.context, handle.graph.clone(), loss, &options, place)
         })
     }
@@ -166,8 +232,7 @@ pub(crate) unsafe extern "C" fn tn_plan_model(
     unsafe {
         handle::with(model, |handle: &mut ModelHandle| {
             let (options, place) = (options::training(given)?, Place::new(place)?);
-            let ModelGraph { graph, loss } =
-                handle.model.graph(&options::model(model_options)?.0)?;
+            let ModelGraph { graph, loss } = handle.model.graph(&how(handle, model_options)?.0)?;
             plan(&handle.context, graph, loss, &options, place)
         })
     }
@@ -188,7 +253,7 @@ pub(crate) unsafe extern "C" fn tn_session_create(
         // SAFETY: the header's contract.
         let options = unsafe { options::training(given)? };
         let (graph, context) = (from.graph.clone(), from.context.clone());
-        let loss = value(&graph, loss)?;
+        let loss = own_loss(&graph, loss)?;
         let trainer = Trainer::new(graph, loss, &context.backends, &from.tensors, options)?;
         SessionHandle::new(context, trainer)
     };
@@ -211,7 +276,7 @@ pub(crate) unsafe extern "C" fn tn_session_from_model(
         // SAFETY: the header's contract.
         let options = unsafe { options::training(given)? };
         // SAFETY: as above.
-        let (how, seed): (GraphOptions, u64) = unsafe { options::model(model_options)? };
+        let (how, seed) = unsafe { how(from, model_options)? };
         let context = from.context.clone();
         let ModelGraph { graph, loss } = from.model.graph(&how)?;
         let tensors = from.model.parameters(&graph, seed, context.allocator())?;

@@ -27,6 +27,8 @@ same! {
     graph::tn_graph_constant(_, _, _, _, _, _, _);
     dlpack::tn_graph_parameter_dlpack(_, _, _, _, _, _);
     graph::tn_graph_add(_, _, _, _, _, _, _, _, _);
+    graph::tn_graph_send(_, _, _, _, _);
+    graph::tn_graph_receive(_, _, _, _, _, _, _);
     graph::tn_graph_output(_, _, _);
     graph::tn_graph_set_trainable(_, _, _);
     graph::tn_graph_shape(_, _, _, _);
@@ -44,6 +46,7 @@ same! {
     training::tn_session_read(_, _, _, _);
     dlpack::tn_session_dlpack(_, _, _, _);
     training::tn_session_step(_, _, _);
+    training::tn_session_forward(_, _);
     training::tn_session_evaluate(_, _, _);
     parameters::tn_session_parameter_count(_, _, _);
     parameters::tn_session_parameter(_, _, _);

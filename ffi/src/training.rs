@@ -14,7 +14,7 @@ use crate::abi;
 use crate::context::Context;
 use crate::convert::{optional_string, slice, slice_mut, string, unique};
 use crate::handle::{Handle, with};
-use crate::session::SessionHandle;
+use crate::session::{Last, SessionHandle};
 use crate::status::argument;
 use crate::structs::{Place, options};
 
@@ -107,7 +107,7 @@ pub(crate) unsafe extern "C" fn tn_session_write(
             let tensor = handle.trainer.executor().writable(name)?;
             check_size(name, tensor.desc().bytes(), size)?;
             tensor.storage().write(0, slice(data.cast::<u8>(), size, "data")?)?;
-            handle.unwritten.remove(name);
+            handle.mark_written(name);
             Ok(())
         })
     }
@@ -158,15 +158,47 @@ pub(crate) unsafe extern "C" fn tn_session_step(
         with(session, |handle: &mut SessionHandle| {
             let place = if out.is_null() { None } else { Some(Place::new(out)?) };
             handle.check_written()?;
+            handle.check_returned()?;
             let mut run = Run::new(given)?;
-            handle.stepped = false;
+            handle.last = Last::Nothing;
             let made = handle.trainer.step(&mut run);
             run.finish(handle.context());
             let made = made?;
-            (handle.stepped, handle.evaluated) = (true, false);
+            handle.last = Last::Step;
             if let Some(place) = place {
                 place.write(&crate::options::report(&made));
             }
+            Ok(())
+        })
+    }
+}
+
+/// See the header.
+///
+/// # Safety
+/// The header's contract.
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn tn_session_forward(
+    session: *mut abi::tn_session,
+    given: *const abi::tn_run_options,
+) -> abi::tn_status {
+    // SAFETY: the header's contract.
+    unsafe {
+        with(session, |handle: &mut SessionHandle| {
+            handle.check_written()?;
+            if !handle.trainer.executor().has_wait() {
+                return Err(argument(
+                    "this session sends nothing that a gradient comes back for: call \
+                     tn_session_step",
+                ));
+            }
+            let mut run = Run::new(given)?;
+            handle.last = Last::Nothing;
+            handle.await_gradients();
+            let ran = handle.trainer.forward(&mut run);
+            run.finish(handle.context());
+            ran?;
+            handle.last = Last::Forward;
             Ok(())
         })
     }
@@ -188,11 +220,11 @@ pub(crate) unsafe extern "C" fn tn_session_evaluate(
             let (mut run, loss) = (Run::new(given)?, unique(loss, "loss")?);
             handle.check_written()?;
             // It runs in the memory that the step's outputs lie in.
-            (handle.stepped, handle.evaluated) = (false, false);
+            handle.last = Last::Nothing;
             let found = handle.trainer.evaluate(&mut run);
             run.finish(handle.context());
             *loss = found?;
-            handle.evaluated = true;
+            handle.last = Last::Evaluation;
             Ok(())
         })
     }
@@ -212,7 +244,7 @@ pub(crate) unsafe extern "C" fn tn_session_set_memory_budget(
         with(session, |handle: &mut SessionHandle| {
             let budget = crate::options::budget(memory_budget)?;
             handle.trainer.set_memory_budget(budget)?;
-            (handle.stepped, handle.evaluated) = (false, false);
+            handle.last = Last::Nothing;
             Ok(())
         })
     }

@@ -63,7 +63,7 @@ pub fn language_model(layers: usize) -> Result<Model> {
 }
 
 /// The graph of a step of AdamW with clipping.
-fn step(graph: Graph, loss: ValueId) -> Result<Graph> {
+fn step(graph: Graph, loss: impl Into<Option<ValueId>>) -> Result<Graph> {
     let options = Options { clip_norm: Some(1.0), ..Options::default() };
     Ok(Trainer::plan_only(graph, loss, &null(), &options)?.0)
 }

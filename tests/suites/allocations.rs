@@ -60,6 +60,26 @@ fn requests(model: &Model, trains: Trains, accumulation: usize, clipping: Clippi
     counted
 }
 
+/// Requests during steps of a part that sends on what it makes, and waits for the gradient.
+fn requests_of_a_part(model: &Model) -> usize {
+    let backends = tenon_backends::all().expect("backends");
+    let mut options = GraphOptions::new(2, 8, Trains::Lora(Lora::of_rank(4)));
+    options.layers = Some(0..1);
+    let built = model.graph(&options).expect("a graph");
+    let parameters = model.parameters(&built.graph, 1, &SystemAllocator).expect("weights");
+    let trainer = Trainer::new(built.graph, built.loss, &backends, &parameters, Options::default());
+    let mut trainer = trainer.expect("a trainer");
+    trainer.write("tokens", &(0..16).collect::<Vec<i32>>()).expect("tokens");
+    let mut counted = 0;
+    for step in 0..4 {
+        let before = REQUESTS.load(Ordering::Relaxed);
+        trainer.forward(&mut ()).expect("a forward run");
+        trainer.step(&mut ()).expect("a step");
+        counted += if step > 0 { REQUESTS.load(Ordering::Relaxed) - before } else { 0 };
+    }
+    counted
+}
+
 // Not a `#[test]`: nothing else is to run in this process.
 fn main() {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("allocations");
@@ -80,5 +100,6 @@ fn main() {
             assert_eq!(requests(&model, trains, accumulation, clipping), 0, "{label}");
         }
     }
+    assert_eq!(requests_of_a_part(&model), 0, "a part");
     report("allocations: none in the steps of 8 ways to train");
 }

@@ -184,6 +184,30 @@ fn bad_calls_are_refused() {
 }
 
 #[test]
+fn bad_calls_of_training_methods_are_refused() {
+    let out = run_all("tests/c/hostile_methods.c", &[]);
+    report(&format!("hostile_methods: {}", out.trim()));
+    assert!(number_before(&out, " checks, 0 failures") > 100, "{out}");
+}
+
+#[test]
+fn parts_of_a_model_train_as_the_whole_does() {
+    let folder = scratch("parts");
+    let _ = lay_out("llama", &folder);
+    let (tiny, real) = (folder.as_path(), smollm2());
+    // The model, tokens, the layer that the second part begins with, and steps.
+    for arguments in [
+        [tiny, "24".as_ref(), "1".as_ref(), "5".as_ref()],
+        [real.as_path(), "32".as_ref(), "14".as_ref(), "2".as_ref()],
+    ] {
+        let out = run_all("tests/c/parts.c", &arguments);
+        let last = out.lines().find(|line| line.contains("the whole's")).unwrap_or_default();
+        report(&format!("parts in C: {last}"));
+        assert!(number_before(&out, " checks, 0 failures") >= 8, "{out}");
+    }
+}
+
+#[test]
 fn bad_files_are_refused() {
     let (folder, model_folder) = (scratch("files"), scratch("model"));
     let _ = lay_out("llama", &model_folder);
@@ -262,7 +286,8 @@ fn the_library_is_small_and_stands_alone() {
 #[test]
 fn every_function_is_called_badly() {
     let read = |name| std::fs::read_to_string(root().join("tests/c").join(name));
-    let text = ["dlpack.c", "hostile.c", "hostile_files.c"].map(|n| read(n).expect("a program"));
+    let text = ["check.h", "dlpack.c", "hostile.c", "hostile_files.c", "hostile_methods.c"]
+        .map(|n| read(n).expect("a program"));
     for name in declared() {
         assert!(text.iter().any(|t| t.contains(&format!("{name}("))), "{name} is never called");
     }

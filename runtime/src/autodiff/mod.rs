@@ -22,21 +22,45 @@ pub fn gradients(
     loss: ValueId,
     wrt: &[ValueId],
 ) -> Result<Vec<Option<ValueId>>> {
+    let one = unit(graph, loss)?;
+    gradients_along(graph, &[(loss, one)], wrt)
+}
+
+/// Adds the cotangent of a loss: 1.
+///
+/// # Errors
+/// [`Error::Graph`] where `loss` is not an f32 scalar.
+pub(crate) fn unit(graph: &mut Graph, loss: ValueId) -> Result<ValueId> {
     let desc = graph.desc(loss);
     if desc.dtype() != DType::F32 || desc.numel() != 1 {
         return Err(Error::Graph(format!("the loss must be an f32 scalar, not {desc}")));
     }
-    let dims = desc.shape().to_vec();
+    Ok(graph.constant(Tensor::from_slice(desc.shape(), &[1f32])?))
+}
+
+/// Adds to `graph` the gradients of the sum of the inner products of values with cotangents of
+/// their shape, with respect to each of `wrt`, as [`gradients`] does.
+///
+/// # Errors
+/// [`Error::NoGradient`] as [`gradients`].
+pub(crate) fn gradients_along(
+    graph: &mut Graph,
+    seeds: &[(ValueId, ValueId)],
+    wrt: &[ValueId],
+) -> Result<Vec<Option<ValueId>>> {
     let (leads, aside) = leads_to(graph, wrt);
     // A gradient that silently left out a way would be wrong.
     let check = |value: ValueId| match aside[value.index()] {
         Some(op) if !leads[value.index()] => Err(Error::NoGradient { op, reason: ASIDE }),
         _ => Ok(()),
     };
-    check(loss)?;
     let mut cotangents: Vec<Option<ValueId>> = vec![None; graph.values().len()];
-    cotangents[loss.index()] = Some(graph.constant(Tensor::from_slice(&dims, &[1f32])?));
-    for i in (0..graph.nodes().len()).rev() {
+    let own = graph.nodes().len();
+    for &(value, cotangent) in seeds {
+        check(value)?;
+        add_to(graph, &mut cotangents[value.index()], cotangent)?;
+    }
+    for i in (0..own).rev() {
         let node = graph.nodes()[i].clone();
         let wants: Vec<bool> = node.inputs.iter().map(|v| leads[v.index()]).collect();
         let cotangent = node.outputs.first().and_then(|v| cotangents[v.index()]);
@@ -49,13 +73,19 @@ pub fn gradients(
         node.op.vjp(&mut cx)?;
         for (gradient, input) in cx.into_gradients().into_iter().zip(node.inputs) {
             let (Some(gradient), true) = (gradient, leads[input.index()]) else { continue };
-            cotangents[input.index()] = Some(match cotangents[input.index()] {
-                None => gradient,
-                Some(sum) => graph.add(Add, &[sum, gradient])?,
-            });
+            add_to(graph, &mut cotangents[input.index()], gradient)?;
         }
     }
     Ok(wrt.iter().map(|v| cotangents[v.index()]).collect())
+}
+
+/// Adds one more part to a cotangent.
+fn add_to(graph: &mut Graph, sum: &mut Option<ValueId>, part: ValueId) -> Result<()> {
+    *sum = Some(match *sum {
+        None => part,
+        Some(sum) => graph.add(Add, &[sum, part])?,
+    });
+    Ok(())
 }
 
 /// For each value, whether one of `wrt` is behind it on a way that carries a gradient, and which op

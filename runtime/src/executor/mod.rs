@@ -71,6 +71,11 @@ pub struct Executor {
     arena: Arena,
     /// The number of this executor's last run in the arena; 0 before the first.
     turn: u64,
+    /// Of the plan's nodes and of the schedule, the first that needs what comes back for what the
+    /// graph sends; absent where nothing does.
+    wait: Option<(usize, usize)>,
+    /// Whether the last run stands there.
+    waits: bool,
     memory: Memory,
 }
 
@@ -148,8 +153,11 @@ impl Executor {
             slots,
             arena,
             turn: 0,
+            wait: None,
+            waits: false,
             memory,
         };
+        this.wait = this.first_wait();
         this.compile(backends)?;
         Ok(this)
     }
@@ -172,15 +180,58 @@ impl Executor {
     /// [`Error::Cancelled`] where the observer stopped it; what a backend reports.
     pub fn run(&mut self, observer: &mut dyn Observer) -> Result<()> {
         self.turn = self.arena.begin();
-        let ran = self.run_steps(observer);
+        self.run_steps(0, self.schedule.len(), observer)
+    }
+
+    /// Runs the nodes that need nothing of what comes back for what the graph sends
+    /// ([`Graph::send`]). Its outputs so far can be read then, and [`Executor::resume`] runs the rest.
+    ///
+    /// # Errors
+    /// As [`Executor::run`]; [`Error::Usage`] where nothing comes back.
+    pub fn run_to_wait(&mut self, observer: &mut dyn Observer) -> Result<()> {
+        let (_, step) = self.wait.ok_or_else(|| {
+            Error::Usage("this graph waits for no gradient: run it as a whole".into())
+        })?;
+        self.turn = self.arena.begin();
+        self.run_steps(0, step, observer)?;
+        self.waits = true;
+        Ok(())
+    }
+
+    /// Whether the graph waits for what comes back, somewhere in a run.
+    #[must_use]
+    pub fn has_wait(&self) -> bool {
+        self.wait.is_some()
+    }
+
+    /// Runs the rest of what [`Executor::run_to_wait`] began.
+    ///
+    /// # Errors
+    /// As [`Executor::run`]; [`Error::Usage`] where no run waits, or another has taken its memory.
+    pub fn resume(&mut self, observer: &mut dyn Observer) -> Result<()> {
+        match self.wait {
+            Some((_, step)) if self.waits && self.arena.holds(self.turn) => {
+                self.run_steps(step, self.schedule.len(), observer)
+            }
+            _ => Err(Error::Usage(
+                "no forward run waits for its gradients: none was made, it was finished, or another \
+                 run has taken its memory; run forward (again)"
+                    .into(),
+            )),
+        }
+    }
+
+    fn run_steps(&mut self, from: usize, to: usize, observer: &mut dyn Observer) -> Result<()> {
+        self.waits = false;
+        let ran = self.launch_steps(from, to, observer);
         // Whatever stopped it: nothing may work in this memory when others get their turn.
         let synced = self.programs.iter_mut().try_for_each(|p| p.sync());
         ran.and(synced)
     }
 
-    fn run_steps(&mut self, observer: &mut dyn Observer) -> Result<()> {
+    fn launch_steps(&mut self, from: usize, to: usize, observer: &mut dyn Observer) -> Result<()> {
         let total = self.schedule.len();
-        for (done, (program, step, task)) in self.schedule.iter().enumerate() {
+        for (done, (program, step, task)) in self.schedule[..to].iter().enumerate().skip(from) {
             if observer.before(done, total, task).is_break() {
                 return Err(Error::Cancelled);
             }
@@ -271,6 +322,11 @@ impl Executor {
         let desc = self.graph.desc(value);
         Ok(match &self.tensors[self.plan.root(value).index()] {
             Some(tensor) => (desc, tensor.storage(), 0),
+            None if !self.is_made(value) => {
+                return Err(Error::Usage(format!(
+                    "`{name}` is made only after the gradients have come back: finish the step first"
+                )));
+            }
             None if !self.arena.holds(self.turn) => {
                 return Err(Error::Usage(format!(
                     "`{name}` is gone: another run has taken its memory since; read it before that"
@@ -301,8 +357,8 @@ impl Executor {
     }
 
     fn compile(&mut self, backends: &[Arc<dyn Backend>]) -> Result<()> {
-        let runs = |p: &&PlannedNode| p.launch != Launch::Alias && self.writes(p);
-        let planned: Vec<&PlannedNode> = self.plan.nodes().iter().filter(runs).collect();
+        let planned: Vec<&PlannedNode> =
+            self.plan.nodes().iter().filter(|p| self.runs(p)).collect();
         let mut released = self.releases(&planned).into_iter();
         for run in planned.chunk_by(|a, b| a.backend == b.backend) {
             let program = self.programs.len();
@@ -314,6 +370,33 @@ impl Executor {
             self.programs.push(backends[run[0].backend].compile(steps)?);
         }
         Ok(())
+    }
+
+    /// Whether there is anything to run: a node that only renames memory has nothing.
+    fn runs(&self, planned: &PlannedNode) -> bool {
+        planned.launch != Launch::Alias && self.writes(planned)
+    }
+
+    /// Where a run first needs what comes back for what the graph sends.
+    fn first_wait(&self) -> Option<(usize, usize)> {
+        let returned: Vec<_> = self.graph.sent().iter().filter_map(|sent| sent.gradient).collect();
+        let waits = |p: &PlannedNode| {
+            self.graph.nodes()[p.node.index()].inputs.iter().any(|v| returned.contains(v))
+        };
+        let nodes = self.plan.nodes();
+        let first = nodes.iter().position(waits)?;
+        Some((first, nodes[..first].iter().filter(|p| self.runs(p)).count()))
+    }
+
+    /// Whether the last run has come far enough to have made a value.
+    fn is_made(&self, value: ValueId) -> bool {
+        let Some((wait, _)) = self.wait.filter(|_| self.waits) else { return true };
+        match self.graph.get(value).source {
+            Source::Node { node, .. } => {
+                self.plan.nodes()[..wait].iter().any(|planned| planned.node == node)
+            }
+            _ => true,
+        }
     }
 
     /// Whether there is any element that the node makes or overwrites. Backends need not think of

@@ -1,10 +1,13 @@
 //! Values and nodes in static single assignment form.
 
+mod cut;
 mod dump;
 mod verify;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+
+pub use cut::{Received, Sent, gradient_name};
 
 use crate::error::{Error, Result};
 use crate::ops::{self, Attr, Op};
@@ -99,6 +102,8 @@ pub struct Graph {
     values: Vec<Value>,
     nodes: Vec<Node>,
     outputs: Vec<(String, ValueId)>,
+    sent: Vec<Sent>,
+    received: Vec<Received>,
     names: HashMap<String, ValueId>,
 }
 

@@ -1,4 +1,6 @@
-//! The graph of a llama-family model.
+//! The graph of a llama-family model, or of a part of one.
+
+use std::ops::Range;
 
 use tenon_kernels::gemm::Precision;
 
@@ -8,7 +10,7 @@ use super::lora::Lora;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, ValueId};
 use crate::ops::{Attr, precision_name};
-use crate::tensor::{Tensor, TensorDesc};
+use crate::tensor::{DType, Shape, Tensor, TensorDesc};
 
 /// What of a model trains.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,25 +38,44 @@ pub struct GraphOptions {
     /// Whether to give the logits of all positions as the output `logits`. They are whole then:
     /// for evaluation of short sequences.
     pub logits: bool,
+    /// The layers that are here, of all; `None`: the whole model. What stands before them is
+    /// received as `hidden/FIRST` unless that is 0, what they make is sent as `hidden/END` unless
+    /// the last is among them: [`Graph::receive`], [`Graph::send`], f32 values of [batch, seq, hidden].
+    pub layers: Option<Range<usize>>,
+    /// Early exits: how many layers of the model lie before each. There its norm, head and loss
+    /// stand too (Elhoushi et al., "LayerSkip", 2024), and the loss is the sum of all.
+    pub exits: Vec<usize>,
+    /// What activations and their gradients travel as between parts.
+    pub wire: DType,
 }
 
 impl GraphOptions {
     /// A step of `batch` sequences of `seq` tokens in f32 without logits.
     #[must_use]
     pub fn new(batch: usize, seq: usize, trains: Trains) -> Self {
-        Self { batch, seq, trains, precision: Precision::F32, logits: false }
+        Self {
+            batch,
+            seq,
+            trains,
+            precision: Precision::F32,
+            logits: false,
+            layers: None,
+            exits: Vec::new(),
+            wire: DType::F32,
+        }
     }
 }
 
-/// A built graph. Its inputs are `tokens` (i32 [batch, seq]) and `targets` (i32 [batch * seq]:
-/// the token that follows each; -100 where none counts); its output is `loss`, the mean
-/// cross-entropy in nats.
+/// A built graph. Its inputs are `tokens` (i32 [batch, seq]), where the first layer is in it, and
+/// `targets` (i32 [batch * seq]: the token that follows each; -100 where none counts), where a loss
+/// is; its output is `loss`, the mean cross-entropy in nats. With early exits each loss is an output
+/// too, `loss/N` after N layers, and so are the logits if there are any: `logits/N`.
 #[derive(Clone, Debug)]
 pub struct ModelGraph {
     /// The graph.
     pub graph: Graph,
-    /// The loss, an f32 scalar.
-    pub loss: ValueId,
+    /// The loss, an f32 scalar; a part without the last layer and without exits has none.
+    pub loss: Option<ValueId>,
 }
 
 /// Builds the graph of `model`.
@@ -63,27 +84,41 @@ pub struct ModelGraph {
 /// [`Error::Usage`] for options the model cannot take; [`Error::NotFound`] for a missing weight.
 pub(super) fn build(model: &Model, options: &GraphOptions) -> Result<ModelGraph> {
     check(&model.config, options)?;
-    let mut graph = Graph::new();
-    let tokens = graph.input("tokens", TensorDesc::i32(&[options.batch, options.seq])?)?;
-    let targets = graph.input("targets", TensorDesc::i32(&[options.batch * options.seq])?)?;
-    let mut b = Builder { graph, model, config: &model.config, options };
+    let layers = options.layers.clone().unwrap_or(0..model.config.layers);
+    let trains = options.trains != Trains::Nothing;
+    let mut b = Builder { graph: Graph::new(), model, config: &model.config, options };
+    let mut x = if layers.start == 0 {
+        let tokens = b.graph.input("tokens", TensorDesc::i32(&[options.batch, options.seq])?)?;
+        let table = b.weight(TABLE)?;
+        b.call("embedding", &[], &[table, tokens])?
+    } else {
+        let shape = Shape::new(&[options.batch, options.seq, model.config.hidden])?;
+        let desc = TensorDesc::new(options.wire, shape)?;
+        b.graph.receive(&format!("hidden/{}", layers.start), desc, trains)?
+    };
     let (cos, sin) = b.rope_tables()?;
-    let table = b.weight("model.embed_tokens.weight")?;
-    let mut x = b.call("embedding", &[], &[table, tokens])?;
-    for layer in 0..model.config.layers {
+    let mut loss = None;
+    for layer in layers.clone() {
         x = b.block(layer, x, cos, sin)?;
+        if layer + 1 == model.config.layers || options.exits.contains(&(layer + 1)) {
+            let own = b.exit(layer + 1, x)?;
+            loss = Some(match loss {
+                None => own,
+                Some(sum) => b.call("add", &[], &[sum, own])?,
+            });
+        }
     }
-    let x = b.norm("model.norm.weight", x)?;
-    let x = b.reshape(x, &[options.batch * options.seq, model.config.hidden])?;
-    let head = if model.has("lm_head.weight") { b.weight("lm_head.weight")? } else { table };
-    if options.logits {
-        let logits = b.linear(x, head, None)?;
-        b.graph.set_output("logits", logits)?;
+    if layers.end < model.config.layers {
+        b.graph.send(&format!("hidden/{}", layers.end), x, options.wire, trains)?;
     }
-    let loss = b.call("linear_cross_entropy", &b.precision(), &[x, head, targets])?;
-    b.graph.set_output("loss", loss)?;
+    if let Some(loss) = loss {
+        b.graph.set_output("loss", loss)?;
+    }
     Ok(ModelGraph { graph: b.graph, loss })
 }
+
+/// The weight that turns tokens into the first activations.
+const TABLE: &str = "model.embed_tokens.weight";
 
 fn check(config: &ModelConfig, options: &GraphOptions) -> Result<()> {
     if options.batch == 0 || options.seq == 0 {
@@ -93,6 +128,20 @@ fn check(config: &ModelConfig, options: &GraphOptions) -> Result<()> {
         return Err(Error::Usage(format!(
             "sequences of {} tokens exceed the model's {}; give a shorter --seq",
             options.seq, config.max_positions
+        )));
+    }
+    let range = options.layers.clone().unwrap_or(0..config.layers);
+    if range.is_empty() || range.end > config.layers {
+        return Err(Error::Usage(format!(
+            "layers {} to {} are no part of the model's {}: give a first one below an end of at most \
+             that",
+            range.start, range.end, config.layers
+        )));
+    }
+    if let Some(exit) = options.exits.iter().find(|&&n| n <= range.start || n > range.end) {
+        return Err(Error::Usage(format!(
+            "there is no exit after {exit} layers among layers {} to {}",
+            range.start, range.end
         )));
     }
     match &options.trains {
@@ -124,6 +173,30 @@ impl Builder<'_> {
         let h = self.call("silu_mul", &[], &[gate, up])?;
         let h = self.project(&name("mlp"), "down_proj", h)?;
         self.call("add", &[], &[x, h])
+    }
+
+    /// The model's norm, head and loss over what so many layers have made.
+    fn exit(&mut self, layers: usize, x: ValueId) -> Result<ValueId> {
+        let rows = self.options.batch * self.options.seq;
+        let targets = match self.graph.find("targets") {
+            Some(targets) => targets,
+            None => self.graph.input("targets", TensorDesc::i32(&[rows])?)?,
+        };
+        let x = self.norm("model.norm.weight", x)?;
+        let x = self.reshape(x, &[rows, self.config.hidden])?;
+        let head =
+            self.weight(if self.model.has("lm_head.weight") { "lm_head.weight" } else { TABLE })?;
+        let is_last = layers == self.config.layers;
+        if self.options.logits {
+            let logits = self.linear(x, head, None)?;
+            let name = if is_last { "logits".into() } else { format!("logits/{layers}") };
+            self.graph.set_output(&name, logits)?;
+        }
+        let loss = self.call("linear_cross_entropy", &self.precision(), &[x, head, targets])?;
+        if !self.options.exits.is_empty() {
+            self.graph.set_output(&format!("loss/{layers}"), loss)?;
+        }
+        Ok(loss)
     }
 
     fn attention(

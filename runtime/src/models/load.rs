@@ -137,7 +137,7 @@ impl Model {
         allocator: &dyn Allocator,
     ) -> Result<HashMap<String, Tensor>> {
         let mut parameters = HashMap::new();
-        let mut stream = 1 << 32;
+        let mut stream = (1 << 32) + adapters_before(graph);
         for value in graph.values() {
             let (Source::Parameter { trainable }, Some(name)) = (&value.source, &value.name) else {
                 continue;
@@ -179,6 +179,19 @@ impl Model {
         }
         Ok(())
     }
+}
+
+/// How many adapters the layers have that a part of a model leaves out before its own: with them,
+/// an adapter starts with the same numbers in a part as in the whole. Every layer has as many.
+fn adapters_before(graph: &Graph) -> u64 {
+    let layer = |name: &str| -> Option<u64> {
+        let (layer, part) = name.strip_prefix("model.layers.")?.split_once('.')?;
+        part.ends_with(".lora_A.weight").then(|| layer.parse().ok())?
+    };
+    let names = graph.values().iter().filter_map(|v| layer(v.name.as_deref()?));
+    let layers: Vec<u64> = names.collect();
+    let Some(&first) = layers.first() else { return 0 };
+    first * layers.iter().filter(|&&l| l == first).count() as u64
 }
 
 /// Weights every model has, with their shapes. Biases, head norms and an untied head come on top.

@@ -246,6 +246,7 @@ ops! {
     add::Add,
     add_rms_norm::AddRmsNorm,
     affine::Affine,
+    after::After,
     attention::Attention,
     attention_grad::AttentionGrad,
     avg_pool2d::AvgPool2d,

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use super::optimizer::Scalars;
 use super::{Clipping, Options, States};
-use crate::autodiff::gradients;
+use crate::autodiff::{gradients_along, unit};
 use crate::backend::Backend;
 use crate::error::{Error, Result};
-use crate::graph::{Graph, Source, Value, ValueId};
+use crate::graph::{Graph, Received, Sent, Source, Value, ValueId, gradient_name};
 use crate::memory::{Plan, is_owned, owned_bytes};
+use crate::ops::After;
 use crate::passes;
 use crate::tensor::TensorDesc;
 
@@ -108,25 +109,21 @@ impl Graphs {
 }
 
 /// The graphs of a training step, optimized; first the plain forward graph.
-pub(super) fn build(mut graph: Graph, loss: ValueId, options: &Options) -> Result<(Graph, Graphs)> {
+pub(super) fn build(
+    mut graph: Graph,
+    loss: Option<ValueId>,
+    options: &Options,
+) -> Result<(Graph, Graphs)> {
     options.optimizer.check()?;
     options.schedule.check()?;
     if options.accumulation == 0 {
         return Err(Error::Usage("accumulation must be at least 1".into()));
     }
-    own_output(&mut graph, "loss", loss)?;
-    let forward = graph.clone();
-    let trained = graph.trainable();
-    let pairs: Vec<(ValueId, ValueId)> = gradients(&mut graph, loss, &trained)?
-        .into_iter()
-        .zip(&trained)
-        .filter_map(|(gradient, &parameter)| Some((parameter, gradient?)))
-        .collect();
-    if pairs.is_empty() {
-        return Err(Error::Usage(
-            "nothing trains: mark an f32 parameter that the loss depends on as trainable".into(),
-        ));
+    if let Some(loss) = loss {
+        own_output(&mut graph, "loss", loss)?;
     }
+    let forward = graph.clone();
+    let pairs = parameter_gradients(&mut graph, loss, options)?;
     if options.keep_gradients {
         for &(parameter, gradient) in &pairs {
             let name = graph.get(parameter).name.clone().unwrap_or_default();
@@ -148,6 +145,70 @@ pub(super) fn build(mut graph: Graph, loss: ValueId, options: &Options) -> Resul
         .flatten()
         .try_for_each(passes::optimize)?;
     Ok((forward, graphs))
+}
+
+/// Adds gradients toward what trains, and toward what the graph receives: to these it gives names.
+fn parameter_gradients(
+    graph: &mut Graph,
+    loss: Option<ValueId>,
+    options: &Options,
+) -> Result<Vec<(ValueId, ValueId)>> {
+    let seeds = seeds(graph, loss)?;
+    if seeds.len() > usize::from(loss.is_some())
+        && options.clip_norm.is_some()
+        && options.clipping == Clipping::TwoPass
+        && options.accumulation == 1
+    {
+        return Err(Error::Usage(
+            "two passes for the norm cannot wait twice for one gradient: clip a graph that sends \
+             exactly or running"
+                .into(),
+        ));
+    }
+    let received: Vec<Received> =
+        graph.received().iter().filter(|r| r.gradient.is_some()).cloned().collect();
+    let mut wanted = graph.trainable();
+    let trained = wanted.len();
+    wanted.extend(received.iter().map(|r| r.value));
+    let gradients = gradients_along(graph, &seeds, &wanted)?;
+    for (Received { name, gradient: dtype, .. }, gradient) in
+        received.iter().zip(&gradients[trained..])
+    {
+        let (Some(gradient), Some(dtype)) = (*gradient, *dtype) else {
+            return Err(Error::Graph(format!(
+                "nothing here depends on `{name}`, which is received with a gradient to go back"
+            )));
+        };
+        let wire = graph.encoded(gradient, dtype)?;
+        own_output(graph, &gradient_name(name), wire)?;
+    }
+    let found = wanted.into_iter().zip(gradients).take(trained);
+    let pairs: Vec<_> = found.filter_map(|(p, gradient)| Some((p, gradient?))).collect();
+    // A part in which nothing trains may still run, and pass gradients on.
+    if pairs.is_empty() && graph.sent().is_empty() && graph.received().is_empty() {
+        return Err(Error::Usage(
+            "nothing trains: mark an f32 parameter that the loss depends on as trainable".into(),
+        ));
+    }
+    Ok(pairs)
+}
+
+/// What gradients start from: 1 at the loss, and what comes back for each value that is sent, once
+/// all of them are on their way.
+fn seeds(graph: &mut Graph, loss: Option<ValueId>) -> Result<Vec<(ValueId, ValueId)>> {
+    let mut seeds = match loss {
+        Some(loss) => vec![(loss, unit(graph, loss)?)],
+        None => Vec::new(),
+    };
+    let sent: Vec<Sent> = graph.sent().to_vec();
+    for Sent { value, gradient, .. } in &sent {
+        let Some(gradient) = *gradient else { continue };
+        let operands: Vec<_> =
+            std::iter::once(gradient).chain(sent.iter().map(|s| s.wire)).collect();
+        let returned = graph.add(After, &operands)?;
+        seeds.push((*value, graph.decoded(returned)?));
+    }
+    Ok(seeds)
 }
 
 /// The graph that only tells the norm of the gradients.

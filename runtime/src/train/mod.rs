@@ -82,7 +82,7 @@ impl Default for Options {
 /// What a step tells.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Report {
-    /// The loss before this step's update.
+    /// The loss before this step's update; 0 where the graph has none of its own.
     pub loss: f32,
     /// Updates made so far, this one included.
     pub step: u64,
@@ -120,19 +120,20 @@ pub struct Trainer {
 
 impl Trainer {
     /// Prepares to minimise `loss`, a scalar of `graph`, over the graph's trainable parameters.
-    /// `tensors` gives parameters by name; the rest start as zeros.
+    /// `tensors` gives parameters by name; the rest start as zeros. A graph that sends what others go
+    /// on from ([`Graph::send`]) may have no loss of its own.
     ///
     /// # Errors
     /// [`Error::Usage`] for unusable options or when nothing trains; [`Error::Budget`]; as
     /// [`gradients`] and [`Executor::new`].
     pub fn new(
         graph: Graph,
-        loss: ValueId,
+        loss: impl Into<Option<ValueId>>,
         backends: &[Arc<dyn Backend>],
         tensors: &HashMap<String, Tensor>,
         options: Options,
     ) -> Result<Self> {
-        let (forward, graphs) = graphs::build(graph, loss, &options)?;
+        let (forward, graphs) = graphs::build(graph, loss.into(), &options)?;
         let executors = Executors::new(graphs, backends, &options, tensors.clone())?;
         let Executors { measure, step, apply } = executors;
         Ok(Self {
@@ -155,11 +156,11 @@ impl Trainer {
     /// As [`Trainer::new`].
     pub fn plan_only(
         graph: Graph,
-        loss: ValueId,
+        loss: impl Into<Option<ValueId>>,
         backends: &[Arc<dyn Backend>],
         options: &Options,
     ) -> Result<(Graph, Plan)> {
-        let (_, mut graphs) = graphs::build(graph, loss, options)?;
+        let (_, mut graphs) = graphs::build(graph, loss.into(), options)?;
         let plan = graphs.plan(backends, options.memory_budget, options.spill.is_some())?.step;
         Ok((graphs.step, plan))
     }
@@ -171,7 +172,7 @@ impl Trainer {
     /// # Errors
     /// [`Error::Budget`]; as [`Executor::new`]. The trainer is then as it was.
     pub fn set_memory_budget(&mut self, budget: Option<usize>) -> Result<()> {
-        let loss = self.forward.find("loss").ok_or_else(|| Error::Graph("no loss".into()))?;
+        let loss = self.forward.find("loss");
         let (_, graphs) = graphs::build(self.forward.clone(), loss, &self.options)?;
         let mut tensors = shared(&self.step);
         tensors.extend(self.apply.iter().flat_map(shared));
@@ -222,20 +223,35 @@ impl Trainer {
         self.step.write(name, data)
     }
 
-    /// Runs one step on the inputs written; every [`Options::accumulation`]-th one updates.
+    /// Where the graph sends values that gradients come back for: runs forward, on the inputs
+    /// written, until all are there to read. [`Trainer::step`] goes on from there once the gradients
+    /// are written; what lies between is kept in the step's memory. Another call starts afresh.
+    ///
+    /// # Errors
+    /// As [`Executor::run_to_wait`].
+    pub fn forward(&mut self, observer: &mut dyn Observer) -> Result<()> {
+        self.set_scalars()?;
+        self.step.run_to_wait(observer)
+    }
+
+    /// Runs one step on the inputs written; every [`Options::accumulation`]-th one updates. Where the
+    /// graph sends values that gradients come back for, the rest of a step that [`Trainer::forward`]
+    /// began.
     ///
     /// # Errors
     /// [`Error::Cancelled`] where the observer stopped it; what a backend reports. The step does
     /// not count then, and neither do the micro-steps before it: their sums may hold a part of it.
+    /// [`Error::Usage`] where no forward run waits; micro-steps count on then.
     pub fn step(&mut self, observer: &mut dyn Observer) -> Result<Report> {
         let made = self.micro_step(observer);
-        if made.is_err() {
+        if made.as_ref().is_err_and(|error| !matches!(error, Error::Usage(_))) {
             self.micro = 0;
         }
         made
     }
 
-    fn micro_step(&mut self, observer: &mut dyn Observer) -> Result<Report> {
+    /// Writes what a step needs beside the caller's inputs.
+    fn set_scalars(&mut self) -> Result<f32> {
         let number = self.updates + 1;
         let lr = self.options.schedule.at(number);
         let first = self.micro == 0;
@@ -248,16 +264,20 @@ impl Trainer {
             set(executor, "train.step", &[number as f32])?;
             set(executor, "train.scale", &[share])?;
         }
+        Ok(lr)
+    }
+
+    fn micro_step(&mut self, observer: &mut dyn Observer) -> Result<Report> {
+        let lr = self.set_scalars()?;
         if let Some(measure) = &mut self.measure {
             measure.run(observer)?;
             let mut norm = [0f32];
             measure.read(graphs::GRAD_NORM, &mut norm)?;
             self.step.write(graphs::NORM, &norm)?;
         }
-        self.step.run(observer)?;
+        if self.step.has_wait() { self.step.resume(observer) } else { self.step.run(observer) }?;
         self.micro += 1;
-        let mut loss = [0f32];
-        self.step.read("loss", &mut loss)?;
+        let loss = loss(&self.step)?;
         let updated = self.micro == self.options.accumulation;
         if updated {
             if let Some(apply) = &mut self.apply {
@@ -267,14 +287,14 @@ impl Trainer {
             self.updates += 1;
         }
         Ok(Report {
-            loss: loss[0],
+            loss,
             step: self.updates,
             lr: if updated { lr } else { 0.0 },
             grad_norm: if updated { self.grad_norm()? } else { None },
         })
     }
 
-    /// The loss on the inputs written, without an update: dropout is off, and batch norms take
+    /// The loss on the inputs written (0 where the graph has none), without an update: dropout is off, and batch norms take
     /// their running statistics where they have some. It takes turns with the step in its arena:
     /// outputs of the last step, other than inputs, parameters and states, are gone.
     ///
@@ -297,9 +317,7 @@ impl Trainer {
         }
         let Some(evaluate) = &mut self.evaluate else { return Err(Error::Cancelled) };
         evaluate.run(observer)?;
-        let mut loss = [0f32];
-        evaluate.read("loss", &mut loss)?;
-        Ok(loss[0])
+        loss(evaluate)
     }
 
     /// The executor of a step, to read outputs, parameters, states and gradients from.
@@ -474,6 +492,15 @@ fn is_kept(graph: &Graph, name: &str) -> bool {
         .find(name)
         .map(|v| graph.get(v))
         .is_some_and(|value| value.is_trainable() || matches!(value.source, Source::State))
+}
+
+/// The loss of the last run, 0 where the graph has none.
+fn loss(executor: &Executor) -> Result<f32> {
+    let mut loss = [0f32];
+    if executor.graph().find("loss").is_some() {
+        executor.read("loss", &mut loss)?;
+    }
+    Ok(loss[0])
 }
 
 /// Writes an input if the executor's graph has it.
