@@ -38,12 +38,14 @@
  * Threads. Different contexts know nothing of each other. A context may be used from any threads at
  *   once; every other handle only from one thread at a time. Sessions made from one graph share its
  *   parameters, so for this rule they and the graph are one handle. Everything made from a context
- *   keeps what it needs of it alive.
+ *   keeps what it needs of it alive: handles may be destroyed in any order, each once, when no other
+ *   call uses it.
  * Callbacks are called only from within a call of yours, on the thread that made it. They must
  *   return: no C++ exception and no longjmp may leave them.
  * Units. Sizes are in bytes, counts in elements, times in seconds unless a name says otherwise.
  * Strings are UTF-8 and end in NUL.
- * Tensors are contiguous and row-major.
+ * Tensors are contiguous and row-major, elements in the machine's byte order. What is copied in or out
+ *   may lie at any address.
  *
  * MARKS
  *
@@ -84,7 +86,7 @@ extern "C" {
 typedef int32_t tn_status;
 enum {
   TN_OK = 0,
-  TN_ERROR_ARGUMENT = 1,    /* NULL, a bad size, a bad string, a struct_size too small */
+  TN_ERROR_ARGUMENT = 1,    /* NULL, a bad size, a bad string, a struct of a wrong version */
   TN_ERROR_SHAPE = 2,       /* shapes or element types that do not fit */
   TN_ERROR_NOT_FOUND = 3,   /* no op, parameter, input of that name */
   TN_ERROR_GRAPH = 4,       /* the graph breaks a rule, or has no gradient */
@@ -126,7 +128,7 @@ typedef uint32_t tn_value;
 /* No value: for the loss of a graph that has none of its own (see tn_graph_send). */
 #define TN_NO_VALUE 0xffffffffu
 
-/* The library's version, as TN_VERSION. Never fails.
+/* The library's version, as TN_VERSION: of what runs, not of what it was compiled against.
  * Any thread. Never fails. Since 100. */
 uint32_t tn_version(void);
 
@@ -168,8 +170,8 @@ typedef struct tn_context_options {
  * Any thread. Fails: ARGUMENT, UNSUPPORTED, DEVICE. Since 100. */
 tn_status tn_context_create(const tn_context_options *options, tn_context **context);
 
-/* Gives a context back.
- * Any thread. Never fails. Since 100. */
+/* Gives a context back. What was made from it stays.
+ * One thread. Never fails. Since 100. */
 void tn_context_destroy(tn_context *context);
 
 /* Why the last call that failed did, of those with this context or a handle made from it, in any
@@ -469,8 +471,9 @@ tn_status tn_session_read(tn_session *session, const char *name, void *data, siz
  * is 0. It is yours: its deleter, which any thread may call, gives it back, and until then the
  * memory stays, whatever becomes of the session. Inputs, parameters and states lie in one place for
  * as long as the session lives; what is written there between runs holds for the next. An output holds
- * what the last run left until the next begins. What is mapped from a file is read-only, which
- * version 0 cannot say. Weights in blocks come as u8: the bytes of their rows.
+ * what the last run left until the next begins. An input that was never written by tn_session_write
+ * counts as such all the same. What is mapped from a file is read-only, which version 0 cannot say.
+ * Weights in blocks come as u8: the bytes of their rows.
  * One thread. Fails: ARGUMENT, NOT_FOUND. Since 100. */
 tn_status tn_session_dlpack(tn_session *session, const char *name, uint32_t major, void **tensor);
 

@@ -58,7 +58,10 @@ class Context:
         place = ffi.new("tn_context **")
         status = lib.tn_context_create(options, place)
         if status:
-            raise error(status)
+            # The one call without a message.
+            failed = error(status)
+            failed.args = (f"{failed}: no context of threads={threads}, isa={isa!r} can be made",)
+            raise failed
         self._handle = ffi.gc(place[0], lib.tn_context_destroy)
 
     @classmethod
