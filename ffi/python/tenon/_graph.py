@@ -150,6 +150,21 @@ class Graph(Handle):
         """Asks for a value under a name after each step or evaluation."""
         self._call(lib.tn_graph_output, name.encode(), self._own(value))
 
+    def send(self, name: str, value: Value, dtype: str = "f32", *, trains: bool = True) -> None:
+        """Sends an f32 value on to another part of a model: the session's output `name`, as `dtype`.
+        Where `trains`, its gradient comes back as the input ``grad/`` and the name, which is written
+        between :meth:`~tenon.Session.forward` and :meth:`~tenon.Session.step`."""
+        what = (name.encode(), dtype_code(dtype), self._own(value), trains)
+        self._call(lib.tn_graph_send, *what)
+
+    def receive(self, name: str, shape: Shape, dtype: str = "f32", *, trains: bool = True) -> Value:
+        """Receives a value of another part as the input `name` of such a type, and gives it in f32.
+        Where `trains`, each step gives its gradient as the output ``grad/`` and the name."""
+        place = ffi.new("tn_value *")
+        what = (name.encode(), dtype_code(dtype), *dims(shape), trains)
+        self._call(lib.tn_graph_receive, *what, place)
+        return Value(self, place[0])
+
     def set_trainable(self, parameter: Value, trainable: bool) -> None:
         """Makes a parameter train, or freezes it."""
         self._call(lib.tn_graph_set_trainable, self._own(parameter), trainable)
@@ -168,10 +183,10 @@ class Graph(Handle):
             self._call(lib.tn_graph_graphviz, place)
             return text(place[0])
 
-    def plan(self, loss: Value, **options: Unpack[TrainOptions]) -> Plan:
+    def plan(self, loss: Value | None = None, **options: Unpack[TrainOptions]) -> Plan:
         """What a session of these options would take, without making it."""
         made, (given, _kept) = struct("tn_plan"), build("tn_train_options", options)
-        self._call(lib.tn_plan_graph, self._own(loss), given, made)
+        self._call(lib.tn_plan_graph, self._loss(loss), given, made)
         return plan(made)
 
     def backward(self, loss: Value, **options: Unpack[TrainOptions]) -> "Session":
@@ -181,6 +196,9 @@ class Graph(Handle):
 
         options.setdefault("keep_gradients", True)
         return Session(self, loss, **options)
+
+    def _loss(self, value: Value | None) -> int:
+        return int(lib.TN_NO_VALUE) if value is None else self._own(value)
 
     def _own(self, value: Value) -> int:
         if not isinstance(value, Value):

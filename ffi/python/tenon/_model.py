@@ -31,6 +31,7 @@ class Model(Handle):
         *,
         context: Context | None = None,
         lora: int | None = 8,
+        frozen: bool = False,
         dtype: Literal["f32", "bf16", "int8"] = "f32",
         **options: Unpack[ModelOptions],
     ) -> "Model":
@@ -38,14 +39,17 @@ class Model(Handle):
         rewritten in place while the model or a session of it lives.
 
         :param lora: rank of the adapters that train; None: every weight trains.
+        :param frozen: nothing trains: for parts of a model that are only evaluated.
         :param dtype: what products with the model's own weights round their operands to; sums are
             f32. ``"int8"`` is for weights that do not train.
         """
         if lora is not None and lora < 1:
             raise ArgumentError(f"lora is a rank of 1 or more, or None; not {lora}")
-        trains = {"trains": "everything"} if lora is None else {"trains": "lora", "lora_rank": lora}
+        trains = "nothing" if frozen else "everything" if lora is None else "lora"
         # Built once so that what is wrong with it shows here.
-        given: dict[str, Any] = {**trains, "precision": dtype, **options}
+        given: dict[str, Any] = {"trains": trains, "precision": dtype, **options}
+        if trains == "lora":
+            given["lora_rank"] = lora
         build("tn_model_options", given)
         context = context or Context.default()
         place = ffi.new("tn_model **")

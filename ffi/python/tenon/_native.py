@@ -23,7 +23,8 @@ def declarations(header: str) -> str:
         r"^#ifdef __cplusplus\n.*?^#endif\n", "", header, flags=re.DOTALL | re.MULTILINE
     )
     header = re.sub(r"^static inline .*?^}\n", "", header, flags=re.DOTALL | re.MULTILINE)
-    return re.sub(r"^#(?!define TN_\w+ \d+$).*\n", "", header, flags=re.MULTILINE)
+    header = re.sub(r"^(#define TN_\w+ 0x[0-9a-f]+)u$", r"\1", header, flags=re.MULTILINE)
+    return re.sub(r"^#(?!define TN_\w+ \w+$).*\n", "", header, flags=re.MULTILINE)
 
 
 ffi: Any = cffi.FFI()
@@ -42,7 +43,11 @@ def struct(kind: str, **fields: Any) -> Any:
 
 def fields(kind: str) -> list[str]:
     """Names of a struct's fields that carry something."""
-    return [name for name, _ in ffi.typeof(kind).fields if name not in ("struct_size", "unused")]
+    return [
+        name
+        for name, _ in ffi.typeof(kind).fields
+        if not name.startswith(("struct_size", "unused"))
+    ]
 
 
 def code(prefix: str, name: str) -> int:

@@ -64,6 +64,15 @@ class ModelOptions(TypedDict, total=False):
     seed: int
     #: Whether the output ``logits`` is there to read.
     logits: bool
+    #: Layers after which the model's norm, head and loss stand too, commas between; the loss is the
+    #: sum of all, outputs ``loss/N`` tell each.
+    exits: str
+    #: First layer of the part of the model that the session holds.
+    first_layer: int
+    #: Layer that the part ends before; 0: it ends with the model.
+    end_layer: int
+    #: What activations and their gradients travel as between parts. ``"f32"``.
+    wire: str
 
 
 class Plan(NamedTuple):
@@ -110,6 +119,7 @@ _CHOICES = {
     "state": "TN_STATE_",
     "trains": "TN_TRAIN_",
     "precision": "TN_PRECISION_",
+    "wire": "TN_",
 }
 
 

@@ -85,7 +85,8 @@ class Session(Handle):
     is free for other threads while the library works.
 
     :param source: the graph, or the model, that it trains.
-    :param loss: what it minimises: an f32 scalar of the graph. A model brings its own.
+    :param loss: what it minimises: an f32 scalar of the graph; None where the graph only sends what
+        others go on from. A model brings its own.
     :param options: see :class:`~tenon.TrainOptions`.
     """
 
@@ -97,9 +98,7 @@ class Session(Handle):
         place = ffi.new("tn_session **")
         given, _kept = build("tn_train_options", options)
         if isinstance(source, Graph):
-            if loss is None:
-                raise ArgumentError("a session of a graph needs a loss")
-            source._call(lib.tn_session_create, source._own(loss), given, place)
+            source._call(lib.tn_session_create, source._loss(loss), given, place)
         elif loss is None:
             how, _how = build("tn_model_options", source._options)
             source._call(lib.tn_session_from_model, how, given, place)
@@ -140,7 +139,7 @@ class Session(Handle):
             self._write_all(batch)
         report = self._report
         with self._guard.lock:
-            self._go(lib.tn_session_step, report, progress, progress_ms, trace)
+            self._go(lib.tn_session_step, (report,), progress, progress_ms, trace)
             return Report(report.loss, report.lr, report.grad_norm, report.step)
 
     def evaluate(
@@ -157,13 +156,28 @@ class Session(Handle):
         if batch is not None:
             self._write_all(batch)
         loss = ffi.new("float *")
-        self._go(lib.tn_session_evaluate, loss, progress, progress_ms, trace)
+        self._go(lib.tn_session_evaluate, (loss,), progress, progress_ms, trace)
         return float(loss[0])
+
+    def forward(
+        self,
+        batch: Mapping[str, ArrayLike] | None = None,
+        *,
+        progress: Progress | None = None,
+        progress_ms: int = 0,
+        trace: str | os.PathLike[str] | None = None,
+    ) -> None:
+        """Runs a session that sends values which gradients come back for as far as it gets without
+        them. Its outputs so far can be read then; once the gradients are written, :meth:`step` goes
+        on from there. Arguments as :meth:`step`'s."""
+        if batch is not None:
+            self._write_all(batch)
+        self._go(lib.tn_session_forward, (), progress, progress_ms, trace)
 
     def _go(
         self,
         function: Any,
-        out: Any,
+        outs: tuple[Any, ...],
         progress: Progress | None,
         progress_ms: int,
         trace: str | os.PathLike[str] | None,
@@ -175,7 +189,7 @@ class Session(Handle):
                 path = NULL if trace is None else ffi.new("char[]", os.fspath(trace).encode())
                 run.trace_file, self._progress = path, progress
             try:
-                self._call(function, run, out)
+                self._call(function, run, *outs)
             except Cancelled:
                 raised = _raised.pop(threading.get_ident(), None)
                 if raised is None:
@@ -186,13 +200,22 @@ class Session(Handle):
 
     def write(self, name: str, value: ArrayLike) -> None:
         """Writes a whole input, parameter or state. Its type and shape are those of the graph: nothing
-        is converted. An array that is not contiguous is copied first."""
+        is converted. An array that is not contiguous is copied first. ``bytes`` are taken as they are,
+        where they are as many as needed."""
         self._write_all({name: value})
 
     def read(self, name: str) -> Array:
         """A copy of an input, parameter, state, output of the last step or evaluation, or, where
         gradients are kept, of ``grad/`` and a parameter's name."""
         return np.array(self.tensor(name), copy=True)
+
+    def read_bytes(self, name: str) -> bytes:
+        """What :meth:`read` gives as its bytes, whatever its type: for what travels to others, who
+        :meth:`write` them."""
+        size = self._place(name).size
+        data = ffi.new("char[]", size)
+        self._call(lib.tn_session_read, name.encode(), data, size)
+        return bytes(ffi.buffer(data, size))
 
     def tensor(self, name: str) -> Tensor:
         """What :meth:`read` copies, in place. Inputs, parameters and states stay where they are, and
@@ -229,6 +252,10 @@ class Session(Handle):
             and value.shape == place.shape
             and value.flags.c_contiguous
         ):
+            return place.name, ffi.from_buffer(value), place.size
+        if isinstance(value, bytes):
+            if len(value) != place.size:
+                raise ArgumentError(f"`{name}` takes {place.size} bytes, not {len(value)}")
             return place.name, ffi.from_buffer(value), place.size
         given: Bytes = content(value)
         if (given.dtype, given.shape) != (place.dtype, place.shape):

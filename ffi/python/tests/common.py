@@ -4,7 +4,7 @@ import numpy as np
 
 import tenon
 
-BATCH, INNER, HIDDEN, CLASSES = 32, 20, 16, 5
+BATCH, INNER, HIDDEN, CLASSES = 32, 20, 32, 5
 
 
 def weights(seed=0):

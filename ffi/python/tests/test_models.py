@@ -82,6 +82,19 @@ class Models(unittest.TestCase):
             last = s.step(self.batch()).loss
         self.assertLess(last, first)
 
+    def test_parts(self):
+        given = self.batch()
+        whole = tenon.Session(tenon.Model.load(MODEL, seq=self.SEQ))
+        want = whole.evaluate(given)
+        front, back = (
+            tenon.Session(tenon.Model.load(MODEL, seq=self.SEQ, frozen=True, wire="bf16", **cut))
+            for cut in ({"end_layer": 15}, {"first_layer": 15})
+        )
+        self.assertEqual(front.evaluate({"tokens": given["tokens"]}), 0)
+        sent = {"hidden/15": front.read_bytes("hidden/15")}
+        got = back.evaluate({**sent, "targets": given["targets"]})
+        self.assertAlmostEqual(got, want, delta=0.02)
+
     def test_precisions_and_plans(self):
         plans, losses = {}, {}
         for dtype in ("f32", "bf16", "int8"):

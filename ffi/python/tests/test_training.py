@@ -10,7 +10,17 @@ import time
 import unittest
 
 import numpy as np
-from common import BATCH, CLASSES, batch, loss_and_gradients, network, session, weights
+from common import (
+    BATCH,
+    CLASSES,
+    HIDDEN,
+    INNER,
+    batch,
+    loss_and_gradients,
+    network,
+    session,
+    weights,
+)
 
 import tenon
 
@@ -166,6 +176,50 @@ class Training(unittest.TestCase):
             tenon.Context(threads=4096)
         with self.assertRaises(tenon.Error):
             tenon.Context(isa="z80")
+
+
+class Parts(unittest.TestCase):
+    """A network cut in two, each part in a session of its own."""
+
+    def parts(self, dtype, **options):
+        given = weights()
+        front = tenon.Graph()
+        p = {name: front.parameter(name, given[name]) for name in ("w1", "b1")}
+        hidden = front.add("linear", front.input("x", (BATCH, INNER)), p["w1"], p["b1"])
+        front.send("hidden", front.add("relu", hidden), dtype)
+        back = tenon.Graph()
+        p = {name: back.parameter(name, given[name]) for name in ("w2", "b2")}
+        hidden = back.receive("hidden", (BATCH, HIDDEN), dtype)
+        logits = back.add("linear", hidden, p["w2"], p["b2"])
+        loss = back.add("cross_entropy", logits, back.input("y", BATCH, "i32"), reduction="mean")
+        return tenon.Session(front, **options), tenon.Session(back, loss, **options)
+
+    def step(self, front, back, given):
+        front.forward({"x": given["x"]})
+        report = back.step({"hidden": front.read_bytes("hidden"), "y": given["y"]})
+        front.step({"grad/hidden": back.read_bytes("grad/hidden")})
+        return report
+
+    def test_they_train_as_the_whole(self):
+        for dtype, tolerance in (("f32", 1e-6), ("bf16", 1e-2), ("q8_0", 1e-2)):
+            whole = session(optimizer="sgd", lr=0.1)
+            front, back = self.parts(dtype, optimizer="sgd", lr=0.1)
+            for i in range(5):
+                one, two = whole.step(batch(i)), self.step(front, back, batch(i))
+                self.assertAlmostEqual(one.loss, two.loss, delta=tolerance)
+            both = {**front.parameters(), **back.parameters()}
+            for name, array in whole.parameters().items():
+                np.testing.assert_allclose(array, both[name], atol=tolerance)
+
+    def test_a_gradient_must_come_back(self):
+        front, back = self.parts("f32")
+        front.forward({"x": batch()["x"]})
+        with self.assertRaises(tenon.ArgumentError):
+            front.step()
+        with self.assertRaises(tenon.ArgumentError):
+            back.write("hidden", b"too short")
+        with self.assertRaises(tenon.Error):
+            session().forward(batch())
 
 
 class Stopping(unittest.TestCase):
