@@ -197,6 +197,7 @@ impl Options {
             },
             accumulation: self.accumulate.get(),
             keep_gradients: false,
+            rounds: train::Rounds::default(),
             memory_budget: self.memory_budget,
             spill: self.spill.clone(),
         })

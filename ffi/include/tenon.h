@@ -402,6 +402,12 @@ typedef struct tn_train_options {
   tn_clipping clipping;   /* how the norm for clip_norm is found */
   const char *spill_folder; /* folder for a file that states go to where memory_budget cannot be met
                                otherwise; it has no name and goes with the session. NULL: none */
+  float proximal;         /* FedProx: mu, where the loss has the term mu/2 |w - anchor|^2; 0: none */
+  int32_t control_variates; /* SCAFFOLD: not 0: each gradient g is g - c_i + c. The term and this are
+                               in a gradient before it is clipped; those that are kept to be read
+                               have neither */
+  float outer_lr;         /* DiLoCo: the rate of tn_session_outer_step; 0: there is none */
+  float outer_momentum;   /* its Nesterov momentum; 0: none */
 } tn_train_options;
 
 /* What a step will take. */
@@ -566,6 +572,55 @@ tn_status tn_session_save(tn_session *session, const char *path, const char *not
  * NULL; *note gets yours, which belongs to the session until its next load.
  * One thread. Fails: ARGUMENT, IO, FORMAT. Since 100. */
 tn_status tn_session_load(tn_session *session, const char *path, const char **note);
+
+/* ---- rounds of federated training ------------------------------------------------------- */
+
+/*
+ * A round begins when the server's parameters are there, and ends when the client's go back. What a
+ * session keeps of a round follows from its training options, is counted in its plan, and saved:
+ *
+ *   FedProx    tn_session_set_trainable, tn_session_begin_round, steps, tn_session_get_trainable
+ *   SCAFFOLD   the same, and before it tn_session_set_kept(TN_KEPT_SERVER_CONTROL), after it
+ *              tn_session_renew_control: the client's variate before and after tells its change
+ *   DiLoCo     steps, tn_session_get_trainable, then, once the mean of all replicas' is there,
+ *              tn_session_set_trainable and tn_session_outer_step
+ *
+ * A new session has begun a round. Rounds change between updates, not between micro-steps; outputs of
+ * the last step are gone then.
+ */
+
+/* What a session may keep beside each parameter that trains, in its shape: zeros at first, but for
+ * the anchor. */
+typedef int32_t tn_kept;
+enum {
+  TN_KEPT_ANCHOR = 0,         /* the parameters as the round began: with any of the options */
+  TN_KEPT_CONTROL = 1,        /* SCAFFOLD's c_i, this client's */
+  TN_KEPT_SERVER_CONTROL = 2, /* SCAFFOLD's c, the server's */
+  TN_KEPT_OUTER_MOMENTUM = 3  /* of tn_session_outer_step */
+};
+
+/* Copies what is kept out into one buffer, laid out as tn_session_get_trainable does; zeros for a
+ * parameter that the loss does not depend on.
+ * One thread. Fails: ARGUMENT. Since 100. */
+tn_status tn_session_get_kept(tn_session *session, tn_kept kept, void *data, size_t size);
+
+/* Copies what is kept in from such a buffer.
+ * One thread. Fails: ARGUMENT. Since 100. */
+tn_status tn_session_set_kept(tn_session *session, tn_kept kept, const void *data, size_t size);
+
+/* Begins a round: the anchor is what the parameters are now.
+ * One thread. Fails: ARGUMENT, DEVICE. Since 100. */
+tn_status tn_session_begin_round(tn_session *session);
+
+/* Renews this client's control variate at a round's end: c_i = c_i - c + (anchor - w) / (sum of the
+ * learning rates of the round's updates), SCAFFOLD's second option.
+ * One thread. Fails: ARGUMENT, DEVICE. Since 100. */
+tn_status tn_session_renew_control(tn_session *session);
+
+/* The outer optimizer's step, and the beginning of a new round: with g = anchor - w,
+ * v = momentum v + g, both w and the anchor become anchor - outer_lr (g + momentum v).
+ * One thread. Fails: ARGUMENT, DEVICE. Since 100. */
+tn_status tn_session_outer_step(tn_session *session);
 
 /* ---- parts of a model ------------------------------------------------------------------- */
 

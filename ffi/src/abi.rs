@@ -324,6 +324,10 @@ pub struct tn_train_options {
     pub unused: i32,
     pub clipping: tn_clipping,
     pub spill_folder: *const ::core::ffi::c_char,
+    pub proximal: f32,
+    pub control_variates: i32,
+    pub outer_lr: f32,
+    pub outer_momentum: f32,
 }
 #[repr(C)]
 #[derive(Copy, Clone)]
@@ -509,6 +513,37 @@ unsafe extern "C" {
         path: *const ::core::ffi::c_char,
         note: *mut *const ::core::ffi::c_char,
     ) -> tn_status;
+}
+pub type tn_kept = i32;
+pub const TN_KEPT_ANCHOR: _bindgen_ty_10 = 0;
+pub const TN_KEPT_CONTROL: _bindgen_ty_10 = 1;
+pub const TN_KEPT_SERVER_CONTROL: _bindgen_ty_10 = 2;
+pub const TN_KEPT_OUTER_MOMENTUM: _bindgen_ty_10 = 3;
+pub type _bindgen_ty_10 = ::core::ffi::c_uint;
+unsafe extern "C" {
+    pub fn tn_session_get_kept(
+        session: *mut tn_session,
+        kept: tn_kept,
+        data: *mut ::core::ffi::c_void,
+        size: usize,
+    ) -> tn_status;
+}
+unsafe extern "C" {
+    pub fn tn_session_set_kept(
+        session: *mut tn_session,
+        kept: tn_kept,
+        data: *const ::core::ffi::c_void,
+        size: usize,
+    ) -> tn_status;
+}
+unsafe extern "C" {
+    pub fn tn_session_begin_round(session: *mut tn_session) -> tn_status;
+}
+unsafe extern "C" {
+    pub fn tn_session_renew_control(session: *mut tn_session) -> tn_status;
+}
+unsafe extern "C" {
+    pub fn tn_session_outer_step(session: *mut tn_session) -> tn_status;
 }
 unsafe extern "C" {
     pub fn tn_graph_send(

@@ -19,6 +19,7 @@ mod handle;
 mod model;
 mod options;
 mod parameters;
+mod rounds;
 mod session;
 mod signatures;
 mod status;

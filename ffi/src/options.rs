@@ -5,7 +5,7 @@ use tenon_runtime::Result;
 use tenon_runtime::memory::Plan;
 use tenon_runtime::models::{GraphOptions, Lora, Trains};
 use tenon_runtime::train::{
-    Clipping, Decay, Moments, Optimizer, Options, Report, Schedule, StateFormat,
+    Clipping, Decay, Moments, Optimizer, Options, Outer, Report, Rounds, Schedule, StateFormat,
 };
 
 use crate::abi;
@@ -92,6 +92,12 @@ pub(crate) unsafe fn training(given: *const abi::tn_train_options) -> Result<Opt
         clipping: choice(CLIPPINGS, given.clipping, "tn_clipping")?,
         accumulation: or(given.accumulation, 1) as usize,
         keep_gradients: given.keep_gradients != 0,
+        rounds: Rounds {
+            proximal: given.proximal,
+            control: given.control_variates != 0,
+            outer: (given.outer_lr != 0.0 || given.outer_momentum != 0.0)
+                .then_some(Outer { lr: given.outer_lr, momentum: given.outer_momentum }),
+        },
         memory_budget: budget(given.memory_budget)?,
         // SAFETY: the caller's contract.
         spill: unsafe { optional_string(given.spill_folder, "spill_folder")? }.map(Into::into),

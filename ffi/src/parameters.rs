@@ -19,7 +19,7 @@ impl SessionHandle {
     }
 
     /// Refuses a buffer of another size.
-    fn check_buffer(&self, size: usize) -> Result<()> {
+    pub(crate) fn check_buffer(&self, size: usize) -> Result<()> {
         match self.trainable_size()? {
             needed if needed == size => Ok(()),
             needed => {

@@ -1,6 +1,6 @@
 //! Every function has the signature that the header declares: both must fit one array.
 
-use crate::{abi, context, dlpack, graph, model, parameters, session, status, training};
+use crate::{abi, context, dlpack, graph, model, parameters, rounds, session, status, training};
 
 macro_rules! same {
     ($($module:ident::$name:ident($($argument:tt),*);)*) => {
@@ -54,6 +54,11 @@ same! {
     parameters::tn_session_get_trainable(_, _, _);
     parameters::tn_session_set_trainable(_, _, _);
     parameters::tn_session_get_gradients(_, _, _);
+    rounds::tn_session_get_kept(_, _, _, _);
+    rounds::tn_session_set_kept(_, _, _, _);
+    rounds::tn_session_begin_round(_);
+    rounds::tn_session_renew_control(_);
+    rounds::tn_session_outer_step(_);
     training::tn_session_set_memory_budget(_, _);
     training::tn_session_save(_, _, _);
     training::tn_session_load(_, _, _);

@@ -1,8 +1,10 @@
 /*
- * Bad input to what federated clients need beyond plain training: parts of a model. As in
+ * Bad input to what federated clients need beyond plain training: rounds, and parts of a model. As in
  * hostile.c, each call must be refused with the right status and a message, and change nothing.
  */
 #include "check.h"
+
+#include <math.h>
 
 #define ARGUMENT TN_ERROR_ARGUMENT
 #define SHAPE TN_ERROR_SHAPE
@@ -141,10 +143,95 @@ static void waits(void) {
   tn_graph_destroy(p.graph);
 }
 
+/* Rounds that a session does not keep, and buffers that do not fit what it does. */
+static void rounds(void) {
+  const float bad[] = {NAN, INFINITY, -INFINITY, -1.0f};
+  const size_t sizes[] = {0, 4, LONG * LONG * 4 - 4, LONG * LONG * 4 + 4, SIZE_MAX};
+  const tn_kept kinds[] = {TN_KEPT_ANCHOR, TN_KEPT_CONTROL, TN_KEPT_SERVER_CONTROL, TN_KEPT_OUTER_MOMENTUM};
+  static float kept[LONG * LONG], w[LONG * LONG];
+  tn_train_options o;
+  tn_session *s;
+  tn_value loss;
+  tn_report report;
+  part p = make_part();
+  memset(&o, 0, sizeof o);
+  o.struct_size = sizeof o;
+  MUST(tn_graph_add(p.graph, "reduce_mean", NULL, 0, &p.y, 1, &loss, 1, NULL));
+  for (size_t i = 0; i < COUNT(bad); i++) {
+    float *fields[] = {&o.proximal, &o.outer_lr, &o.outer_momentum};
+    for (size_t f = 0; f < COUNT(fields); f++) {
+      *fields[f] = bad[i];
+      REFUSED(ARGUMENT, tn_session_create(p.graph, loss, &o, &out.session));
+      REFUSED(ARGUMENT, tn_plan_graph(p.graph, loss, &o, &out.plan));
+      *fields[f] = 0;
+    }
+  }
+  o.outer_lr = 0.7f;
+  o.outer_momentum = 1.0f;
+  REFUSED(ARGUMENT, tn_session_create(p.graph, loss, &o, &out.session));
+  o.outer_lr = o.outer_momentum = 0;
+
+  REFUSED_BARE(tn_session_begin_round(NULL));
+  REFUSED_BARE(tn_session_renew_control(NULL));
+  REFUSED_BARE(tn_session_outer_step(NULL));
+  REFUSED_BARE(tn_session_get_kept(NULL, TN_KEPT_ANCHOR, out.bytes, 4));
+  REFUSED_BARE(tn_session_set_kept(NULL, TN_KEPT_ANCHOR, data, 4));
+  MUST(tn_session_create(p.graph, loss, &o, &s));
+  REFUSED(ARGUMENT, tn_session_begin_round(s));
+  REFUSED(ARGUMENT, tn_session_renew_control(s));
+  REFUSED(ARGUMENT, tn_session_outer_step(s));
+  for (size_t i = 0; i < COUNT(kinds); i++) {
+    REFUSED(ARGUMENT, tn_session_get_kept(s, kinds[i], kept, sizeof kept));
+    REFUSED(ARGUMENT, tn_session_set_kept(s, kinds[i], kept, sizeof kept));
+  }
+  tn_session_destroy(s);
+
+  o.proximal = 0.1f;
+  o.control_variates = 1;
+  o.outer_lr = 0.5f;
+  o.outer_momentum = 0.9f;
+  o.accumulation = 2;
+  MUST(tn_session_create(p.graph, loss, &o, &s));
+  for (tn_kept kind = -1; kind < 5; kind += 5) {
+    REFUSED(ARGUMENT, tn_session_get_kept(s, kind, kept, sizeof kept));
+    REFUSED(ARGUMENT, tn_session_set_kept(s, kind, kept, sizeof kept));
+  }
+  for (size_t k = 0; k < COUNT(kinds); k++) {
+    for (size_t i = 0; i < COUNT(sizes); i++) {
+      REFUSED(ARGUMENT, tn_session_get_kept(s, kinds[k], i < 3 ? (void *)kept : NULL, sizes[i]));
+      REFUSED(ARGUMENT, tn_session_set_kept(s, kinds[k], i < 3 ? (void *)kept : NULL, sizes[i]));
+    }
+    REFUSED(ARGUMENT, tn_session_get_kept(s, kinds[k], NULL, sizeof kept));
+    REFUSED(ARGUMENT, tn_session_set_kept(s, kinds[k], NULL, sizeof kept));
+    MUST(tn_session_get_kept(s, kinds[k], kept, sizeof kept));
+    for (size_t i = 0; i < COUNT(kept); i++) EXPECT(kept[i] == (k == 0 ? data[ROWS * LONG + i] : 0.0f));
+    MUST(tn_session_set_kept(s, kinds[k], kept, sizeof kept));
+  }
+  REFUSED(ARGUMENT, tn_session_renew_control(s));
+  MUST(tn_session_write(s, "x", data, SIZE));
+  MUST(tn_session_step(s, NULL, NULL));
+  REFUSED(ARGUMENT, tn_session_begin_round(s));
+  REFUSED(ARGUMENT, tn_session_renew_control(s));
+  REFUSED(ARGUMENT, tn_session_outer_step(s));
+  report.struct_size = sizeof report;
+  MUST(tn_session_step(s, NULL, &report));
+  EXPECT(report.step == 1);
+  MUST(tn_session_renew_control(s));
+  MUST(tn_session_outer_step(s));
+  /* The outputs of the step went with the memory that the round took. */
+  REFUSED(ARGUMENT, tn_session_read(s, "loss", out.bytes, 4));
+  MUST(tn_session_get_kept(s, TN_KEPT_ANCHOR, kept, sizeof kept));
+  MUST(tn_session_get_trainable(s, w, sizeof w));
+  EXPECT(memcmp(kept, w, sizeof w) == 0);
+  tn_session_destroy(s);
+  tn_graph_destroy(p.graph);
+}
+
 int main(void) {
   for (size_t i = 0; i < COUNT(data); i++) data[i] = noise();
   begin();
   sends();
   waits();
+  rounds();
   return end();
 }

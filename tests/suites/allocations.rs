@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tenon_runtime::models::{GraphOptions, Lora, Model, Trains};
 use tenon_runtime::tensor::SystemAllocator;
-use tenon_runtime::train::{Clipping, Options, Trainer};
+use tenon_runtime::train::{Clipping, Options, Outer, Rounds, Trainer};
 use tenon_tests::golden::report;
 use tenon_tests::models::{feed, lay_out};
 
@@ -44,7 +44,11 @@ fn requests(model: &Model, trains: Trains, accumulation: usize, clipping: Clippi
     let options = GraphOptions::new(2, 8, trains);
     let built = model.graph(&options).expect("a graph");
     let parameters = model.parameters(&built.graph, 1, &SystemAllocator).expect("weights");
-    let training = Options { clip_norm: Some(1.0), clipping, accumulation, ..Options::default() };
+    // What rounds of federated training add to a gradient takes none either.
+    let outer = Some(Outer { lr: 0.7, momentum: 0.9 });
+    let rounds = Rounds { proximal: 0.1, control: true, outer };
+    let training =
+        Options { clip_norm: Some(1.0), clipping, accumulation, rounds, ..Options::default() };
     let trainer = Trainer::new(built.graph, built.loss, &backends, &parameters, training);
     let mut trainer = trainer.expect("a trainer");
     let tokens: Vec<i32> = (0..16).collect();

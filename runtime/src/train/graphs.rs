@@ -1,6 +1,6 @@
 //! The graphs of a training step: gradients, clipping, accumulation, updates.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use super::optimizer::Scalars;
@@ -31,6 +31,8 @@ pub(super) struct Graphs {
     pub(super) step: Graph,
     /// The update of accumulated gradients.
     pub(super) apply: Option<Graph>,
+    /// What runs between steps, each when asked to.
+    pub(super) rounds: [Option<Graph>; 3],
 }
 
 /// The plans of [`Graphs`].
@@ -38,6 +40,8 @@ pub(super) struct Plans {
     pub(super) measure: Option<Plan>,
     /// The step's, which counts what the others take beside it.
     pub(super) step: Plan,
+    /// Bytes of the arena that all but the update take turns in.
+    pub(super) arena: usize,
 }
 
 impl Graphs {
@@ -53,8 +57,8 @@ impl Graphs {
                 let bytes = self.states().iter().map(|(_, desc)| desc.bytes()).sum();
                 let plans = self.plan_kept(backends, Some(budget.saturating_add(bytes)));
                 match plans {
-                    Ok(Plans { measure, step }) => {
-                        Ok(Plans { measure, step: step.with_spilled(bytes) })
+                    Ok(Plans { measure, step, arena }) => {
+                        Ok(Plans { measure, step: step.with_spilled(bytes), arena })
                     }
                     Err(Error::Budget { needed, slower, .. }) => {
                         Err(Error::Budget { budget, needed: needed.saturating_sub(bytes), slower })
@@ -69,7 +73,7 @@ impl Graphs {
     /// States that are worth a file's pages, by name.
     pub(super) fn states(&self) -> Vec<(String, TensorDesc)> {
         let mut states = BTreeMap::new();
-        for graph in std::iter::once(&self.step).chain(&self.apply) {
+        for graph in self.lasting() {
             let is_large =
                 |v: &&Value| matches!(v.source, Source::State) && v.desc.bytes() >= SPILLED;
             for value in graph.values().iter().filter(is_large) {
@@ -79,19 +83,40 @@ impl Graphs {
         states.into_iter().collect()
     }
 
-    /// Plans within a budget, with all in memory. The pass for the norm and the step take turns in
-    /// one arena.
+    /// The graphs whose states last.
+    fn lasting(&self) -> impl Iterator<Item = &Graph> {
+        std::iter::once(&self.step).chain(&self.apply).chain(self.rounds.iter().flatten())
+    }
+
+    /// Bytes that the other graphs hold beside what the step's holds.
+    fn own_beside(&self) -> usize {
+        let mut seen: HashSet<&str> = HashSet::new();
+        let mut bytes = 0;
+        for (i, graph) in self.lasting().enumerate() {
+            for value in graph.values().iter().filter(|v| is_owned(v)) {
+                let is_new = value.name.as_deref().is_none_or(|name| seen.insert(name));
+                bytes += if is_new && i > 0 { value.desc.bytes() } else { 0 };
+            }
+        }
+        bytes
+    }
+
+    /// Plans within a budget, with all in memory. The pass for the norm, the step and what runs
+    /// between steps take turns in one arena.
     fn plan_kept(&mut self, backends: &[Arc<dyn Backend>], budget: Option<usize>) -> Result<Plans> {
-        let mut beside = 0;
+        let mut beside = self.own_beside();
         if let Some(apply) = &self.apply {
-            let shared = |v: &Value| v.name.as_ref().is_some_and(|n| self.step.find(n).is_some());
-            let own = apply.values().iter().filter(|v| is_owned(v) && !shared(v));
-            let own: usize = own.map(|v| v.desc.bytes()).sum();
-            beside = Plan::new(apply, backends)?.arena_bytes() + own;
+            beside += Plan::new(apply, backends)?.arena_bytes();
+        }
+        let mut between = 0;
+        for graph in self.rounds.iter().flatten() {
+            between = between.max(Plan::new(graph, backends)?.arena_bytes());
         }
         let Some(measure) = &mut self.measure else {
             let step = Plan::within(&mut self.step, backends, budget, beside)?;
-            return Ok(Plans { measure: None, step });
+            let arena = step.arena_bytes().max(between);
+            let excess = arena - step.arena_bytes();
+            return Ok(Plans { measure: None, step: step.with_beside(excess), arena });
         };
         // What overwrites running statistics does so in copies of its own.
         let copies = measure.overwritten().into_iter().map(|v| measure.desc(v).bytes());
@@ -103,8 +128,9 @@ impl Graphs {
         let others = step.owned_bytes().saturating_sub(own);
         let plan = Plan::within(&mut measured, backends, budget, others)?;
         (self.step, *measure) = (stepped, measured);
-        let excess = plan.arena_bytes().saturating_sub(step.arena_bytes());
-        Ok(Plans { measure: Some(plan), step: step.with_beside(excess) })
+        let arena = step.arena_bytes().max(plan.arena_bytes()).max(between);
+        let excess = arena - step.arena_bytes();
+        Ok(Plans { measure: Some(plan), step: step.with_beside(excess), arena })
     }
 }
 
@@ -116,6 +142,7 @@ pub(super) fn build(
 ) -> Result<(Graph, Graphs)> {
     options.optimizer.check()?;
     options.schedule.check()?;
+    options.rounds.check()?;
     if options.accumulation == 0 {
         return Err(Error::Usage("accumulation must be at least 1".into()));
     }
@@ -130,8 +157,15 @@ pub(super) fn build(
             own_output(&mut graph, &format!("grad/{name}"), gradient)?;
         }
     }
-    let mut graphs = Graphs { measure: None, step: graph, apply: None };
+    let of = |&(parameter, _): &(ValueId, ValueId)| {
+        let value = graph.get(parameter);
+        (value.name.clone().unwrap_or_default(), value.desc.clone())
+    };
+    let trained: Vec<_> = pairs.iter().map(of).collect();
+    let rounds = options.rounds.graphs(&trained)?;
+    let mut graphs = Graphs { measure: None, step: graph, apply: None, rounds };
     if options.accumulation == 1 {
+        let pairs = options.rounds.correct(&mut graphs.step, &pairs, 1.0)?;
         if options.clip_norm.is_some() && options.clipping == Clipping::TwoPass {
             graphs.measure = Some(measure(&graphs.step, &pairs)?);
         }
@@ -139,7 +173,7 @@ pub(super) fn build(
     } else {
         graphs.apply = Some(accumulate(&mut graphs.step, &pairs, options)?);
     }
-    let Graphs { measure, step, apply } = &mut graphs;
+    let Graphs { measure, step, apply, rounds: _ } = &mut graphs;
     [measure.as_mut(), Some(step), apply.as_mut()]
         .into_iter()
         .flatten()
@@ -259,6 +293,7 @@ fn add_updates(
     let lr = graph.input("train.lr", scalar.clone())?;
     let step = graph.input("train.step", scalar.clone())?;
     let scale = graph.input("train.scale", scalar)?;
+    options.rounds.travel(graph, lr)?;
     let scales = match options.clip_norm {
         None => vec![scale; pairs.len()],
         Some(max_norm) => scales(graph, pairs, scale, max_norm, clipping)?,
@@ -334,6 +369,7 @@ fn accumulate(graph: &mut Graph, pairs: &[(ValueId, ValueId)], options: &Options
         let parameter = apply.parameter(&name, desc.clone(), true)?;
         totals.push((parameter, apply.state(&total, desc)?));
     }
+    let totals = options.rounds.correct(&mut apply, &totals, options.accumulation as f32)?;
     // Sums of micro-steps are all there before the first update.
     add_updates(&mut apply, &totals, options, Clipping::Exact)?;
     Ok(apply)

@@ -2,6 +2,7 @@
 
 mod graphs;
 mod optimizer;
+mod rounds;
 mod schedule;
 mod states;
 
@@ -10,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use optimizer::{Moments, Optimizer};
+pub use rounds::{Kept, Outer, Rounds};
 pub use schedule::{Decay, Schedule};
 pub use states::States;
 pub use tenon_kernels::update::StateFormat;
@@ -56,6 +58,8 @@ pub struct Options {
     /// Whether gradients can be read after a step, as `grad/<parameter>`; they then live to its
     /// end.
     pub keep_gradients: bool,
+    /// What rounds of federated training make of it.
+    pub rounds: Rounds,
     /// Most bytes the plan may take; what does not fit is made again instead of kept.
     pub memory_budget: Option<usize>,
     /// Folder for a file that states go to where a budget cannot be met otherwise; `None` for none.
@@ -73,6 +77,7 @@ impl Default for Options {
             clipping: Clipping::default(),
             accumulation: 1,
             keep_gradients: false,
+            rounds: Rounds::default(),
             memory_budget: None,
             spill: None,
         }
@@ -110,6 +115,8 @@ pub struct Trainer {
     step: Executor,
     /// The update of accumulated gradients.
     apply: Option<Executor>,
+    /// What runs between steps.
+    rounds: [Option<Executor>; 3],
     /// Forward only; made when first asked for.
     evaluate: Option<Executor>,
     forward: Graph,
@@ -135,18 +142,23 @@ impl Trainer {
     ) -> Result<Self> {
         let (forward, graphs) = graphs::build(graph, loss.into(), &options)?;
         let executors = Executors::new(graphs, backends, &options, tensors.clone())?;
-        let Executors { measure, step, apply } = executors;
-        Ok(Self {
+        let Executors { measure, step, apply, rounds } = executors;
+        let mut this = Self {
             options,
             measure,
             step,
             apply,
+            rounds,
             evaluate: None,
             forward,
             backends: backends.to_vec(),
             updates: 0,
             micro: 0,
-        })
+        };
+        if this.rounds.iter().any(Option::is_some) {
+            this.begin_round()?;
+        }
+        Ok(this)
     }
 
     /// The graph of a step, after all passes, and the plan that [`Trainer::new`] would make of
@@ -175,12 +187,13 @@ impl Trainer {
         let loss = self.forward.find("loss");
         let (_, graphs) = graphs::build(self.forward.clone(), loss, &self.options)?;
         let mut tensors = shared(&self.step);
-        tensors.extend(self.apply.iter().flat_map(shared));
+        tensors.extend(self.apply.iter().chain(self.rounds.iter().flatten()).flat_map(shared));
         // The new arena is not touched before the old one is gone.
         let options = Options { memory_budget: budget, ..self.options.clone() };
         let executors = Executors::new(graphs, &self.backends, &options, tensors)?;
-        let Executors { measure, step, apply } = executors;
+        let Executors { measure, step, apply, rounds } = executors;
         (self.measure, self.step, self.apply, self.evaluate) = (measure, step, apply, None);
+        self.rounds = rounds;
         self.options = options;
         Ok(())
     }
@@ -392,12 +405,13 @@ impl Trainer {
         Ok(Resumed { note: saved.meta.position, damaged })
     }
 
-    /// What a checkpoint keeps: what trains, and the states of both graphs; where gradients are
+    /// What a checkpoint keeps: what trains, and the states of all graphs; where gradients are
     /// accumulated, the optimizer's are the second one's.
     fn kept(&self) -> Vec<(&str, &Tensor)> {
         let mut seen = HashSet::new();
         std::iter::once(&self.step)
             .chain(&self.apply)
+            .chain(self.rounds.iter().flatten())
             .flat_map(|executor| {
                 let graph = executor.graph();
                 executor.persistent().filter(|(name, _)| is_kept(graph, name))
@@ -428,6 +442,7 @@ struct Executors {
     measure: Option<Executor>,
     step: Executor,
     apply: Option<Executor>,
+    rounds: [Option<Executor>; 3],
 }
 
 impl Executors {
@@ -441,8 +456,7 @@ impl Executors {
         if let Some(folder) = options.spill.as_ref().filter(|_| plans.step.spilled_bytes() > 0) {
             move_to_file(folder, &graphs.states(), &mut tensors)?;
         }
-        let bytes = plans.measure.as_ref().map_or(0, Plan::arena_bytes);
-        let arena = Arena::new(plans.step.arena_bytes().max(bytes), backends)?;
+        let arena = Arena::new(plans.arena, backends)?;
         let step = Executor::bind(graphs.step, plans.step, backends, &tensors, &arena)?;
         let measure = match graphs.measure.zip(plans.measure) {
             None => None,
@@ -462,7 +476,18 @@ impl Executors {
                 Some(Executor::new(graph, backends, &shared)?)
             }
         };
-        Ok(Self { measure, step, apply })
+        let mut rounds = [None, None, None];
+        for (executor, graph) in rounds.iter_mut().zip(graphs.rounds) {
+            let Some(graph) = graph else { continue };
+            let mut known = shared(&step);
+            known.extend(apply.iter().flat_map(shared));
+            known.extend(tensors.iter().map(|(name, tensor)| (name.clone(), tensor.clone())));
+            let plan = Plan::new(&graph, backends)?;
+            let made = Executor::bind(graph, plan, backends, &known, &arena)?;
+            tensors.extend(shared(&made));
+            *executor = Some(made);
+        }
+        Ok(Self { measure, step, apply, rounds })
     }
 }
 
