@@ -47,6 +47,14 @@ class TrainOptions(TypedDict, total=False):
     clipping: Literal["exact", "two_pass", "running"]
     #: Folder for a file of moments, where `memory_budget` cannot be met otherwise.
     spill_folder: str
+    #: FedProx: mu, where the loss has the term mu/2 |w - anchor|^2; 0: none.
+    proximal: float
+    #: SCAFFOLD: whether each gradient g is g - c_i + c.
+    control_variates: bool
+    #: DiLoCo: the rate of :meth:`~tenon.Session.outer_step`; 0: there is none.
+    outer_lr: float
+    #: Its Nesterov momentum; 0: none.
+    outer_momentum: float
 
 
 class ModelOptions(TypedDict, total=False):

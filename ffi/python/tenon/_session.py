@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any, Callable, Mapping, NamedTuple
+from typing import TYPE_CHECKING, Any, Callable, Literal, Mapping, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,7 @@ from ._dlpack import Tensor, capsule
 from ._errors import ArgumentError, Cancelled, ShapeError
 from ._graph import Graph, Value
 from ._model import Model
-from ._native import NULL, ffi, lib, struct, text
+from ._native import NULL, code, ffi, lib, struct, text
 from ._options import Plan, Report, TrainOptions, build, plan
 
 if TYPE_CHECKING:
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int], object]
 
 Array = npt.NDArray[Any]
+
+#: What a session keeps of a round of federated training, as its options ask: the parameters as the
+#: round began; SCAFFOLD's variates, this client's and the server's; the outer step's momentum.
+Kept = Literal["anchor", "control", "server_control", "outer_momentum"]
 
 #: Milliseconds within which Ctrl-C stops a step.
 _PATIENCE = 20
@@ -303,10 +307,7 @@ class Session(Handle):
 
     def set_flat_parameters(self, vector: ArrayLike) -> None:
         """Writes all that trains from one f32 vector."""
-        given = content(vector)
-        if given.dtype != "f32":
-            raise ShapeError(f"f32 is needed, what is given is {given.dtype}")
-        self._call(lib.tn_session_set_trainable, given.data, given.size)
+        self._set_flat(lib.tn_session_set_trainable, vector)
 
     def gradients(self) -> dict[str, Array]:
         """The gradients of the last step by their parameters' names, before clipping, as copies; zeros
@@ -319,12 +320,41 @@ class Session(Handle):
                 start = end
         return found
 
-    def _flat(self, function: Any) -> Array:
+    def _flat(self, function: Any, *which: int) -> Array:
         size = ffi.new("size_t *")
         self._call(lib.tn_session_trainable_size, size)
         flat = np.empty(size[0] // 4, np.float32)
-        self._call(function, ffi.from_buffer(flat), flat.nbytes)
+        self._call(function, *which, ffi.from_buffer(flat), flat.nbytes)
         return flat
+
+    def _set_flat(self, function: Any, vector: ArrayLike, *which: int) -> None:
+        given = content(vector)
+        if given.dtype != "f32":
+            raise ShapeError(f"f32 is needed, what is given is {given.dtype}")
+        self._call(function, *which, given.data, given.size)
+
+    # --- rounds of federated training ---------------------------------------------------------
+
+    def begin_round(self) -> None:
+        """Begins a round: the anchor is what the parameters are now."""
+        self._call(lib.tn_session_begin_round)
+
+    def kept(self, kept: Kept) -> Array:
+        """A copy of what the session keeps of a round, as one f32 vector like
+        :meth:`flat_parameters`."""
+        return self._flat(lib.tn_session_get_kept, code("TN_KEPT_", kept))
+
+    def set_kept(self, kept: Kept, vector: ArrayLike) -> None:
+        """Writes what the session keeps of a round."""
+        self._set_flat(lib.tn_session_set_kept, vector, code("TN_KEPT_", kept))
+
+    def renew_control(self) -> None:
+        """Renews this client's control variate at a round's end, by SCAFFOLD's second option."""
+        self._call(lib.tn_session_renew_control)
+
+    def outer_step(self) -> None:
+        """DiLoCo's step by what the round has moved, and the beginning of a new round."""
+        self._call(lib.tn_session_outer_step)
 
     # --- memory and files ---------------------------------------------------------------------
 

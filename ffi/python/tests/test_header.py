@@ -1,11 +1,12 @@
 """What the package has beside the header, compared with it."""
 
 import re
+import typing
 import unittest
 from pathlib import Path
 
 import tenon
-from tenon import _array, _errors, _native, _options
+from tenon import _array, _errors, _native, _options, _session
 
 #: Fields of options that are given otherwise.
 ELSEWHERE = {"trains", "lora_rank", "precision"}
@@ -39,6 +40,10 @@ class Header(unittest.TestCase):
                         _native.code(prefix, name)
                 else:
                     self.assertEqual(sorted(names), sorted(_native.choices(prefix)), field)
+
+    def test_what_is_kept(self):
+        names = sorted(typing.get_args(_session.Kept))
+        self.assertEqual(names, sorted(_native.choices("TN_KEPT_")))
 
     def test_every_code_has_a_class(self):
         self.assertEqual(

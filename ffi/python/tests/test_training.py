@@ -222,6 +222,67 @@ class Parts(unittest.TestCase):
             session().forward(batch())
 
 
+class Rounds(unittest.TestCase):
+    """Federated training, beside plain numpy."""
+
+    LR = 0.1
+
+    def gradient(self, s, given):
+        p = {name: array.copy() for name, array in s.parameters().items()}
+        gradients = loss_and_gradients(p, given)[1]
+        return np.concatenate([gradients[name].ravel() for name in p])
+
+    def near(self, got, want):
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
+
+    def test_fedprox(self):
+        s = session(optimizer="sgd", lr=self.LR, proximal=0.5)
+        for start in (0, 2):
+            s.begin_round()
+            anchor = s.flat_parameters()
+            np.testing.assert_array_equal(s.kept("anchor"), anchor)
+            for i in range(start, start + 2):
+                w, g = s.flat_parameters(), self.gradient(s, batch(i))
+                s.step(batch(i))
+                self.near(s.flat_parameters(), w - self.LR * (g + 0.5 * (w - anchor)))
+
+    def test_scaffold(self):
+        s = session(optimizer="sgd", lr=self.LR, control_variates=True)
+        c = np.linspace(-0.1, 0.1, s.flat_parameters().size, dtype=np.float32)
+        s.set_kept("server_control", c)
+        anchor = s.flat_parameters()
+        for i in range(3):
+            w, g = s.flat_parameters(), self.gradient(s, batch(i))
+            s.step(batch(i))
+            self.near(s.flat_parameters(), w - self.LR * (g + c))
+        moved = (anchor - s.flat_parameters()) / (3 * self.LR)
+        s.renew_control()
+        self.near(s.kept("control"), moved - c)
+
+    def test_diloco(self):
+        s = session(outer_lr=0.7, outer_momentum=0.9)
+        v = 0
+        for start in (0, 3):
+            anchor = s.kept("anchor")
+            for i in range(start, start + 3):
+                s.step(batch(i))
+            g = anchor - s.flat_parameters()
+            v = 0.9 * v + g
+            s.outer_step()
+            self.near(s.flat_parameters(), anchor - 0.7 * (g + 0.9 * v))
+            self.near(s.kept("outer_momentum"), v)
+
+    def test_what_is_not_kept(self):
+        s = session()
+        for kept in ("anchor", "control", "outer_momentum"):
+            with self.assertRaises(tenon.ArgumentError):
+                s.kept(kept)
+        for call in (s.outer_step, s.renew_control, lambda: s.kept("nothing")):
+            with self.assertRaises(ValueError):
+                call()
+        self.assertEqual(s.step(batch()).step, 1)
+
+
 class Stopping(unittest.TestCase):
     """A step that is stopped leaves the session as good as new."""
 
