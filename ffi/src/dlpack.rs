@@ -75,6 +75,7 @@ trait Managed: Sized {
     /// Whether it is laid out as here.
     fn check_version(&self) -> Result<()>;
     fn tensor(&self) -> &DLTensor;
+    fn tensor_mut(&mut self) -> &mut DLTensor;
     fn is_writable(&self) -> bool;
     fn deleter(&self) -> Option<unsafe extern "C" fn(*mut Self)>;
 }
@@ -93,6 +94,10 @@ impl Managed for DLManagedTensor {
 
     fn tensor(&self) -> &DLTensor {
         &self.tensor
+    }
+
+    fn tensor_mut(&mut self) -> &mut DLTensor {
+        &mut self.tensor
     }
 
     fn is_writable(&self) -> bool {
@@ -120,6 +125,10 @@ impl Managed for DLManagedTensorVersioned {
 
     fn tensor(&self) -> &DLTensor {
         &self.tensor
+    }
+
+    fn tensor_mut(&mut self) -> &mut DLTensor {
+        &mut self.tensor
     }
 
     fn is_writable(&self) -> bool {
@@ -182,16 +191,12 @@ fn share<M: Managed>(desc: &TensorDesc, storage: &Storage, offset: usize) -> Res
         byte_offset: 0,
     };
     let managed = M::new(tensor, storage.is_writable())?;
-    let shared = Box::new(Shared { managed, dims: sizes, strides, _storage: storage.clone() });
-    let shared = Box::into_raw(shared);
-    // SAFETY: just boxed. The struct's own pointers lead into the box, where it stays.
-    unsafe {
-        let tensor: *const DLTensor = (*shared).managed.tensor();
-        let tensor = tensor.cast_mut();
-        (*tensor).shape = (&raw mut (*shared).dims).cast();
-        (*tensor).strides = (&raw mut (*shared).strides).cast();
-    }
-    Ok(shared.cast())
+    let mut shared = Box::new(Shared { managed, dims: sizes, strides, _storage: storage.clone() });
+    // They lead into the box, where the arrays stay.
+    let (dims, strides) = (&raw mut shared.dims, &raw mut shared.strides);
+    let tensor = shared.managed.tensor_mut();
+    (tensor.shape, tensor.strides) = (dims.cast(), strides.cast());
+    Ok(Box::into_raw(shared).cast())
 }
 
 /// What is taken from another library: given back by its deleter.

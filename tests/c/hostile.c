@@ -429,6 +429,12 @@ static int32_t stop_at(void *left, uint64_t done, uint64_t total) {
   return --*(int *)left < 0;
 }
 
+static int32_t count(void *calls, uint64_t done, uint64_t total) {
+  EXPECT(done < total);
+  ++*(int *)calls;
+  return 0;
+}
+
 static tn_run_options stopping(int *left) {
   tn_run_options run;
   memset(&run, 0, sizeof run);
@@ -468,6 +474,15 @@ static void steps(void) {
   MUST(tn_session_evaluate(s, NULL, &loss));
   REFUSED_BARE(tn_session_set_memory_budget(NULL, 0));
   REFUSED(TN_ERROR_MEMORY, tn_session_set_memory_budget(s, 1));
+  /* Progress is told of before every node, or after as long as was asked for. */
+  run.progress = count;
+  run.progress_ms = UINT32_MAX;
+  left = 0;
+  MUST(tn_session_evaluate(s, &run, &loss));
+  EXPECT(left == 0);
+  run.progress_ms = 0;
+  MUST(tn_session_evaluate(s, &run, &loss));
+  EXPECT(left > 3);
   run.progress = NULL;
   run.trace_file = "no/such/folder/trace.json";
   REFUSED(TN_ERROR_IO, tn_session_evaluate(s, &run, &out.loss));
