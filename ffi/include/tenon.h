@@ -239,13 +239,13 @@ enum {
  * read. In an array, all have the same struct_size. */
 typedef struct tn_attr {
   size_t struct_size;
-  const char *name;
-  tn_attr_kind kind;
-  int64_t integer;
-  double number;
-  const char *string;
-  const int64_t *integers; /* may be NULL where integer_count is 0 */
-  size_t integer_count;
+  const char *name;        /* as the op knows it */
+  tn_attr_kind kind;       /* which of the fields below is read */
+  int64_t integer;         /* INT and BOOL */
+  double number;           /* FLOAT */
+  const char *string;      /* STRING */
+  const int64_t *integers; /* INTS; may be NULL where integer_count is 0 */
+  size_t integer_count;    /* elements of integers */
 } tn_attr;
 
 static inline tn_attr tn_attr_int(const char *name, int64_t value) {
@@ -339,11 +339,11 @@ typedef struct tn_model_options {
   size_t struct_size;
   uint32_t batch;           /* sequences in a step; 0: 1 */
   uint32_t seq;             /* tokens in a sequence; 0: 256 */
-  tn_trains trains;
+  tn_trains trains;         /* 0: adapters */
   uint32_t lora_rank;       /* 0: 8 */
   float lora_alpha;         /* 0: twice the rank */
   const char *lora_targets; /* projections with commas between; NULL: "q_proj,v_proj" */
-  tn_precision precision;
+  tn_precision precision;   /* 0: f32 */
   uint64_t seed;            /* of the adapters' first values */
   int32_t logits;           /* not 0: give the output `logits` too; they are whole then */
   int32_t unused;           /* 0 */
@@ -381,17 +381,18 @@ enum { TN_STATE_F32 = 0, TN_STATE_BF16 = 1, TN_STATE_INT8 = 2 };
 /* How a session trains. */
 typedef struct tn_train_options {
   size_t struct_size;
-  tn_optimizer optimizer;
-  float lr;               /* 0: 1e-3 */
-  float weight_decay;     /* 0: none */
+  tn_optimizer optimizer; /* 0: AdamW */
+  float lr;               /* learning rate; 0: 1e-3 */
+  float weight_decay;     /* AdamW: of the weights, times the rate; Adam and SGD: added to the
+                             gradient, times the weights; 0: none */
   float beta1;            /* Adam and AdamW; 0: 0.9 */
-  float beta2;            /* 0: 0.999 */
-  float eps;              /* 0: 1e-8 */
+  float beta2;            /* the same; 0: 0.999 */
+  float eps;              /* the same; 0: 1e-8 */
   float momentum;         /* SGD; 0: none */
   int32_t nesterov;       /* SGD; not 0: momentum is Nesterov's */
-  tn_schedule schedule;
-  uint64_t warmup_steps;  /* 0: none */
-  uint64_t total_steps;   /* where linear and cosine schedules end */
+  tn_schedule schedule;   /* 0: constant */
+  uint64_t warmup_steps;  /* updates over which the rate rises from 0; 0: none */
+  uint64_t total_steps;   /* the update at which linear and cosine schedules end */
   float clip_norm;        /* largest global L2 norm of the gradient; 0: no clipping */
   uint32_t accumulation;  /* micro-steps averaged before an update; 0: 1 */
   int32_t keep_gradients; /* not 0: gradients can be read after a step */
@@ -529,11 +530,11 @@ tn_status tn_session_evaluate(tn_session *session, const tn_run_options *options
 typedef struct tn_parameter {
   size_t struct_size;
   const char *name; /* belongs to the session, as long as it lives */
-  tn_dtype dtype;
-  int32_t trainable;
-  uint64_t size; /* bytes */
-  size_t rank;
-  int64_t dims[TN_MAX_RANK];
+  tn_dtype dtype;   /* of its elements */
+  int32_t trainable; /* not 0: it trains */
+  uint64_t size;    /* bytes */
+  size_t rank;      /* how many of dims there are */
+  int64_t dims[TN_MAX_RANK]; /* elements along each; 0 beyond the rank */
 } tn_parameter;
 
 /* How many parameters there are; the first *trainable of them train. Both may be NULL.

@@ -30,7 +30,8 @@ _log = ffi.callback("tn_log", _told)
 class Context:
     """Threads and instruction set that graphs, models and sessions work with.
 
-    Most programs need none: what is made without one uses :meth:`Context.default`.
+    Most programs need none: what is made without one uses :meth:`Context.default`. Where calls of
+    several threads fail at once in one context, an exception may carry another's words.
 
     :param threads: threads that work, the caller's among them, at most 1024; 0: one a core.
     :param isa: instruction set by name, such as ``"avx2"``; None: the best there is, or what

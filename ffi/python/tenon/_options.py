@@ -15,7 +15,7 @@ class TrainOptions(TypedDict, total=False):
     optimizer: Literal["adamw", "adam", "sgd"]
     #: Learning rate; 1e-3.
     lr: float
-    #: Decay of weights in a step, times the learning rate; 0.
+    #: AdamW: of the weights, times the rate; Adam and SGD: added to the gradient, times the weights.
     weight_decay: float
     #: Adam and AdamW; 0.9.
     beta1: float

@@ -17,6 +17,14 @@ pub(super) const RULES: &[Rule] = &[
         broken: &[(HEADER, "typedef int32_t tn_color;\n")],
     },
     Rule {
+        name: "every field of the header is described",
+        check: fields,
+        broken: &[(
+            HEADER,
+            "typedef struct tn_box {\n  size_t struct_size;\n  int lid;\n} tn_box;\n",
+        )],
+    },
+    Rule {
         name: "refusals that are tested are among a function's codes",
         check: refusals,
         broken: &[(HEADER, BROKEN), ("tests/c/bad.c", "  REFUSED(ARGUMENT, tn_take(1));\n")],
@@ -113,6 +121,29 @@ fn types(tree: &Tree) -> Vec<String> {
     let typedefs = all.iter().filter(|d| d.line.starts_with("typedef") && !is_handle(d.line));
     let silent = typedefs.filter(|d| d.words.is_empty());
     silent.map(|d| format!("{HEADER}: no words above `{}`", d.line)).collect()
+}
+
+/// The words of a field stand beside it or right above.
+fn fields(tree: &Tree) -> Vec<String> {
+    const PLAIN: &[&str] = &["size_t struct_size;"];
+    let (mut broken, mut inside, mut above, mut commented) = (Vec::new(), false, false, false);
+    for line in tree.get(HEADER).lines() {
+        inside = (inside || line.starts_with("typedef struct") && line.ends_with('{'))
+            && !line.starts_with('}');
+        let in_comment = commented;
+        if let Some(at) = line.rfind("/*") {
+            commented = !line[at..].contains("*/");
+        } else if line.contains("*/") {
+            commented = false;
+        }
+        let text = line.trim();
+        let is_field = inside && !in_comment && text.contains(';') && !text.starts_with("/*");
+        if is_field && !above && !text.contains("/*") && !PLAIN.contains(&text) {
+            broken.push(format!("{HEADER}: no words for the field `{text}`"));
+        }
+        above = text.starts_with("/*") || in_comment && text.ends_with("*/");
+    }
+    broken
 }
 
 fn refusals(tree: &Tree) -> Vec<String> {
