@@ -226,7 +226,7 @@ pub struct Operand {
     pub desc: TensorDesc,
     /// What is mapped from a file and not read again soon: its pages are to be let go of
     /// ([`Storage::release`]) once they are read.
-    pub release: Option<Storage>,
+    pub release: Option<Box<Storage>>,
 }
 
 /// One node as a backend runs it.

@@ -297,6 +297,7 @@ impl Head<'_> {
                 unsafe {
                     self.format.decode(self.cx.isa, stored, self.width, decoded.as_mut_ptr());
                 }
+                self.release(args, &(target..target + 1));
                 let share = scale / running.sum;
                 for (dx, w) in dx.iter_mut().zip(&*decoded) {
                     *dx = *dx * share - scale * w;

@@ -20,8 +20,8 @@ use crate::tensor::{Element, Storage, Tensor, TensorDesc};
 /// Slot of the arena in [`Memory`].
 const ARENA: usize = 0;
 
-/// Nodes within which a mapped weight is read again soon enough to stay: those of a layer.
-const SOON: usize = 64;
+/// Nodes within which a mapped weight is read again soon enough to stay: those of an MLP.
+const SOON: usize = 16;
 
 /// Told of progress between nodes, and may stop the run there.
 ///
@@ -64,9 +64,9 @@ pub struct Executor {
     programs: Vec<Box<dyn Program>>,
     /// Which program and which of its steps runs a node, and what observers are told of it.
     schedule: Vec<(usize, usize, Task)>,
-    /// Storage of inputs, parameters, states and constants, by value.
-    tensors: Vec<Option<Tensor>>,
-    /// Slot of each value that is not in the arena.
+    /// Inputs, parameters, states and constants, by slot; the first slot is the arena's.
+    tensors: Vec<Tensor>,
+    /// Slot of each value.
     slots: Vec<usize>,
     arena: Arena,
     /// The number of this executor's last run in the arena; 0 before the first.
@@ -130,11 +130,11 @@ impl Executor {
         };
         let mut memory = Memory { bases: vec![arena.storage.as_ptr()] };
         let mut slots = vec![ARENA; graph.values().len()];
-        let mut bound = vec![None; graph.values().len()];
+        let mut bound = Vec::new();
         for (id, value) in graph.iter_values() {
             let tensor = match &value.source {
                 Source::Node { .. } => continue,
-                Source::Constant(tensor) => tensor.clone(),
+                Source::Constant(tensor) => Tensor::clone(tensor),
                 Source::Input | Source::Parameter { .. } | Source::State => {
                     let name = value.name.as_deref().unwrap_or_default();
                     kept(name, &value.desc, tensors, first.as_ref())?
@@ -142,7 +142,7 @@ impl Executor {
             };
             slots[id.index()] = memory.bases.len();
             memory.bases.push(tensor.storage().as_ptr());
-            bound[id.index()] = Some(tensor);
+            bound.push(tensor);
         }
         let mut this = Self {
             graph,
@@ -250,7 +250,7 @@ impl Executor {
     pub fn tensor(&self, name: &str) -> Result<&Tensor> {
         self.graph
             .find(name)
-            .and_then(|v| self.tensors[self.plan.root(v).index()].as_ref())
+            .and_then(|v| self.bound(self.plan.root(v)))
             .ok_or_else(|| not_kept(name))
     }
 
@@ -320,7 +320,7 @@ impl Executor {
     pub fn view(&self, name: &str) -> Result<(&TensorDesc, &Storage, usize)> {
         let value = self.find(name)?;
         let desc = self.graph.desc(value);
-        Ok(match &self.tensors[self.plan.root(value).index()] {
+        Ok(match self.bound(self.plan.root(value)) {
             Some(tensor) => (desc, tensor.storage(), 0),
             None if !self.is_made(value) => {
                 return Err(Error::Usage(format!(
@@ -336,6 +336,11 @@ impl Executor {
         })
     }
 
+    /// The tensor of a value that is not in the arena.
+    fn bound(&self, root: ValueId) -> Option<&Tensor> {
+        self.slots[root.index()].checked_sub(1).map(|i| &self.tensors[i])
+    }
+
     /// All parameters and states with their tensors.
     pub fn persistent(&self) -> impl Iterator<Item = (&str, &Tensor)> {
         let is_persistent = |name: &str| {
@@ -346,9 +351,7 @@ impl Executor {
 
     /// All inputs, parameters and states with their tensors.
     pub(crate) fn kept(&self) -> impl Iterator<Item = (&str, &Tensor)> {
-        self.graph
-            .iter_values()
-            .filter_map(|(id, v)| Some((v.name.as_deref()?, self.tensors[id.index()].as_ref()?)))
+        self.graph.iter_values().filter_map(|(id, v)| Some((v.name.as_deref()?, self.bound(id)?)))
     }
 
     /// The arena, for what runs in turn with this.
@@ -428,11 +431,10 @@ impl Executor {
         for (step, planned) in planned.iter().enumerate().rev() {
             let inputs = &self.graph.nodes()[planned.node.index()].inputs;
             let is_far = |value: &ValueId| {
-                let root = self.plan.root(*value).index();
-                let is_mapped =
-                    self.tensors[root].as_ref().is_some_and(|t| t.storage().is_mapped());
-                let far = next[root] > step + SOON;
-                next[root] = step;
+                let root = self.plan.root(*value);
+                let is_mapped = self.bound(root).is_some_and(|t| t.storage().is_mapped());
+                let far = next[root.index()] > step + SOON;
+                next[root.index()] = step;
                 is_mapped && far
             };
             released.push(inputs.iter().map(is_far).collect());
@@ -446,8 +448,8 @@ impl Executor {
         let operands = |ids: &[ValueId]| ids.iter().map(|&v| self.operand(v)).collect();
         let mut inputs: Vec<Operand> = operands(&node.inputs);
         for (i, _) in released.iter().enumerate().filter(|(_, released)| **released) {
-            let tensor = self.tensors[self.plan.root(node.inputs[i]).index()].as_ref();
-            inputs[i].release = tensor.map(|t| t.storage().clone());
+            let tensor = self.bound(self.plan.root(node.inputs[i]));
+            inputs[i].release = tensor.map(|t| Box::new(t.storage().clone()));
         }
         Step {
             op: node.op.clone(),

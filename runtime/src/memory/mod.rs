@@ -114,6 +114,7 @@ impl Plan {
             return Err(Error::Budget { budget, needed, slower });
         }
         *graph = search.graph;
+        graph.shrink();
         best.duration = start.elapsed();
         Ok(best)
     }
@@ -346,7 +347,12 @@ fn assign(graph: &Graph, backends: &[Arc<dyn Backend>]) -> Result<Vec<PlannedNod
         };
         Ok(PlannedNode { node: NodeId(i as u32), backend, launch, workspace: (0, bytes) })
     };
-    graph.nodes().iter().enumerate().map(assign).collect()
+    let mut nodes = Vec::with_capacity(graph.nodes().len());
+    graph.nodes().iter().enumerate().try_for_each(|node| {
+        nodes.push(assign(node)?);
+        Ok(())
+    })?;
+    Ok(nodes)
 }
 
 /// Nodes that stand as in the graph, in `order`.

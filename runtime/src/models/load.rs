@@ -275,6 +275,8 @@ fn decoded(weight: &Tensor, allocator: &dyn Allocator) -> Result<Tensor> {
         // which the readers check.
         unsafe { format.decode(Isa::best(), from, desc.numel(), to) };
     }
+    // What was read of a file is not needed twice.
+    weight.storage().release(0..usize::MAX);
     Tensor::new(desc, storage)
 }
 
