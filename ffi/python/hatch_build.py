@@ -20,6 +20,8 @@ class Version(MetadataHookInterface):
     PLUGIN_NAME = "custom"
 
     def update(self, metadata):
+        if not (ROOT / "ffi/include/tenon.h").exists():
+            raise RuntimeError("install from the repository: pip install ./ffi/python")
         manifest = (ROOT / "Cargo.toml").read_text()
         metadata["version"] = re.search(r'^version = "(.+)"$', manifest, re.MULTILINE)[1]
 
@@ -42,6 +44,8 @@ class Library(BuildHookInterface):
 
     def build(self):
         """The path of the shared library, as cargo tells it."""
+        if shutil.which("cargo") is None:
+            raise RuntimeError("tenon is built from source by cargo: see https://rustup.rs")
         command = ["cargo", "build", "--profile", "dist", "--package", "tenon"]
         command += ["--message-format", "json-render-diagnostics"]
         out = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout
