@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Literal, Mapping, NamedTuple, TypedDict
+from typing import Any, Literal, Mapping, NamedTuple, TypedDict, get_args
 
+from ._array import dtype_code
 from ._native import code, ffi, fields, struct
+
+#: The rule of updates.
+Optimizer = Literal["adamw", "adam", "sgd"]
 
 
 class TrainOptions(TypedDict, total=False):
     """How a session trains; what is left out takes the default of ``tn_train_options``."""
 
     #: The update rule. Default ``"adamw"``.
-    optimizer: Literal["adamw", "adam", "sgd"]
+    optimizer: Optimizer
     #: Learning rate; 1e-3.
     lr: float
     #: AdamW: of the weights, times the rate; Adam and SGD: added to the gradient, times the weights.
@@ -119,15 +123,13 @@ class Report(NamedTuple):
     step: int
 
 
-#: What the names of an enumeration's codes begin with, by field.
+#: What the names of an enumeration's codes begin with, by field. Two have no word of their own.
 _CHOICES = {
-    "optimizer": "TN_",
     "schedule": "TN_SCHEDULE_",
     "clipping": "TN_CLIP_",
     "state": "TN_STATE_",
     "trains": "TN_TRAIN_",
     "precision": "TN_PRECISION_",
-    "wire": "TN_",
 }
 
 
@@ -140,6 +142,12 @@ def build(kind: str, given: Mapping[str, Any]) -> tuple[Any, list[Any]]:
             raise TypeError(f"there is no option {name!r}; {kind} has {', '.join(known)}")
         if name in _CHOICES:
             value = code(_CHOICES[name], value)
+        elif name == "wire":
+            value = dtype_code(value)
+        elif name == "optimizer":
+            if value not in get_args(Optimizer):
+                raise ValueError(f"{value!r} is not one of {', '.join(get_args(Optimizer))}")
+            value = code("TN_", value)
         elif isinstance(value, (str, os.PathLike)):
             value = ffi.new("char[]", os.fspath(value).encode())
             kept.append(value)

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ._array import DTYPE_NAMES, NUMPY, ArrayLike, Bytes, content, describe
-from ._context import Handle
+from ._context import Guard, Handle
 from ._dlpack import Tensor, capsule
 from ._errors import ArgumentError, Cancelled, ShapeError
 from ._graph import Graph, Value
@@ -108,7 +108,9 @@ class Session(Handle):
             source._call(lib.tn_session_from_model, how, given, place)
         else:
             raise ArgumentError("a model brings its own loss")
-        super().__init__(source._context, source._guard, place[0], lib.tn_session_destroy)
+        # Sessions of a graph share the parameters that they write.
+        guard = source._guard if isinstance(source, Graph) else Guard()
+        super().__init__(source._context, guard, place[0], lib.tn_session_destroy)
         self._places: dict[str, _Place] = {}
         self._progress: Progress | None = None
         # Kept for all steps, so that none has to make them.
@@ -139,11 +141,9 @@ class Session(Handle):
             the session.
         :param trace: file for when each node ran and for how long, for ``chrome://tracing``.
         """
-        if batch is not None:
-            self._write_all(batch)
         report = self._report
         with self._guard.lock:
-            self._go(lib.tn_session_step, (report,), progress, progress_ms, trace)
+            self._go(lib.tn_session_step, (report,), batch, progress, progress_ms, trace)
             return Report(report.loss, report.lr, report.grad_norm, report.step)
 
     def evaluate(
@@ -157,10 +157,8 @@ class Session(Handle):
         """The loss of the inputs, without gradient or update: dropout is off, and ``batch_norm`` takes
         its running statistics. Outputs of the last step are gone after it. Arguments as
         :meth:`step`'s."""
-        if batch is not None:
-            self._write_all(batch)
         loss = ffi.new("float *")
-        self._go(lib.tn_session_evaluate, (loss,), progress, progress_ms, trace)
+        self._go(lib.tn_session_evaluate, (loss,), batch, progress, progress_ms, trace)
         return float(loss[0])
 
     def forward(
@@ -174,20 +172,22 @@ class Session(Handle):
         """Runs a session that sends values which gradients come back for as far as it gets without
         them. Its outputs so far can be read then; once the gradients are written, :meth:`step` goes
         on from there. Arguments as :meth:`step`'s."""
-        if batch is not None:
-            self._write_all(batch)
-        self._go(lib.tn_session_forward, (), progress, progress_ms, trace)
+        self._go(lib.tn_session_forward, (), batch, progress, progress_ms, trace)
 
     def _go(
         self,
         function: Any,
         outs: tuple[Any, ...],
+        batch: Mapping[str, ArrayLike] | None,
         progress: Progress | None,
         progress_ms: int,
         trace: str | os.PathLike[str] | None,
     ) -> None:
         run = self._run
+        # From its inputs to its outcome no other thread may come between.
         with self._guard.lock:
+            if batch is not None:
+                self._write_all(batch)
             if not self._guard.running:
                 run.progress_ms = _PATIENCE if progress is None else progress_ms
                 path = NULL if trace is None else ffi.new("char[]", os.fspath(trace).encode())

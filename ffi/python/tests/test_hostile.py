@@ -123,6 +123,8 @@ class Hostile(unittest.TestCase):
                 tenon.Session(graph, loss, **wrong)
         for wrong in (
             {"optimizer": "lion"},
+            {"optimizer": "bf16"},
+            {"optimizer": 2},
             {"state": "f64"},
             {"lr": float("nan")},
             {"clip_norm": -1.0},
@@ -193,7 +195,7 @@ class Hostile(unittest.TestCase):
                     self.good.load(path)
             with self.assertRaises(tenon.Error):
                 tenon.Model.load(os.path.join(folder, "none"))
-            for wrong in ({"lora": 0}, {"dtype": "f64"}):
+            for wrong in ({"lora": 0}, {"dtype": "f64"}, {"wire": "sgd"}):
                 with self.assertRaises(ValueError):
                     tenon.Model.load(path, **wrong)
 

@@ -321,6 +321,21 @@ class Threads(unittest.TestCase):
         thread.join()
         self.assertGreater(ticks, 1000)
 
+    def test_a_batch_stays_with_its_run(self):
+        s, wrong = session(), []
+        wanted = {seed: s.evaluate(batch(seed)) for seed in range(4)}
+
+        def run(seed):
+            given = batch(seed)
+            wrong.extend(1 for _ in range(300) if s.evaluate(given) != wanted[seed])
+
+        threads = [threading.Thread(target=run, args=(seed,)) for seed in wanted]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.assertEqual(wrong, [])
+
     def test_one_session_in_many_threads(self):
         """They take turns: every step counts once."""
         graph, loss = network()

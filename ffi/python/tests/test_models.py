@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import threading
 import unittest
 from pathlib import Path
 
@@ -81,6 +82,20 @@ class Models(unittest.TestCase):
         for _ in range(3):
             last = s.step(self.batch()).loss
         self.assertLess(last, first)
+
+    def test_sessions_of_a_model_run_side_by_side(self):
+        model, losses = tenon.Model.load(MODEL, seq=self.SEQ), {}
+
+        def train(i):
+            s = tenon.Session(model, lr=1e-3)
+            losses[i] = [s.step(self.batch()).loss for _ in range(3)]
+
+        threads = [threading.Thread(target=train, args=(i,)) for i in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.assertEqual(losses[0], losses[1])
 
     def test_parts(self):
         given = self.batch()
