@@ -12,20 +12,20 @@ use super::args::{Args, Pieces};
 const MANY: usize = 4;
 
 /// A batch of products of one shape.
-struct Batch {
+struct Batch<'a> {
     gemm: Gemm,
     /// Leading axes of Y, of A and of B, aligned at the end.
-    dims: [Vec<usize>; 3],
+    dims: [&'a [usize]; 3],
     count: usize,
 }
 
-impl Batch {
+impl<'a> Batch<'a> {
     fn new(
         cx: &Context,
         spec: &GemmLaunch,
-        a: &TensorDesc,
-        b: &TensorDesc,
-        y: &TensorDesc,
+        a: &'a TensorDesc,
+        b: &'a TensorDesc,
+        y: &'a TensorDesc,
     ) -> Self {
         let last = |d: &TensorDesc| {
             let shape = d.shape();
@@ -39,9 +39,9 @@ impl Batch {
             let (rows, columns) = last(a);
             [m, n, if spec.trans_a { rows } else { columns }]
         };
-        let leading = |d: &TensorDesc| {
+        let leading = |d: &'a TensorDesc| -> &'a [usize] {
             let shape = d.shape();
-            if spec.fold { Vec::new() } else { shape[..shape.len() - 2].to_vec() }
+            if spec.fold { &[] } else { &shape[..shape.len() - 2] }
         };
         let dims = [leading(y), leading(a), leading(b)];
         let gemm = Gemm::new(cx.isa, sizes, spec.trans_a, format, spec.trans_b)
@@ -52,7 +52,7 @@ impl Batch {
 
     /// Which matrix of operand `which` belongs to product `index`: axes of size 1 stay.
     fn matrix(&self, which: usize, index: usize) -> usize {
-        let (out, own) = (&self.dims[0], &self.dims[which]);
+        let (out, own) = (self.dims[0], self.dims[which]);
         let (mut rest, mut at, mut step) = (index, 0, 1);
         for (i, &size) in out.iter().enumerate().rev() {
             let position = rest % size;
