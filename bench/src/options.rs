@@ -198,6 +198,7 @@ impl Options {
             accumulation: self.accumulate.get(),
             keep_gradients: false,
             rounds: train::Rounds::default(),
+            privacy: None,
             memory_budget: self.memory_budget,
             spill: self.spill.clone(),
         })

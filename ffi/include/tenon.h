@@ -409,6 +409,13 @@ typedef struct tn_train_options {
                                have neither */
   float outer_lr;         /* DiLoCo: the rate of tn_session_outer_step; 0: there is none */
   float outer_momentum;   /* its Nesterov momentum; 0: none */
+  float sample_clip_norm; /* DP-SGD: largest L2 norm of the gradient of one sample, over all that
+                             trains; 0: samples are not clipped. See "private training" below */
+  float noise_multiplier; /* the noise's standard deviation on the sum of an update's clipped
+                             gradients, in multiples of sample_clip_norm; 0: none */
+  uint64_t noise_seed;    /* of the noise; secret */
+  uint32_t samples;       /* samples in a batch; 0: a model's sequences. A graph has no default */
+  int32_t unused_too;     /* 0 */
 } tn_train_options;
 
 /* What a step will take. */
@@ -622,6 +629,26 @@ tn_status tn_session_renew_control(tn_session *session);
  * v = momentum v + g, both w and the anchor become anchor - outer_lr (g + momentum v).
  * One thread. Fails: ARGUMENT, DEVICE. Since 100. */
 tn_status tn_session_outer_step(tn_session *session);
+
+/* ---- private training ------------------------------------------------------------------- */
+
+/*
+ * With sample_clip_norm C, samples B and noise_multiplier S, a step's gradient is the mean over the
+ * batch of each sample's own, scaled down to norm C where it is longer, plus normal noise of
+ * deviation S C / B; over A micro-steps it is one batch of A B samples, with noise of S C / (A B).
+ * No gradient of a sample is kept, or made where its norm can be had for less.
+ *
+ * Samples are B equal parts of the first axis of every input that has so many, and the loss is the
+ * mean over them; where targets can be ignored, a sample's loss is the mean over its own that count,
+ * and a sample of which none counts adds nothing: so a batch drawn at random is filled up. An op
+ * that mixes samples on the way (batch_norm, a product of samples) is an error at session creation,
+ * as are a language model's head that trains, kept gradients, and parts of a model. Everything that
+ * clip_norm, proximal and other options do comes after the noise.
+ *
+ * Updates of one seed are the same each time: never use a seed again for other data, and give it to
+ * no one. The noise comes from a generator made for simulation, not from a cipher. The loss that a
+ * step tells has no noise. What privacy an update costs is for the caller to account for.
+ */
 
 /* ---- parts of a model ------------------------------------------------------------------- */
 

@@ -328,6 +328,11 @@ pub struct tn_train_options {
     pub control_variates: i32,
     pub outer_lr: f32,
     pub outer_momentum: f32,
+    pub sample_clip_norm: f32,
+    pub noise_multiplier: f32,
+    pub noise_seed: u64,
+    pub samples: u32,
+    pub unused_too: i32,
 }
 #[repr(C)]
 #[derive(Copy, Clone)]

@@ -5,7 +5,8 @@ use tenon_runtime::Result;
 use tenon_runtime::memory::Plan;
 use tenon_runtime::models::{GraphOptions, Lora, Trains};
 use tenon_runtime::train::{
-    Clipping, Decay, Moments, Optimizer, Options, Outer, Report, Rounds, Schedule, StateFormat,
+    Clipping, Decay, Moments, Optimizer, Options, Outer, Privacy, Report, Rounds, Schedule,
+    StateFormat,
 };
 
 use crate::abi;
@@ -69,11 +70,14 @@ pub(crate) fn budget(given: u64) -> Result<Option<usize>> {
     Ok((budget > 0).then_some(budget))
 }
 
-/// How a session trains.
+/// How a session trains on batches of so many samples, where `given` does not say how many.
 ///
 /// # Safety
 /// As [`options`].
-pub(crate) unsafe fn training(given: *const abi::tn_train_options) -> Result<Options> {
+pub(crate) unsafe fn training(
+    given: *const abi::tn_train_options,
+    samples: usize,
+) -> Result<Options> {
     // SAFETY: the caller's contract.
     let given = unsafe { options(given)? };
     if !(given.clip_norm >= 0.0 && given.clip_norm.is_finite()) {
@@ -98,6 +102,14 @@ pub(crate) unsafe fn training(given: *const abi::tn_train_options) -> Result<Opt
             outer: (given.outer_lr != 0.0 || given.outer_momentum != 0.0)
                 .then_some(Outer { lr: given.outer_lr, momentum: given.outer_momentum }),
         },
+        privacy: (given.sample_clip_norm != 0.0 || given.noise_multiplier != 0.0).then_some(
+            Privacy {
+                samples: or(given.samples as usize, samples),
+                clip: given.sample_clip_norm,
+                noise: given.noise_multiplier,
+                seed: given.noise_seed,
+            },
+        ),
         memory_budget: budget(given.memory_budget)?,
         // SAFETY: the caller's contract.
         spill: unsafe { optional_string(given.spill_folder, "spill_folder")? }.map(Into::into),

@@ -210,7 +210,7 @@ pub(crate) unsafe extern "C" fn tn_plan_graph(
     // SAFETY: the header's contract.
     unsafe {
         handle::with(graph, |handle: &mut GraphHandle| {
-            let (options, place) = (options::training(given)?, Place::new(place)?);
+            let (options, place) = (options::training(given, 0)?, Place::new(place)?);
             let loss = own_loss(&handle.graph, loss)?;
             plan(&handle.context, handle.graph.clone(), loss, &options, place)
         })
@@ -231,8 +231,9 @@ pub(crate) unsafe extern "C" fn tn_plan_model(
     // SAFETY: the header's contract.
     unsafe {
         handle::with(model, |handle: &mut ModelHandle| {
-            let (options, place) = (options::training(given)?, Place::new(place)?);
-            let ModelGraph { graph, loss } = handle.model.graph(&how(handle, model_options)?.0)?;
+            let (how, _) = how(handle, model_options)?;
+            let (options, place) = (options::training(given, how.batch)?, Place::new(place)?);
+            let ModelGraph { graph, loss } = handle.model.graph(&how)?;
             plan(&handle.context, graph, loss, &options, place)
         })
     }
@@ -251,7 +252,7 @@ pub(crate) unsafe extern "C" fn tn_session_create(
 ) -> abi::tn_status {
     let make = |from: &GraphHandle| {
         // SAFETY: the header's contract.
-        let options = unsafe { options::training(given)? };
+        let options = unsafe { options::training(given, 0)? };
         let (graph, context) = (from.graph.clone(), from.context.clone());
         let loss = own_loss(&graph, loss)?;
         let trainer = Trainer::new(graph, loss, &context.backends, &from.tensors, options)?;
@@ -274,9 +275,9 @@ pub(crate) unsafe extern "C" fn tn_session_from_model(
 ) -> abi::tn_status {
     let make = |from: &ModelHandle| {
         // SAFETY: the header's contract.
-        let options = unsafe { options::training(given)? };
-        // SAFETY: as above.
         let (how, seed) = unsafe { how(from, model_options)? };
+        // SAFETY: as above.
+        let options = unsafe { options::training(given, how.batch)? };
         let context = from.context.clone();
         let ModelGraph { graph, loss } = from.model.graph(&how)?;
         let tensors = from.model.parameters(&graph, seed, context.allocator())?;

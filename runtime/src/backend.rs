@@ -86,6 +86,15 @@ pub enum Launch {
         /// Number of this dropout in its graph.
         stream: u32,
     },
+    /// Normal numbers, by the seed and the step in input 1, added to input 0.
+    Noise {
+        /// Standard deviation.
+        scale: f32,
+        /// The seed.
+        seed: u64,
+        /// Number of this noise in its graph.
+        stream: u32,
+    },
     /// Matrix product of inputs 0 and 1, input 2 being a bias.
     Gemm(GemmLaunch),
     /// Product of int8 inputs 0 and 1 with scales 2 and 3, input 4 being a bias.

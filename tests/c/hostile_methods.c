@@ -1,5 +1,6 @@
 /*
- * Bad input to what federated clients need beyond plain training: rounds, and parts of a model. As in
+ * Bad input to what federated clients need beyond plain training: rounds,
+ * private training, and parts of a model. As in
  * hostile.c, each call must be refused with the right status and a message, and change nothing.
  */
 #include "check.h"
@@ -227,11 +228,65 @@ static void rounds(void) {
   tn_graph_destroy(p.graph);
 }
 
+/* Clipping of single samples that cannot be, and a step of one that can. */
+static void privacy(void) {
+  const float bad[] = {NAN, INFINITY, -INFINITY, -1.0f};
+  static float kept[LONG * LONG], again[LONG * LONG];
+  tn_train_options o;
+  tn_session *s;
+  tn_value loss, sum;
+  part p = make_part();
+  memset(&o, 0, sizeof o);
+  o.struct_size = sizeof o;
+  MUST(tn_graph_add(p.graph, "reduce_mean", NULL, 0, &p.y, 1, &loss, 1, NULL));
+  o.sample_clip_norm = 1.0f;
+  REFUSED(ARGUMENT, tn_session_create(p.graph, loss, &o, &out.session));
+  o.samples = 3;
+  REFUSED(ARGUMENT, tn_session_create(p.graph, loss, &o, &out.session));
+  REFUSED(ARGUMENT, tn_plan_graph(p.graph, loss, &o, &out.plan));
+  o.samples = ROWS;
+  for (size_t i = 0; i < COUNT(bad); i++) {
+    float *fields[] = {&o.sample_clip_norm, &o.noise_multiplier};
+    for (size_t f = 0; f < COUNT(fields); f++) {
+      *fields[f] = bad[i];
+      REFUSED(ARGUMENT, tn_session_create(p.graph, loss, &o, &out.session));
+      *fields[f] = 1.0f;
+    }
+  }
+  o.sample_clip_norm = 0;
+  REFUSED(ARGUMENT, tn_session_create(p.graph, loss, &o, &out.session));
+  o.sample_clip_norm = 1.0f;
+  o.keep_gradients = 1;
+  REFUSED(ARGUMENT, tn_session_create(p.graph, loss, &o, &out.session));
+  o.keep_gradients = 0;
+  /* A loss that mixes samples before it is one. */
+  MUST(tn_graph_add(p.graph, "exp", NULL, 0, &loss, 1, &sum, 1, NULL));
+  REFUSED(TN_ERROR_GRAPH, tn_session_create(p.graph, sum, &o, &out.session));
+  REFUSED(TN_ERROR_GRAPH, tn_plan_graph(p.graph, sum, &o, &out.plan));
+  for (int run = 0; run < 2; run++) {
+    tn_graph_destroy(p.graph);
+    p = make_part();
+    MUST(tn_graph_add(p.graph, "reduce_mean", NULL, 0, &p.y, 1, &loss, 1, NULL));
+    MUST(tn_session_create(p.graph, loss, &o, &s));
+    MUST(tn_session_write(s, "x", data, SIZE));
+    MUST(tn_session_step(s, NULL, NULL));
+    MUST(tn_session_get_trainable(s, run == 0 ? kept : again, sizeof kept));
+    tn_session_destroy(s);
+  }
+  EXPECT(memcmp(kept, again, sizeof kept) == 0);
+  EXPECT(memcmp(kept, data + ROWS * LONG, sizeof kept) != 0);
+  /* Parts do not know the norms of the others' gradients. */
+  MUST(tn_graph_send(p.graph, "y", TN_F32, p.y, 1));
+  REFUSED(ARGUMENT, tn_session_create(p.graph, TN_NO_VALUE, &o, &out.session));
+  tn_graph_destroy(p.graph);
+}
+
 int main(void) {
   for (size_t i = 0; i < COUNT(data); i++) data[i] = noise();
   begin();
   sends();
   waits();
   rounds();
+  privacy();
   return end();
 }

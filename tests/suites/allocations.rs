@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tenon_runtime::models::{GraphOptions, Lora, Model, Trains};
 use tenon_runtime::tensor::SystemAllocator;
-use tenon_runtime::train::{Clipping, Options, Outer, Rounds, Trainer};
+use tenon_runtime::train::{Clipping, Options, Outer, Privacy, Rounds, Trainer};
 use tenon_tests::golden::report;
 use tenon_tests::models::{feed, lay_out};
 
@@ -84,6 +84,26 @@ fn requests_of_a_part(model: &Model) -> usize {
     counted
 }
 
+/// Requests during steps that clip each of two sequences, and add noise.
+fn requests_in_private(model: &Model) -> usize {
+    let backends = tenon_backends::all().expect("backends");
+    let options = GraphOptions::new(2, 8, Trains::Lora(Lora::of_rank(4)));
+    let built = model.graph(&options).expect("a graph");
+    let parameters = model.parameters(&built.graph, 1, &SystemAllocator).expect("weights");
+    let privacy = Some(Privacy { samples: 2, clip: 1.0, noise: 1.0, seed: 1 });
+    let training = Options { privacy, ..Options::default() };
+    let trainer = Trainer::new(built.graph, built.loss, &backends, &parameters, training);
+    let mut trainer = trainer.expect("a trainer");
+    feed(&mut trainer, &(0..16).collect::<Vec<i32>>(), 8).expect("tokens");
+    let mut counted = 0;
+    for step in 0..4 {
+        let before = REQUESTS.load(Ordering::Relaxed);
+        trainer.step(&mut ()).expect("a step");
+        counted += if step > 0 { REQUESTS.load(Ordering::Relaxed) - before } else { 0 };
+    }
+    counted
+}
+
 // Not a `#[test]`: nothing else is to run in this process.
 fn main() {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("allocations");
@@ -105,5 +125,6 @@ fn main() {
         }
     }
     assert_eq!(requests_of_a_part(&model), 0, "a part");
+    assert_eq!(requests_in_private(&model), 0, "single samples clipped");
     report("allocations: none in the steps of 8 ways to train");
 }

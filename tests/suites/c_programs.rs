@@ -177,6 +177,16 @@ fn finetune_lora_learns() {
 }
 
 #[test]
+fn two_processes_train_halves_of_a_model() {
+    let out = run_all("ffi/examples/split_lora.c", &[&smollm2(), Path::new("3")]);
+    let losses = losses(&out);
+    report(&format!("split_lora: {losses:?}"));
+    assert!(losses.len() == 3 && losses.is_sorted_by(|a, b| a > b), "{out}");
+    // 576 numbers of 2 bytes for each of 64 tokens.
+    assert_eq!(number_before(&out, " bytes each way"), 576 * 64 * 2, "{out}");
+}
+
+#[test]
 fn bad_calls_are_refused() {
     let out = run_all("tests/c/hostile.c", &[]);
     report(&format!("hostile: {}", out.trim()));

@@ -16,6 +16,7 @@ mod gemm;
 mod index;
 mod linear_loss;
 mod movement;
+mod noise;
 mod pool;
 mod quant;
 mod reduce;
@@ -152,6 +153,7 @@ impl Context {
             Launch::ClipScale { max_norm } => reduce::clip_scale(max_norm, args),
             Launch::Update(ref kind) => update::launch(self, kind, args),
             Launch::Dropout { keep, stream } => dropout::launch(self, keep, stream, args),
+            Launch::Noise { scale, seed, stream } => noise::launch(self, scale, seed, stream, args),
             Launch::Gemm(ref spec) => gemm::launch(self, spec, args),
             Launch::Bytes { trans_b } => bytes::launch(self, trans_b, args),
             Launch::LinearLoss(ref spec) => return linear_loss::launch(self, spec, args),

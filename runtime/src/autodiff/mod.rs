@@ -3,8 +3,12 @@
 //! Gradients flow only along paths that lead to something that trains, so a frozen weight gets no
 //! gradient of its own, and nothing that only such a gradient would need is kept alive.
 
+mod samples;
+
+pub(crate) use samples::Samples;
+
 use crate::error::{Error, Result};
-use crate::graph::{Graph, ValueId};
+use crate::graph::{Graph, Node, ValueId};
 use crate::ops::{Add, Gradient, Vjp, find};
 use crate::tensor::{DType, Tensor};
 
@@ -48,6 +52,29 @@ pub(crate) fn gradients_along(
     seeds: &[(ValueId, ValueId)],
     wrt: &[ValueId],
 ) -> Result<Vec<Option<ValueId>>> {
+    gradients_with(graph, seeds, wrt, None, &mut |_, _, _, gradient| Ok(gradient))
+}
+
+/// Where a value that a gradient is asked for is read, and the cotangent of what is made of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Use {
+    /// The node's number.
+    node: usize,
+    /// Which of its inputs.
+    input: usize,
+    /// The cotangent of its first output.
+    cotangent: ValueId,
+}
+
+/// [`gradients_along`], in which each gradient that a node gives is first changed, or, where there
+/// is a place for `uses`, those toward `wrt` are not made: what they would be made of is told.
+fn gradients_with(
+    graph: &mut Graph,
+    seeds: &[(ValueId, ValueId)],
+    wrt: &[ValueId],
+    mut uses: Option<&mut Vec<Use>>,
+    change: &mut dyn FnMut(&mut Graph, &Node, usize, ValueId) -> Result<ValueId>,
+) -> Result<Vec<Option<ValueId>>> {
     let (leads, aside) = leads_to(graph, wrt);
     // A gradient that silently left out a way would be wrong.
     let check = |value: ValueId| match aside[value.index()] {
@@ -62,17 +89,31 @@ pub(crate) fn gradients_along(
     }
     for i in (0..own).rev() {
         let node = graph.nodes()[i].clone();
-        let wants: Vec<bool> = node.inputs.iter().map(|v| leads[v.index()]).collect();
+        let mut wants: Vec<bool> = node.inputs.iter().map(|v| leads[v.index()]).collect();
         let cotangent = node.outputs.first().and_then(|v| cotangents[v.index()]);
         let (Some(cotangent), true) = (cotangent, wants.contains(&true)) else { continue };
         node.inputs.iter().try_for_each(|&v| check(v))?;
         if let Gradient::None(reason) = find(node.op.name()).map_or(Gradient::Vjp, |e| e.gradient) {
             return Err(Error::NoGradient { op: node.op.name(), reason });
         }
-        let mut cx = Vjp::new(graph, node.inputs.clone(), node.outputs, cotangent, wants);
+        if let Some(uses) = &mut uses {
+            for (input, wants) in wants.iter_mut().enumerate() {
+                if wrt.contains(&node.inputs[input]) {
+                    uses.push(Use { node: i, input, cotangent });
+                    *wants = false;
+                }
+            }
+            if !wants.contains(&true) {
+                continue;
+            }
+        }
+        let (inputs, outputs) = (node.inputs.clone(), node.outputs.clone());
+        let mut cx = Vjp::new(graph, inputs, outputs, cotangent, wants.clone());
         node.op.vjp(&mut cx)?;
-        for (gradient, input) in cx.into_gradients().into_iter().zip(node.inputs) {
-            let (Some(gradient), true) = (gradient, leads[input.index()]) else { continue };
+        for (i, gradient) in cx.into_gradients().into_iter().enumerate() {
+            let (Some(gradient), true) = (gradient, wants[i]) else { continue };
+            let input = node.inputs[i];
+            let gradient = change(graph, &node, i, gradient)?;
             add_to(graph, &mut cotangents[input.index()], gradient)?;
         }
     }

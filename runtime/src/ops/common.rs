@@ -1,6 +1,6 @@
 //! Checks and gradient pieces that many ops share.
 
-use super::{ReduceSum, Reshape, Vjp};
+use super::{MatMul, Mul, ReduceSum, Reshape, Square, Vjp};
 use crate::error::{Error, Result};
 use crate::graph::ValueId;
 use crate::tensor::{DType, Shape, TensorDesc};
@@ -107,6 +107,36 @@ pub fn normalize_axes(op: &'static str, axes: &[i64], rank: usize) -> Result<Vec
         return Err(error("names an axis twice".to_owned()));
     }
     Ok(out)
+}
+
+/// Sums a tensor over all axes but the first.
+///
+/// # Errors
+/// Only those of the ops it adds.
+pub fn sum_samples(cx: &mut Vjp<'_>, x: ValueId) -> Result<ValueId> {
+    let axes = (1..cx.desc(x).shape().len() as i64).collect();
+    cx.add(ReduceSum { axes, keepdims: false }, &[x])
+}
+
+/// For each sample, the squared L2 norm of `sum over rows of a^T b`: the gradient of a product, as
+/// `sum over pairs of rows of (a a^T) (b b^T)` where that is less (Goodfellow, "Efficient
+/// Per-Example Gradient Computations", 2015; Li et al., "Large Language Models Can Be Strong
+/// Differentially Private Learners", 2022). Operands: [samples, rows, ...].
+///
+/// # Errors
+/// Only those of the ops it adds.
+pub fn outer_norms(cx: &mut Vjp<'_>, a: ValueId, b: ValueId) -> Result<ValueId> {
+    let (rows, m, n) = (cx.desc(a).shape()[1], cx.desc(a).cols(), cx.desc(b).cols());
+    let product = MatMul::default();
+    let of_pairs = if rows.saturating_mul(2 * rows) < m.saturating_mul(n) {
+        let pairs = |cx: &mut Vjp<'_>, x| cx.add(product.with(false, true), &[x, x]);
+        let (a, b) = (pairs(cx, a)?, pairs(cx, b)?);
+        cx.add(Mul, &[a, b])?
+    } else {
+        let gradient = cx.add(product.with(true, false), &[a, b])?;
+        cx.add(Square, &[gradient])?
+    };
+    sum_samples(cx, of_pairs)
 }
 
 /// Sums a gradient over the axes along which an operand of `shape` was broadcast.

@@ -1,9 +1,13 @@
 //! `embedding`: rows of a table by number.
 
-use super::common::{arity, dtype_is, shape_error};
-use super::{AttrReader, Case, Cost, EmbeddingGrad, Fill, Op, OpKind, Tolerance, Vjp};
+use super::common::{arity, dtype_is, shape_error, sum_samples};
+use super::{
+    AttrReader, Case, Cast, Cost, EmbeddingGrad, Eq, Fill, MatMul, Mul, Op, OpKind, Reshape,
+    Tolerance, Vjp,
+};
 use crate::backend::Launch;
 use crate::error::{Error, Result};
+use crate::graph::ValueId;
 use crate::tensor::{DType, Shape, TensorDesc};
 
 /// Rows `ids` (i32, any shape) of `table [V, D]`, as f32 `[ids..., D]`.
@@ -41,6 +45,29 @@ impl Op for Embedding {
             cx.set(0, gradient);
         }
         Ok(())
+    }
+
+    /// The sum over pairs of positions with one id of the products of their cotangents.
+    fn sample_norms(
+        &self,
+        cx: &mut Vjp<'_>,
+        wrt: usize,
+        samples: usize,
+    ) -> Result<Option<ValueId>> {
+        // Ids are compared as f32, which has no more whole numbers in a row.
+        if wrt != 0 || cx.desc(cx.input(0)).rows() > 1 << 24 {
+            return Ok(None);
+        }
+        let dy = cx.desc(cx.cotangent());
+        let positions = dy.rows() / samples;
+        let dy = cx.add(Reshape::to(&[samples, positions, dy.cols()]), &[cx.cotangent()])?;
+        let products = cx.add(MatMul { trans_b: true, ..MatMul::default() }, &[dy, dy])?;
+        let ids = cx.add(Cast { dtype: DType::F32 }, &[cx.input(1)])?;
+        let column = cx.add(Reshape::to(&[samples, positions, 1]), &[ids])?;
+        let row = cx.add(Reshape::to(&[samples, 1, positions]), &[ids])?;
+        let same = cx.add(Eq, &[column, row])?;
+        let products = cx.add(Mul, &[products, same])?;
+        Ok(Some(sum_samples(cx, products)?))
     }
 
     fn launch(&self, _: &[&TensorDesc], _: &[&TensorDesc]) -> Launch {

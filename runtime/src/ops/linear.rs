@@ -2,13 +2,14 @@
 
 use tenon_kernels::gemm::Precision;
 
-use super::common::{dtype_is, shape_error};
+use super::common::{dtype_is, outer_norms, shape_error, sum_samples};
 use super::matmul::{PRECISIONS, as_rows, check_weight, precision_name};
 use super::{
-    AttrReader, Attrs, Case, Cost, Fill, MatMul, Op, OpKind, ReduceSum, Reshape, Tolerance, Vjp,
+    AttrReader, Attrs, Case, Cost, Fill, MatMul, Op, OpKind, ReduceSum, Reshape, Square, Tolerance, Vjp,
 };
 use crate::backend::{GemmLaunch, Launch};
 use crate::error::{Error, Result};
+use crate::graph::ValueId;
 use crate::tensor::{DType, TensorDesc};
 
 /// `y[..., n] = x[..., k] W[n, k]^T + b[n]`; the bias is optional. `W` is f32, f16, bf16 or
@@ -79,6 +80,32 @@ impl Op for Linear {
             cx.set(2, db);
         }
         Ok(())
+    }
+
+    fn sample_norms(
+        &self,
+        cx: &mut Vjp<'_>,
+        wrt: usize,
+        samples: usize,
+    ) -> Result<Option<ValueId>> {
+        let split = |cx: &mut Vjp<'_>, x: ValueId| {
+            let desc = cx.desc(x);
+            let rows = desc.rows() / samples;
+            cx.add(Reshape::to(&[samples, rows, desc.cols()]), &[x])
+        };
+        let dy = split(cx, cx.cotangent())?;
+        Ok(match wrt {
+            1 => {
+                let x = split(cx, cx.input(0))?;
+                Some(outer_norms(cx, dy, x)?)
+            }
+            2 => {
+                let sum = cx.add(ReduceSum { axes: vec![1], keepdims: false }, &[dy])?;
+                let square = cx.add(Square, &[sum])?;
+                Some(sum_samples(cx, square)?)
+            }
+            _ => None,
+        })
     }
 
     fn launch(&self, _: &[&TensorDesc], _: &[&TensorDesc]) -> Launch {

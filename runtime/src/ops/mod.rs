@@ -27,6 +27,7 @@ pub use window::{PoolWindow, Window};
 
 use crate::backend::Launch;
 use crate::error::{Error, Result};
+use crate::graph::ValueId;
 use crate::tensor::TensorDesc;
 
 /// Work that a node does, for the planner and for rooflines.
@@ -141,6 +142,22 @@ pub trait Op: Any + Debug + Send + Sync {
     /// # Errors
     /// [`Error::NoGradient`] where there is none.
     fn vjp(&self, cx: &mut Vjp<'_>) -> Result<()>;
+
+    /// Adds the squared L2 norm of the gradient toward input `wrt`, a parameter, that each of
+    /// `samples` samples has by itself, from the cotangent of output 0: [samples]. Samples are equal
+    /// parts of the first axis. `None` where it takes no less than the gradients themselves.
+    ///
+    /// # Errors
+    /// Only those of the ops it adds.
+    fn sample_norms(
+        &self,
+        cx: &mut Vjp<'_>,
+        wrt: usize,
+        samples: usize,
+    ) -> Result<Option<ValueId>> {
+        let _ = (cx, wrt, samples);
+        Ok(None)
+    }
 
     /// What a backend is to run. Called only for operands that [`Op::infer`] accepted.
     fn launch(&self, inputs: &[&TensorDesc], outputs: &[&TensorDesc]) -> Launch;
@@ -302,6 +319,7 @@ ops! {
     mul::Mul,
     ne::Ne,
     neg::Neg,
+    noise::Noise,
     pad::Pad,
     pow::Pow,
     pow_scalar::PowScalar,

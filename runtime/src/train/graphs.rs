@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use super::optimizer::Scalars;
-use super::{Clipping, Options, States};
+use super::{Clipping, Options, States, privacy};
 use crate::autodiff::{gradients_along, unit};
 use crate::backend::Backend;
 use crate::error::{Error, Result};
@@ -19,6 +19,8 @@ pub(super) const NORM: &str = "train.norm";
 
 /// The output that tells it.
 pub(super) const GRAD_NORM: &str = "train.grad_norm";
+
+const NOTHING: &str = "nothing trains: mark an f32 parameter that the loss depends on as trainable";
 
 /// Bytes from which a state goes to the file, where states do.
 const SPILLED: usize = 64 << 10;
@@ -165,6 +167,7 @@ pub(super) fn build(
     let rounds = options.rounds.graphs(&trained)?;
     let mut graphs = Graphs { measure: None, step: graph, apply: None, rounds };
     if options.accumulation == 1 {
+        let pairs = hidden(&mut graphs.step, &pairs, options)?;
         let pairs = options.rounds.correct(&mut graphs.step, &pairs, 1.0)?;
         if options.clip_norm.is_some() && options.clipping == Clipping::TwoPass {
             graphs.measure = Some(measure(&graphs.step, &pairs)?);
@@ -199,6 +202,12 @@ fn parameter_gradients(
                 .into(),
         ));
     }
+    if let Some(privacy) = options.privacy {
+        privacy.check(graph, options)?;
+        let trained = graph.trainable();
+        let pairs = privacy.gradients(graph, &seeds, &trained)?;
+        return if pairs.is_empty() { Err(Error::Usage(NOTHING.into())) } else { Ok(pairs) };
+    }
     let received: Vec<Received> =
         graph.received().iter().filter(|r| r.gradient.is_some()).cloned().collect();
     let mut wanted = graph.trainable();
@@ -220,11 +229,18 @@ fn parameter_gradients(
     let pairs: Vec<_> = found.filter_map(|(p, gradient)| Some((p, gradient?))).collect();
     // A part in which nothing trains may still run, and pass gradients on.
     if pairs.is_empty() && graph.sent().is_empty() && graph.received().is_empty() {
-        return Err(Error::Usage(
-            "nothing trains: mark an f32 parameter that the loss depends on as trainable".into(),
-        ));
+        return Err(Error::Usage(NOTHING.into()));
     }
     Ok(pairs)
+}
+
+/// Gradients with the noise that single samples are hidden by.
+fn hidden(
+    graph: &mut Graph,
+    pairs: &[(ValueId, ValueId)],
+    options: &Options,
+) -> Result<Vec<(ValueId, ValueId)>> {
+    options.privacy.map_or_else(|| Ok(pairs.to_vec()), |privacy| privacy.hide(graph, pairs))
 }
 
 /// What gradients start from: 1 at the loss, and what comes back for each value that is sent, once
@@ -291,7 +307,7 @@ fn add_updates(
 ) -> Result<()> {
     let scalar = TensorDesc::f32(&[])?;
     let lr = graph.input("train.lr", scalar.clone())?;
-    let step = graph.input("train.step", scalar.clone())?;
+    let step = privacy::step(graph)?;
     let scale = graph.input("train.scale", scalar)?;
     options.rounds.travel(graph, lr)?;
     let scales = match options.clip_norm {
@@ -369,6 +385,7 @@ fn accumulate(graph: &mut Graph, pairs: &[(ValueId, ValueId)], options: &Options
         let parameter = apply.parameter(&name, desc.clone(), true)?;
         totals.push((parameter, apply.state(&total, desc)?));
     }
+    let totals = hidden(&mut apply, &totals, options)?;
     let totals = options.rounds.correct(&mut apply, &totals, options.accumulation as f32)?;
     // Sums of micro-steps are all there before the first update.
     add_updates(&mut apply, &totals, options, Clipping::Exact)?;

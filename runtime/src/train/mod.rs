@@ -2,6 +2,7 @@
 
 mod graphs;
 mod optimizer;
+mod privacy;
 mod rounds;
 mod schedule;
 mod states;
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use optimizer::{Moments, Optimizer};
+pub use privacy::Privacy;
 pub use rounds::{Kept, Outer, Rounds};
 pub use schedule::{Decay, Schedule};
 pub use states::States;
@@ -60,6 +62,8 @@ pub struct Options {
     pub keep_gradients: bool,
     /// What rounds of federated training make of it.
     pub rounds: Rounds,
+    /// How single samples are hidden, if they are.
+    pub privacy: Option<Privacy>,
     /// Most bytes the plan may take; what does not fit is made again instead of kept.
     pub memory_budget: Option<usize>,
     /// Folder for a file that states go to where a budget cannot be met otherwise; `None` for none.
@@ -78,6 +82,7 @@ impl Default for Options {
             accumulation: 1,
             keep_gradients: false,
             rounds: Rounds::default(),
+            privacy: None,
             memory_budget: None,
             spill: None,
         }
