@@ -59,6 +59,15 @@ class TrainOptions(TypedDict, total=False):
     outer_lr: float
     #: Its Nesterov momentum; 0: none.
     outer_momentum: float
+    #: DP-SGD: largest L2 norm of the gradient of one sample, over all that trains; 0: none.
+    sample_clip_norm: float
+    #: The noise's standard deviation on the sum of clipped gradients, as a multiple of
+    #: `sample_clip_norm`; 0: none.
+    noise_multiplier: float
+    #: Of the noise: a secret, and never used for other data.
+    noise_seed: int
+    #: Samples in a batch; a model's sequences, where it is not given. A graph has no default.
+    samples: int
 
 
 class ModelOptions(TypedDict, total=False):

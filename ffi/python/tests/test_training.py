@@ -283,6 +283,37 @@ class Rounds(unittest.TestCase):
         self.assertEqual(s.step(batch()).step, 1)
 
 
+class Private(unittest.TestCase):
+    """DP-SGD, beside plain numpy."""
+
+    CLIP, LR = 0.5, 0.1
+
+    def step(self, **options):
+        s = session(
+            optimizer="sgd", lr=self.LR, sample_clip_norm=self.CLIP, samples=BATCH, **options
+        )
+        before = s.flat_parameters()
+        s.step(batch())
+        return (before - s.flat_parameters()) / self.LR
+
+    def test_samples_are_clipped_one_by_one(self):
+        given, total = batch(), 0
+        for i in range(BATCH):
+            alone = {name: array[i : i + 1] for name, array in given.items()}
+            gradients = loss_and_gradients(weights(), alone)[1]
+            gradient = np.concatenate([gradients[name].ravel() for name in weights()])
+            total = total + gradient * min(1, self.CLIP / np.linalg.norm(gradient))
+        np.testing.assert_allclose(self.step(), total / BATCH, rtol=1e-4, atol=1e-5)
+
+    def test_noise(self):
+        plain = self.step()
+        noisy = self.step(noise_multiplier=2.0, noise_seed=1)
+        np.testing.assert_array_equal(noisy, self.step(noise_multiplier=2.0, noise_seed=1))
+        self.assertFalse(np.array_equal(noisy, self.step(noise_multiplier=2.0, noise_seed=2)))
+        deviation = 2.0 * self.CLIP / BATCH
+        self.assertAlmostEqual((noisy - plain).std() / deviation, 1, delta=0.15)
+
+
 class Stopping(unittest.TestCase):
     """A step that is stopped leaves the session as good as new."""
 
