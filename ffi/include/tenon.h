@@ -413,7 +413,7 @@ typedef struct tn_train_options {
                              trains; 0: samples are not clipped. See "private training" below */
   float noise_multiplier; /* the noise's standard deviation on the sum of an update's clipped
                              gradients, in multiples of sample_clip_norm; 0: none */
-  uint64_t noise_seed;    /* of the noise; secret */
+  uint64_t noise_seed;    /* of the noise: secret, drawn at random, not 0 where there is noise */
   uint32_t samples;       /* samples in a batch; 0: a model's sequences. A graph has no default */
   int32_t unused_too;     /* 0 */
 } tn_train_options;

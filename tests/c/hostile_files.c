@@ -101,6 +101,8 @@ static void options(tn_status want, const tn_model_options *how) {
 
 static void model_options(void) {
   const char *targets[] = {"nonsense", "", ",", "q_proj,", "q_proj v_proj"};
+  const char *exits[] = {"", "x", "0", "1,", "-1", "3", "1 2", BROKEN, "99999999999999999999"};
+  const uint32_t parts[][2] = {{1, 1}, {2, 0}, {0, 3}, {UINT32_MAX, 0}, {1, UINT32_MAX}};
   tn_model_options how = defaults();
   tn_train_options training;
   REFUSED_BARE(tn_plan_model(NULL, &how, NULL, &out.plan));
@@ -150,6 +152,44 @@ static void model_options(void) {
     how.lora_targets = targets[i];
     options(TN_ERROR_NOT_FOUND, &how);
   }
+  how = defaults();
+  for (size_t i = 0; i < COUNT(exits); i++) {
+    how.exits = exits[i];
+    options(ARGUMENT, &how);
+  }
+  how = defaults();
+  for (size_t i = 0; i < COUNT(parts); i++) {
+    how.first_layer = parts[i][0];
+    how.end_layer = parts[i][1];
+    options(ARGUMENT, &how);
+  }
+  how.first_layer = 1;
+  how.end_layer = 0;
+  how.wire = 99;
+  options(ARGUMENT, &how);
+  how.wire = TN_I8;
+  options(SHAPE, &how);
+  how = defaults();
+  how.trains = TN_TRAIN_NOTHING; /* a whole model has to */
+  options(ARGUMENT, &how);
+}
+
+/* The loss is the sum over the exits, each of which is told. */
+static void early_exits(void) {
+  tn_model_options how = defaults();
+  const int32_t batch[16] = {1, 2, 3};
+  tn_session *session;
+  float loss, early, last;
+  how.exits = " 1, 2";
+  MUST(tn_session_from_model(model, &how, NULL, &session));
+  MUST(tn_session_write(session, "tokens", batch, sizeof batch));
+  MUST(tn_session_write(session, "targets", batch, sizeof batch));
+  MUST(tn_session_evaluate(session, NULL, &loss));
+  MUST(tn_session_read(session, "loss/1", &early, sizeof early));
+  MUST(tn_session_read(session, "loss/2", &last, sizeof last));
+  EXPECT(early > 0.0f && last > 0.0f && loss == early + last);
+  MUST(tn_session_step(session, NULL, NULL));
+  tn_session_destroy(session);
 }
 
 /* A model's own weights are mapped for reading only. */
@@ -271,6 +311,7 @@ int main(int argc, char **argv) {
   MUST(tn_model_load(cx, argv[2], &model));
   model_files(argc > 3 ? argv[3] : NULL);
   model_options();
+  early_exits();
   frozen_weights();
   checkpoints();
   tn_model_destroy(model);

@@ -253,6 +253,8 @@ static void privacy(void) {
       *fields[f] = 1.0f;
     }
   }
+  REFUSED(ARGUMENT, tn_session_create(p.graph, loss, &o, &out.session));
+  o.noise_seed = 7;
   o.sample_clip_norm = 0;
   REFUSED(ARGUMENT, tn_session_create(p.graph, loss, &o, &out.session));
   o.sample_clip_norm = 1.0f;

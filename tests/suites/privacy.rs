@@ -420,6 +420,8 @@ fn what_mixes_samples_is_refused() {
     let privacy = Some(Privacy { samples: 4, clip: 1.0, noise: -1.0, seed: 1 });
     refused(text(4), Options { privacy, ..descent() }, "unusable");
     refused(text(4), Options { keep_gradients: true, ..of(4) }, "no noise yet");
+    let privacy = Some(Privacy { samples: 4, clip: 1.0, noise: 1.0, seed: 0 });
+    refused(text(4), Options { privacy, ..descent() }, "draw one at random");
     // All of a language model: its head trains inside the loss.
     let config = ModelConfig::llama(64, [32, 48], 1, [4, 2]);
     let model = Model::random(config, 3, &SystemAllocator).expect("a model");

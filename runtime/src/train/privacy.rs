@@ -24,7 +24,7 @@ pub struct Privacy {
     /// Standard deviation of the noise on the sum of the clipped gradients of an update, as a
     /// multiple of `clip`; 0 for none.
     pub noise: f32,
-    /// Of the noise. Whoever knows it can take the noise away.
+    /// Of the noise. Whoever knows it can take the noise away, so that it is not to be 0.
     pub seed: u64,
 }
 
@@ -44,7 +44,9 @@ impl Privacy {
                 "unusable {self:?}: give samples, a clip norm above 0 and noise of at least 0"
             )));
         }
-        let why = if !graph.sent().is_empty() || !graph.received().is_empty() {
+        let why = if self.noise > 0.0 && self.seed == 0 {
+            "whoever knows the seed can take the noise away: draw one at random, not 0"
+        } else if !graph.sent().is_empty() || !graph.received().is_empty() {
             "the norm of a sample's gradient is known only where the whole model is: clip samples in \
              one session"
         } else if options.keep_gradients {
