@@ -113,6 +113,11 @@ impl<'a> Args<'a> {
         }
     }
 
+    /// Whether any input's bytes are to be let go of.
+    pub(super) fn releases(&self) -> bool {
+        self.step.inputs.iter().any(|input| input.release.is_some())
+    }
+
     /// Output `i`, to be cut into pieces for tasks.
     pub(super) fn output<T: Element>(&self, i: usize) -> Pieces<T> {
         assert_eq!(self.output_desc(i).dtype(), T::DTYPE);
