@@ -97,8 +97,9 @@ pub enum Error {
     /// A memory budget that cannot be met.
     #[error(
         "memory budget of {budget} bytes cannot be met: the smallest that can is {needed} bytes, with \
-         steps about {:.0} % slower",
-        .slower * 100.0
+         steps about {:.0} % slower{}",
+        .slower * 100.0,
+        spilling(*.spillable)
     )]
     Budget {
         /// What was given.
@@ -107,6 +108,8 @@ pub enum Error {
         needed: usize,
         /// The time that this would add to a step, as a share of it.
         slower: f64,
+        /// Bytes of optimizer states that could lie in a file instead.
+        spillable: usize,
     },
     /// The allocator gave nothing.
     #[error("out of memory: {0} bytes could not be allocated")]
@@ -164,4 +167,14 @@ fn list(shapes: &[Shape]) -> String {
 
 fn hint(known: &[String]) -> String {
     if known.is_empty() { String::new() } else { format!("; there are {}", known.join(", ")) }
+}
+
+/// What else a budget could be met by.
+fn spilling(bytes: usize) -> String {
+    match bytes {
+        0 => String::new(),
+        _ => {
+            format!("; a folder to spill to would take {bytes} bytes of optimizer states off that")
+        }
+    }
 }

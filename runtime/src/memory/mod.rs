@@ -93,11 +93,13 @@ impl Plan {
         let mut search = Recompute::new(graph, backends)?;
         search.advance(Goal { arena: 0, share: FREE })?;
         let mut best: Self = plan(&search)?;
+        let mut is_stuck = false;
         while best.peak_bytes() > budget {
             // An arena may be larger than what lives in it: the excess is taken from that.
             let (bound, excess) = (best.arena_bound, best.peak_bytes() - budget);
             let goal = Goal { arena: bound.saturating_sub(excess), share: MOST };
-            if !search.advance(goal)? {
+            is_stuck |= budget < best.owned_bytes;
+            if is_stuck || !search.advance(goal)? {
                 // Larger steps may have come further, and name what can be met.
                 let mut other = Recompute::new(graph, backends)?;
                 other.advance(Goal { arena: 0, share: MOST })?;
@@ -107,11 +109,12 @@ impl Plan {
                 }
                 break;
             }
+            is_stuck = search.peak() > goal.arena;
             best = plan(&search)?;
         }
         if best.peak_bytes() > budget {
             let (needed, slower) = (best.peak_bytes(), best.slowdown());
-            return Err(Error::Budget { budget, needed, slower });
+            return Err(Error::Budget { budget, needed, slower, spillable: 0 });
         }
         *graph = search.graph;
         graph.shrink();

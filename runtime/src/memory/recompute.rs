@@ -25,6 +25,9 @@ const WAIT: usize = 16;
 /// Rounds in which a plan is improved, at most; each takes some milliseconds.
 const ROUNDS: usize = 200;
 
+/// Rounds in a row that may free nothing: a graph whose peak is of gradients alone would take all.
+const PATIENCE: usize = 16;
+
 /// What a round frees at most, as a part of the peak. What a value costs depends on what else is
 /// dropped: in small parts an LM of 30 layers comes down to a fifth, at once to a half.
 const PART: usize = 16;
@@ -72,12 +75,20 @@ impl<'b> Recompute<'b> {
         Ok(Self { backends, graph, made, usage, seconds, banned })
     }
 
+    /// The most bytes that are alive at a time.
+    pub(super) fn peak(&self) -> usize {
+        self.usage.peak().1
+    }
+
     /// Comes as near to `goal` as it can; whether that was a step.
     pub(super) fn advance(&mut self, goal: Goal) -> Result<bool> {
         let start = self.made.nodes;
+        let (mut lowest, mut waited) = (usize::MAX, 0);
         for _ in 0..ROUNDS {
             let (step, peak) = self.usage.peak();
-            if peak <= goal.arena {
+            waited = if peak < lowest { 0 } else { waited + 1 };
+            lowest = lowest.min(peak);
+            if peak <= goal.arena || waited > PATIENCE {
                 break;
             }
             let excess = (peak - goal.arena).min(peak / PART);

@@ -54,21 +54,23 @@ impl Graphs {
         budget: Option<usize>,
         spill: bool,
     ) -> Result<Plans> {
-        match (self.plan_kept(backends, budget), budget) {
-            (Err(Error::Budget { .. }), Some(budget)) if spill => {
-                let bytes = self.states().iter().map(|(_, desc)| desc.bytes()).sum();
-                let plans = self.plan_kept(backends, Some(budget.saturating_add(bytes)));
-                match plans {
-                    Ok(Plans { measure, step, arena }) => {
-                        Ok(Plans { measure, step: step.with_spilled(bytes), arena })
-                    }
-                    Err(Error::Budget { needed, slower, .. }) => {
-                        Err(Error::Budget { budget, needed: needed.saturating_sub(bytes), slower })
-                    }
-                    Err(error) => Err(error),
-                }
+        let (budget, needed, slower) = match self.plan_kept(backends, budget) {
+            Err(Error::Budget { budget, needed, slower, .. }) => (budget, needed, slower),
+            plans => return plans,
+        };
+        let spillable = self.states().iter().map(|(_, desc)| desc.bytes()).sum();
+        if !spill {
+            return Err(Error::Budget { budget, needed, slower, spillable });
+        }
+        match self.plan_kept(backends, Some(budget.saturating_add(spillable))) {
+            Ok(Plans { measure, step, arena }) => {
+                Ok(Plans { measure, step: step.with_spilled(spillable), arena })
             }
-            (plans, _) => plans,
+            Err(Error::Budget { needed, slower, .. }) => {
+                let needed = needed.saturating_sub(spillable);
+                Err(Error::Budget { budget, needed, slower, spillable: 0 })
+            }
+            Err(error) => Err(error),
         }
     }
 
