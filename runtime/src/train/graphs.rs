@@ -348,6 +348,14 @@ fn scales(
     Ok(vec![clip(graph, norm)?; pairs.len()])
 }
 
+/// The numbers of pairs in the order in which their gradients are made: what goes through gradients
+/// in this order lets none wait for another.
+pub(super) fn as_made(pairs: &[(ValueId, ValueId)]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..pairs.len()).collect();
+    order.sort_by_key(|&i| pairs[i].1);
+    order
+}
+
 /// Of each gradient, the factor by the greater of the last step's norm and this step's so far.
 fn running_scales(
     graph: &mut Graph,
@@ -355,8 +363,7 @@ fn running_scales(
     clip: impl Fn(&mut Graph, ValueId) -> Result<ValueId>,
 ) -> Result<Vec<ValueId>> {
     let last = graph.state("train.norm_squared", TensorDesc::f32(&[])?)?;
-    let mut order: Vec<usize> = (0..pairs.len()).collect();
-    order.sort_by_key(|&i| pairs[i].1);
+    let order = as_made(pairs);
     let in_order: Vec<_> = order.iter().map(|&i| pairs[i]).collect();
     let sums = sums(graph, &in_order)?;
     let mut scales = vec![last; pairs.len()];

@@ -2,6 +2,7 @@
 //! its gradients (FedProx, SCAFFOLD) and to its parameters at the round's end (DiLoCo).
 
 use super::Trainer;
+use super::graphs::as_made;
 use crate::error::{Error, Result};
 use crate::executor::Executor;
 use crate::graph::{Graph, ValueId};
@@ -86,8 +87,7 @@ impl Rounds {
         if good { Ok(()) } else { Err(Error::Usage(format!("unusable rounds {self:?}"))) }
     }
 
-    /// Adds to each gradient what rounds say of it, in the order in which gradients are made, so
-    /// that none waits for another. Gradients count `weight` times.
+    /// Adds to each gradient what rounds say of it. Gradients count `weight` times.
     pub(super) fn correct(
         &self,
         graph: &mut Graph,
@@ -95,9 +95,7 @@ impl Rounds {
         weight: f32,
     ) -> Result<Vec<(ValueId, ValueId)>> {
         let mut pairs = pairs.to_vec();
-        let mut order: Vec<usize> = (0..pairs.len()).collect();
-        order.sort_by_key(|&i| pairs[i].1);
-        for i in order {
+        for i in as_made(&pairs) {
             let (parameter, mut gradient) = pairs[i];
             if self.proximal > 0.0 {
                 let anchor = kept(graph, Kept::Anchor, parameter)?;
