@@ -51,7 +51,7 @@ pub use reference::reference;
 use crate::isa::{Isa, Kernel};
 use crate::quant::Format;
 use crate::simd::{Lane, Panels, Simd};
-use pack::{Slab, Source, panel_rows, room, side_by_side};
+use pack::{Ahead, Slab, Source, panel_rows, room, side_by_side};
 use tile::{Pair, Single, Target, Tile};
 
 /// Most depth of a slab of B. The register tile keeps 0.97 of the limit up to 1536 steps, with a
@@ -456,6 +456,7 @@ impl Kernel for Run<'_> {
         // One turn even where k is 0: C is then the bias.
         while depth < g.k.max(1) {
             let slab = (g.k - depth).min(g.slab());
+            let mut ahead = self.ahead::<S>(&source, depth + slab);
             // SAFETY: the caller's contract; the slab and the columns lie inside B.
             unsafe {
                 let rows_of_b = self.scratch.add(decoded);
@@ -480,7 +481,7 @@ impl Kernel for Run<'_> {
             for first in (row..row + rows).step_by(g.block_rows()) {
                 let some = (row + rows - first).min(g.block_rows());
                 // SAFETY: as above; the rectangle of C is this task's own.
-                unsafe { self.block(s, depth, slab, [first, some], [column, columns]) };
+                unsafe { self.block(s, depth, slab, [first, some], [column, columns], &mut ahead) };
             }
             depth += slab.max(1);
         }
@@ -502,6 +503,22 @@ impl Run<'_> {
         let across = g.n.div_ceil(g.columns());
         let (row, column) = (self.task / across * g.rows(), self.task % across * g.columns());
         ([row, (g.m - row).min(g.rows())], [column, (g.n - column).min(g.columns())])
+    }
+
+    /// The part of B that is packed after the slab that ends at `depth`: the next slab, or the first
+    /// one of the next task, which with more threads another may run.
+    #[inline(always)]
+    fn ahead<S: Simd>(&self, source: &Source, depth: usize) -> Ahead {
+        let g = self.gemm;
+        let (task, from) = if depth < g.k { (self.task, depth) } else { (self.task + 1, 0) };
+        if task >= g.tasks() {
+            return Ahead::default();
+        }
+        let ([_, rows], [column, columns]) = Run { task, ..*self }.rectangle();
+        let slab = Slab { from, depth: (g.k - from).min(g.slab()), column, columns };
+        let tiles = rows.div_ceil(g.tile.rows) * columns.div_ceil(g.tile.columns);
+        let looks = panel_rows(g.pairs::<S>(), slab.depth).div_ceil(tile::LOOK);
+        source.ahead(slab, tiles * looks)
     }
 
     /// The tile of C at a row and column; what lies above `depth` is summed already.
@@ -531,6 +548,7 @@ impl Run<'_> {
         slab: usize,
         [row, rows]: [usize; 2],
         [column, columns]: [usize; 2],
+        ahead: &mut Ahead,
     ) {
         let g = self.gemm;
         let width = S::GEMM_NV * S::LANES;
@@ -568,9 +586,9 @@ impl Run<'_> {
                 // SAFETY: the panels are packed and the tile of C is this task's own.
                 unsafe {
                     if paired {
-                        tile.run::<S, Pair>(s);
+                        tile.run::<S, Pair>(s, ahead);
                     } else {
-                        tile.run::<S, Single>(s);
+                        tile.run::<S, Single>(s, ahead);
                     }
                 }
             }

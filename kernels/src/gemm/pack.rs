@@ -111,10 +111,22 @@ pub(super) unsafe fn straight<S: Simd, const PAIRS: bool>(
     dst: *mut f32,
 ) {
     for p in 0..panel_rows(PAIRS, depth) {
+        let odd = !PAIRS || 2 * p + 1 < depth;
         // SAFETY: rows that exist and a row of the panel.
         unsafe {
             let row = src.add(if PAIRS { 2 * p } else { p } * stride);
-            let odd = if PAIRS && 2 * p + 1 < depth { row.add(stride) } else { std::ptr::null() };
+            // A whole row of B, without a branch a vector: products toward the input are 2 % faster.
+            if odd && columns == S::GEMM_NV * S::LANES {
+                for v in 0..S::GEMM_NV {
+                    let mut x = s.load(row.add(v * S::LANES));
+                    if PAIRS {
+                        x = s.pair_bf16(x, s.load(row.add(stride + v * S::LANES)));
+                    }
+                    s.store(dst.add(p * width + v * S::LANES), x);
+                }
+                continue;
+            }
+            let odd = if PAIRS && odd { row.add(stride) } else { std::ptr::null() };
             put_row::<S, PAIRS>(s, row, odd, columns, width, dst.add(p * width));
         }
     }
@@ -241,7 +253,71 @@ pub(super) struct Slab {
 /// Rows of B stored along n that are decoded at once: an even number, whose columns stay in L1.
 pub(super) const DECODED: usize = 32;
 
+/// A rectangle of memory that is asked for some lines at a time.
+///
+/// Packing weights that lie in memory, not in a cache, otherwise waits for them: products of
+/// SmolLM2's shapes are 5 % faster in bfloat16 and 3 % in f32 for asking early. All the lines for a
+/// tile at once make them 6 % slower than none: the tile's own loads wait behind.
+#[derive(Default)]
+pub(super) struct Ahead {
+    /// Address of the next line's row, and bytes of it before the line.
+    row: usize,
+    at: usize,
+    /// Bytes of a row.
+    bytes: usize,
+    /// Bytes from row to row.
+    stride: usize,
+    /// Rows left.
+    rows: usize,
+    /// Lines to ask for at once.
+    lines: usize,
+}
+
+impl Ahead {
+    /// Asks for some lines.
+    #[inline(always)]
+    pub(super) fn look<S: Simd>(&mut self, s: S) {
+        for _ in 0..self.lines {
+            if self.rows == 0 {
+                return;
+            }
+            s.prefetch(std::ptr::without_provenance(self.row + self.at));
+            self.at += LINE;
+            if self.at >= self.bytes {
+                self.at = 0;
+                self.row += self.stride;
+                self.rows -= 1;
+            }
+        }
+    }
+}
+
+/// Bytes of a cache line.
+const LINE: usize = 64;
+
 impl Source {
+    /// The memory of a slab, to be asked for in so many looks. Nothing where that is less than a
+    /// line a look: packing it takes no time beside the product; or where there is no product.
+    pub(super) fn ahead(&self, slab: Slab, looks: usize) -> Ahead {
+        let (elements, bytes) = (self.format.block_elems(), self.format.block_bytes());
+        let size = |n: usize| n.div_ceil(elements) * bytes;
+        let Slab { from, depth, column, columns } = slab;
+        let (first, rows, from, n, stride) = if self.trans {
+            (column, columns, from, depth, self.k)
+        } else {
+            (from, depth, column, columns, self.n)
+        };
+        let lines = rows * size(n).div_ceil(LINE);
+        Ahead {
+            row: self.data.addr() + size(first * stride + from),
+            at: 0,
+            bytes: size(n),
+            stride: size(stride),
+            rows,
+            lines: if (1..=lines).contains(&looks) { lines.div_ceil(looks) } else { 0 },
+        }
+    }
+
     /// Decodes elements `from..from + len` of `rows` stored rows, `step` apart in `dst`.
     ///
     /// Not inlined, on purpose: a copy of all decoders in each of the places that call it would be

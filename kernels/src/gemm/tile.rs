@@ -2,7 +2,11 @@
 
 use std::mem::MaybeUninit;
 
+use super::pack::Ahead;
 use crate::simd::{MAX_LANES, Simd};
+
+/// Steps of depth between two looks ahead. With 64, half of what looking ahead brings is lost.
+pub(super) const LOOK: usize = 16;
 
 /// Two packed panels and the place of their product.
 #[derive(Clone, Copy)]
@@ -104,7 +108,7 @@ impl Tile {
     /// The panels must hold `depth` rows, counted up to whole steps, and `c` and the bias be valid
     /// for the rows and columns that exist.
     #[inline(always)]
-    pub(super) unsafe fn run<S: Simd, D: Step>(&self, s: S) {
+    pub(super) unsafe fn run<S: Simd, D: Step>(&self, s: S, ahead: &mut Ahead) {
         const {
             let sizes = (S::GEMM_MR, S::GEMM_NV);
             assert!(S::HAS_PANELS || matches!(sizes, (14, 2) | (8, 3) | (6, 2) | (4, 1)));
@@ -115,22 +119,22 @@ impl Tile {
         unsafe {
             match (S::GEMM_MR, S::GEMM_NV) {
                 (14, 2) => match (self.to.rows, narrow) {
-                    (..=4, false) => self.sized::<S, D, 4, 2>(s),
-                    (..=4, true) => self.sized::<S, D, 4, 1>(s),
-                    (..=8, false) => self.sized::<S, D, 8, 2>(s),
-                    (..=8, true) => self.sized::<S, D, 8, 1>(s),
-                    (_, false) => self.sized::<S, D, 14, 2>(s),
-                    (_, true) => self.sized::<S, D, 14, 1>(s),
+                    (..=4, false) => self.sized::<S, D, 4, 2>(s, ahead),
+                    (..=4, true) => self.sized::<S, D, 4, 1>(s, ahead),
+                    (..=8, false) => self.sized::<S, D, 8, 2>(s, ahead),
+                    (..=8, true) => self.sized::<S, D, 8, 1>(s, ahead),
+                    (_, false) => self.sized::<S, D, 14, 2>(s, ahead),
+                    (_, true) => self.sized::<S, D, 14, 1>(s, ahead),
                 },
                 (8, 3) => match self.to.rows {
-                    ..=4 => self.sized::<S, D, 4, 3>(s),
-                    _ => self.sized::<S, D, 8, 3>(s),
+                    ..=4 => self.sized::<S, D, 4, 3>(s, ahead),
+                    _ => self.sized::<S, D, 8, 3>(s, ahead),
                 },
                 (6, 2) => match self.to.rows {
-                    ..=2 => self.sized::<S, D, 2, 2>(s),
-                    _ => self.sized::<S, D, 6, 2>(s),
+                    ..=2 => self.sized::<S, D, 2, 2>(s, ahead),
+                    _ => self.sized::<S, D, 6, 2>(s, ahead),
                 },
-                (4, 1) => self.sized::<S, D, 4, 1>(s),
+                (4, 1) => self.sized::<S, D, 4, 1>(s, ahead),
                 _ => unreachable!("no register tile of this size"),
             }
         }
@@ -141,14 +145,24 @@ impl Tile {
     /// # Safety
     /// As for [`Tile::run`], with at most `R` rows and `NV` vectors of columns.
     #[inline(always)]
-    unsafe fn sized<S: Simd, D: Step, const R: usize, const NV: usize>(&self, s: S) {
+    unsafe fn sized<S: Simd, D: Step, const R: usize, const NV: usize>(
+        &self,
+        s: S,
+        ahead: &mut Ahead,
+    ) {
         let mut sums = [[s.zero(); NV]; R];
         let (mut a, mut b) = (self.a, self.b);
-        for _ in 0..self.depth.div_ceil(D::rows::<S>()) {
-            // SAFETY: inside the panels.
-            unsafe { D::step(s, a, b, &mut sums) };
-            a = a.wrapping_add(D::rows::<S>() * S::GEMM_MR);
-            b = b.wrapping_add(D::rows::<S>() * S::GEMM_NV * S::LANES);
+        let mut left = self.depth.div_ceil(D::rows::<S>());
+        while left > 0 {
+            ahead.look(s);
+            let some = left.min(LOOK);
+            left -= some;
+            for _ in 0..some {
+                // SAFETY: inside the panels.
+                unsafe { D::step(s, a, b, &mut sums) };
+                a = a.wrapping_add(D::rows::<S>() * S::GEMM_MR);
+                b = b.wrapping_add(D::rows::<S>() * S::GEMM_NV * S::LANES);
+            }
         }
         if D::rows::<S>() == 2 {
             s.turn_sums(&mut sums);
