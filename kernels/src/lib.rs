@@ -49,3 +49,8 @@ pub mod update;
 
 pub use isa::Isa;
 pub use tolerance::Tolerance;
+
+/// f32 ahead of its place from where a pass over memory asks for more, for processors stop reading
+/// ahead at the end of a page: at 64 MiB, AdamW takes 4 to 7 % less time, functions of two operands
+/// 2 to 10 %, a sum 3 % (Zen 5). Functions of one operand took up to 8 % longer and do without.
+const AHEAD: usize = 512;

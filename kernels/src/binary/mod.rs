@@ -11,6 +11,7 @@ use std::ops::Range;
 
 pub use select::select;
 
+use crate::AHEAD;
 use crate::broadcast::Broadcast;
 use crate::isa::{Isa, Kernel};
 use crate::simd::Simd;
@@ -199,6 +200,9 @@ unsafe fn map_row<S: Simd, O: BinaryOp, const A: bool, const B: bool>(
     let whole = n - n % S::LANES;
     let mut i = 0;
     while i < whole {
+        a.ask(i + AHEAD);
+        b.ask(i + AHEAD);
+        s.prefetch(z.wrapping_add(i + AHEAD));
         // SAFETY: `i + LANES <= n`; the caller's contract.
         unsafe { s.store(z.add(i), op.eval(s, a.load(i), b.load(i))) };
         i += S::LANES;

@@ -23,6 +23,14 @@ impl<S: Simd, const STEPS: bool> Operand<S, STEPS> {
         Self { s, p, value }
     }
 
+    /// Asks for the elements from `i` on, which need not exist.
+    #[inline(always)]
+    pub(super) fn ask(&self, i: usize) {
+        if STEPS {
+            self.s.prefetch(self.p.wrapping_add(i));
+        }
+    }
+
     /// The elements from `i` on.
     ///
     /// # Safety

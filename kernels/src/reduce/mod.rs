@@ -7,6 +7,7 @@
 
 use std::ops::Range;
 
+use crate::AHEAD;
 use crate::isa::{Isa, Kernel};
 use crate::simd::Simd;
 
@@ -186,6 +187,7 @@ fn line<S: Simd>(s: S, max: bool, x: &[f32]) -> f32 {
 fn each_vector<S: Simd>(s: S, x: &[f32], pad: f32, mut f: impl FnMut(S::F)) {
     let whole = x.len() / S::LANES * S::LANES;
     for at in (0..whole).step_by(S::LANES) {
+        s.prefetch(x.as_ptr().wrapping_add(at + AHEAD));
         // SAFETY: inside the slice.
         f(unsafe { s.load(x.as_ptr().add(at)) });
     }

@@ -138,6 +138,7 @@ impl Kernel for LayerNormGrad<'_> {
                 let pulled = s.sub(weighted(s, dy, weight, at, n), total);
                 let pulled = s.sub(pulled, s.mul(hat, dot));
                 put(s, dx, at, n, s.mul(pulled, scale));
+                ask(s, dx, at);
             });
         }
     }

@@ -1,7 +1,7 @@
 //! The Gaussian error linear unit, exact and by tanh (Hendrycks and Gimpel, arXiv 1606.08415), and
 //! their derivatives.
 
-use std::f32::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI};
+use std::f32::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI, LOG2_E};
 
 use super::unary_ops;
 use crate::reference;
@@ -42,7 +42,7 @@ fn saturate<S: Simd>(s: S, x: S::F) -> S::F {
 #[inline(always)]
 pub(crate) fn gelu_slope<S: Simd>(s: S, x: S::F) -> S::F {
     let x = saturate(s, x);
-    let gauss = math::exp_below(s, s.mul(s.mul(x, x), s.splat(-0.5)));
+    let gauss = math::exp2_below(s, s.mul(s.mul(x, x), s.splat(-0.5 * LOG2_E)));
     let pdf = s.mul(gauss, s.splat(0.5 * FRAC_2_SQRT_PI * FRAC_1_SQRT_2));
     s.fma(x, pdf, math::normal_cdf(s, x))
 }

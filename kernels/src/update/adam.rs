@@ -1,7 +1,8 @@
 //! Adam and AdamW.
 
 use super::state::{Block, EMPTY};
-use super::{AHEAD, Adam, BLOCK, Rounding, State, get, put};
+use super::{Adam, BLOCK, Rounding, State, get, put};
+use crate::AHEAD;
 use crate::isa::Kernel;
 use crate::simd::Simd;
 

@@ -124,10 +124,6 @@ pub fn accumulate(isa: Isa, keep: f32, total: &mut [f32], x: &[f32]) {
     isa.run(Accumulate { keep, total, x });
 }
 
-/// f32 ahead of its place from where a step asks for memory, for processors stop reading ahead at
-/// the end of a page: AdamW takes 4 to 7 % less time.
-const AHEAD: usize = 512;
-
 /// Up to a vector of `x` from `at`.
 #[inline(always)]
 fn get<S: Simd>(s: S, x: &[f32], at: usize, n: usize) -> S::F {

@@ -1,7 +1,8 @@
 //! Stochastic gradient descent.
 
 use super::state::{Block, EMPTY};
-use super::{AHEAD, BLOCK, Rounding, Sgd, State, get, put};
+use super::{BLOCK, Rounding, Sgd, State, get, put};
+use crate::AHEAD;
 use crate::isa::Kernel;
 use crate::simd::Simd;
 
