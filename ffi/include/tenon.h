@@ -27,8 +27,8 @@
  *
  * Errors. A function that can fail returns a tn_status; TN_OK is 0. tn_error_message(cx, ...) tells
  *   in words why the last call that failed did, and what would mend it. A call that fails changes
- *   nothing: outputs are not written and handles stay as they were, with one exception that is
- *   stated at tn_session_step.
+ *   nothing: outputs are not written and handles stay as they were, with exceptions that are
+ *   stated at tn_session_step and tn_update_compress.
  * Ownership. What you pass in is copied or read during the call, never kept, unless a function
  *   says otherwise. A text that you get belongs to its handle; the function says how long it lives.
  * NULL. A pointer may be NULL only where its description says so.
@@ -691,6 +691,203 @@ tn_status tn_graph_receive(tn_graph *graph, const char *name, tn_dtype dtype, co
  * stay as they are meanwhile. `options` may be NULL.
  * One thread. Fails: ARGUMENT, SHAPE, IO, UNSUPPORTED, CANCELLED, DEVICE. Since 100. */
 tn_status tn_session_forward(tn_session *session, const tn_run_options *options);
+
+/* ---- exchange of parameters ------------------------------------------------------------- */
+
+/*
+ * What federated clients and their server exchange is vectors of f32: parameters one after the
+ * other, or the difference of two such vectors. A client's round, and the server's:
+ *
+ *   tn_parameters_write(s, set, start, n);                         the server's parameters
+ *   tn_session_write, tn_session_step ...
+ *   tn_parameters_difference(s, set, start, update, n);
+ *   tn_update_compress(cx, &how, update, residual, n, bytes, capacity, &size);   and send them
+ *
+ *   tn_update_add(cx, share, bytes, size, sum, n);                 for every client
+ *   start[i] += sum[i]: tn_update_accumulate(cx, 1, sum, start, n)
+ *
+ * Vectors are the caller's own, aligned as their type asks, and do not overlap others of the call;
+ * they may be NULL where their length is 0. Messages are bytes at any address. Functions on
+ * vectors run on the context's threads; all but the selection of elements keep the pace of memory. Bits
+ * do not depend on the number of threads or the instruction set.
+ */
+
+/* A set of a session's parameters: the first so many by their index. Adapters come first, then what
+ * else trains, then the rest, so that a parameter lies at the same place in the vector of every set
+ * that has it: after the elements of those before it. */
+typedef int32_t tn_set;
+enum {
+  TN_SET_TRAINABLE = 0, /* what trains */
+  TN_SET_ALL = 1,
+  TN_SET_ADAPTERS = 2 /* low-rank adapters, `*.lora_A.weight` and `*.lora_B.weight`, that train */
+};
+
+/* A model of the shapes that a file tells, with zeros in the place of weights, to be written with
+ * what a server sends: a .gguf file, of which only what comes before the data must be there, or a
+ * config.json (or a folder with one), for f32. The file is not needed afterwards. Sessions of such a
+ * model share the memory of weights that do not train, and write it by tn_session_write.
+ * Any thread. Fails: ARGUMENT, NOT_FOUND, IO, FORMAT, MEMORY. Since 100. */
+tn_status tn_model_empty(tn_context *context, const char *path, tn_model **model);
+
+/* How many parameters and elements a set has. Both may be NULL.
+ * One thread. Fails: ARGUMENT. Since 100. */
+tn_status tn_parameters_count(tn_session *session, tn_set set, size_t *parameters,
+                              size_t *elements);
+
+/* Copies a set out, as f32: weight formats are decoded. `count` is that of its elements.
+ * One thread. Fails: ARGUMENT. Since 100. */
+tn_status tn_parameters_read(tn_session *session, tn_set set, float *data, size_t count);
+
+/* Copies a set in. All of it must be f32 and not mapped from a file: what is neither can be left out
+ * by a smaller set, or begins with tn_model_empty and is written by its name.
+ * One thread. Fails: ARGUMENT. Since 100. */
+tn_status tn_parameters_write(tn_session *session, tn_set set, const float *data, size_t count);
+
+/* update = parameters - start.
+ * One thread. Fails: ARGUMENT. Since 100. */
+tn_status tn_parameters_difference(tn_session *session, tn_set set, const float *start,
+                                   float *update, size_t count);
+
+/* parameters += factor * update; as tn_parameters_write.
+ * One thread. Fails: ARGUMENT. Since 100. */
+tn_status tn_parameters_add(tn_session *session, tn_set set, float factor, const float *update,
+                            size_t count);
+
+/* sum += weight * update: with the client's share of all examples as the weight, FedAvg.
+ * Any thread. Fails: ARGUMENT. Since 100. */
+tn_status tn_update_accumulate(tn_context *context, float weight, const float *update, float *sum,
+                               size_t count);
+
+/* sum[i] /= weights[i], and 0 where that is 0: the mean of what not all clients have.
+ * Any thread. Fails: ARGUMENT. Since 100. */
+tn_status tn_update_average(tn_context *context, const float *weights, float *sum, size_t count);
+
+/* How a vector is compressed. Of `keep` elements sent alone, those of largest magnitude go, of equal
+ * ones the first; their places take about log2(count / keep) + 1.5 bits each. Codes of `bits` bits
+ * share a scale by 256 and are rounded at random, right in the mean: by less than 1/127, 1/7 or 1 of
+ * the largest of the 256 for 8, 4 and 2. 1 % of the elements with 4 bits each take 1/240 of f32. */
+typedef struct tn_compression {
+  size_t struct_size;
+  uint64_t keep;   /* elements to send; 0, or as many as there are: all */
+  uint32_t bits;   /* of a value: 2, 4, 8 or 32 (f32); 0: 32 */
+  uint32_t unused; /* 0 */
+  uint64_t seed;   /* of rounding: equal seeds and rounds give equal bytes */
+  uint64_t round;  /* the round's number, or any that is not used twice with the seed */
+} tn_compression;
+
+/* Most bytes that a compressed vector of `count` elements takes. `how` may be NULL: f32, all.
+ * Any thread. Fails: ARGUMENT, MEMORY. Since 100. */
+tn_status tn_update_bound(tn_context *context, const tn_compression *how, size_t count,
+                          size_t *size);
+
+/* Compresses update + residual into `bytes`, which has room for tn_update_bound; *size gets how
+ * many were taken. `residual` gets what was not sent, for the next round; zeros at first; NULL: that
+ * is dropped. Elements must be finite; at most 2^32 - 1 where not all are kept. Where the call
+ * fails, what `bytes` holds is unspecified; all else is as it was. `how` may be NULL.
+ * The bytes say what they are: version, sizes, widths. Any later library reads them, on any machine.
+ * Any thread. Fails: ARGUMENT, MEMORY. Since 100. */
+tn_status tn_update_compress(tn_context *context, const tn_compression *how, const float *update,
+                             float *residual, size_t count, void *bytes, size_t capacity,
+                             size_t *size);
+
+/* What compressed bytes say of themselves. */
+typedef struct tn_message {
+  size_t struct_size;
+  uint64_t count;  /* elements of the vector */
+  uint64_t kept;   /* elements sent */
+  uint32_t bits;   /* of a value */
+  uint32_t unused; /* 0 */
+} tn_message;
+
+/* Checks compressed bytes, whoever sent them. Set message->struct_size before.
+ * Any thread. Fails: ARGUMENT, FORMAT. Since 100. */
+tn_status tn_update_inspect(tn_context *context, const void *bytes, size_t size,
+                            tn_message *message);
+
+/* sum += weight * the vector that was compressed: straight from the bytes, which may be hostile.
+ * Any thread. Fails: ARGUMENT, FORMAT. Since 100. */
+tn_status tn_update_add(tn_context *context, float weight, const void *bytes, size_t size,
+                        float *sum, size_t count);
+
+/* Fixed point modulo 2^32, so that masks cancel: numbers are cut to -clip to clip and counted in
+ * units of 1 / scale, rounded to the nearest, where scale is the largest power of two with
+ * clients * clip * scale < 2^31. All clients and the server use the same. */
+typedef struct tn_fixed_point {
+  size_t struct_size;
+  float clip;       /* the largest magnitude, after the weight; positive */
+  uint32_t clients; /* the most vectors that are summed; not 0 */
+} tn_fixed_point;
+
+/* words = weight * x in fixed point; NaN becomes 0.
+ * Any thread. Fails: ARGUMENT. Since 100. */
+tn_status tn_secure_encode(tn_context *context, const tn_fixed_point *fixed, float weight,
+                           const float *x, uint32_t *words, size_t count);
+
+/* A mask: words that two clients make from a seed that they share and no one else knows. One adds
+ * it, the other takes it away. The generator (Philox 4x32-10, its key the seed, its stream the
+ * round) is made for statistics and is no cipher: against more than curiosity, make masks by other
+ * means and add them by tn_secure_add. */
+typedef struct tn_mask {
+  size_t struct_size;
+  uint64_t seed;    /* what the two share */
+  uint64_t round;   /* another in every round: masks must not be used twice */
+  int32_t negative; /* not 0: it is taken away */
+  int32_t unused;   /* 0 */
+} tn_mask;
+
+/* Adds masks to a vector. Where a client is lost after others have masked against it, the server
+ * takes back each such mask by the same seed and round and the other sign.
+ * Any thread. Fails: ARGUMENT. Since 100. */
+tn_status tn_secure_mask(tn_context *context, const tn_mask *masks, size_t mask_count,
+                         uint32_t *words, size_t count);
+
+/* sum += words, modulo 2^32.
+ * Any thread. Fails: ARGUMENT. Since 100. */
+tn_status tn_secure_add(tn_context *context, const uint32_t *words, uint32_t *sum, size_t count);
+
+/* x = factor * words, out of fixed point: of a sum whose masks are gone; with 1 / (sum of weights) as
+ * the factor, the mean.
+ * Any thread. Fails: ARGUMENT. Since 100. */
+tn_status tn_secure_decode(tn_context *context, const tn_fixed_point *fixed, float factor,
+                           const uint32_t *words, float *x, size_t count);
+
+/* A window of an axis in all parameters whose names end alike: a width of the model, which has such a
+ * line for each parameter that it runs through. The first units are HeteroFL's sub-model, a start that
+ * is the round's number is FedRolex's. In an array, all have the same struct_size. */
+typedef struct tn_axis {
+  size_t struct_size;
+  const char *parameters; /* what their names end in */
+  uint32_t axis;          /* from 0 */
+  uint32_t unit;          /* indices that belong together, as those of a head; 0: 1 */
+  uint64_t length;        /* units in the window */
+  uint64_t start;         /* the first of them, modulo the units there are: the window goes around */
+} tn_axis;
+
+/* A sub-model. Of a parameter, only name, rank and dims are read: tn_session_parameter gives them. */
+typedef struct tn_submodel {
+  size_t struct_size;
+  const tn_parameter *parameters; /* of the whole set, in its order */
+  size_t parameter_count;         /* how many */
+  const tn_axis *axes; /* what they do not name stays whole; may be NULL where axis_count is 0 */
+  size_t axis_count;   /* how many */
+} tn_submodel;
+
+/* How many elements a sub-model has.
+ * Any thread. Fails: ARGUMENT, SHAPE, NOT_FOUND. Since 100. */
+tn_status tn_submodel_count(tn_context *context, const tn_submodel *submodel, size_t *count);
+
+/* Copies a sub-model out of a set's vector of `whole_count` elements into one of `part_count`.
+ * Any thread. Fails: ARGUMENT, SHAPE, NOT_FOUND. Since 100. */
+tn_status tn_submodel_extract(tn_context *context, const tn_submodel *submodel, const float *whole,
+                              size_t whole_count, float *part, size_t part_count);
+
+/* Adds weight * part to `sum`, where the sub-model lies in it, and the weight to the same elements
+ * of `weights`: tn_update_average then gives each element the mean of those that have it. Of updates
+ * rather than parameters, so that what no one has stays as it is.
+ * Any thread. Fails: ARGUMENT, SHAPE, NOT_FOUND. Since 100. */
+tn_status tn_submodel_add(tn_context *context, const tn_submodel *submodel, float weight,
+                          const float *part, size_t part_count, float *sum, float *weights,
+                          size_t whole_count);
 
 #ifdef __cplusplus
 }

@@ -576,3 +576,232 @@ unsafe extern "C" {
         options: *const tn_run_options,
     ) -> tn_status;
 }
+pub type tn_set = i32;
+pub const TN_SET_TRAINABLE: _bindgen_ty_11 = 0;
+pub const TN_SET_ALL: _bindgen_ty_11 = 1;
+pub const TN_SET_ADAPTERS: _bindgen_ty_11 = 2;
+pub type _bindgen_ty_11 = ::core::ffi::c_uint;
+unsafe extern "C" {
+    pub fn tn_model_empty(
+        context: *mut tn_context,
+        path: *const ::core::ffi::c_char,
+        model: *mut *mut tn_model,
+    ) -> tn_status;
+}
+unsafe extern "C" {
+    pub fn tn_parameters_count(
+        session: *mut tn_session,
+        set: tn_set,
+        parameters: *mut usize,
+        elements: *mut usize,
+    ) -> tn_status;
+}
+unsafe extern "C" {
+    pub fn tn_parameters_read(
+        session: *mut tn_session,
+        set: tn_set,
+        data: *mut f32,
+        count: usize,
+    ) -> tn_status;
+}
+unsafe extern "C" {
+    pub fn tn_parameters_write(
+        session: *mut tn_session,
+        set: tn_set,
+        data: *const f32,
+        count: usize,
+    ) -> tn_status;
+}
+unsafe extern "C" {
+    pub fn tn_parameters_difference(
+        session: *mut tn_session,
+        set: tn_set,
+        start: *const f32,
+        update: *mut f32,
+        count: usize,
+    ) -> tn_status;
+}
+unsafe extern "C" {
+    pub fn tn_parameters_add(
+        session: *mut tn_session,
+        set: tn_set,
+        factor: f32,
+        update: *const f32,
+        count: usize,
+    ) -> tn_status;
+}
+unsafe extern "C" {
+    pub fn tn_update_accumulate(
+        context: *mut tn_context,
+        weight: f32,
+        update: *const f32,
+        sum: *mut f32,
+        count: usize,
+    ) -> tn_status;
+}
+unsafe extern "C" {
+    pub fn tn_update_average(
+        context: *mut tn_context,
+        weights: *const f32,
+        sum: *mut f32,
+        count: usize,
+    ) -> tn_status;
+}
+#[repr(C)]
+#[derive(Copy, Clone)]
+pub struct tn_compression {
+    pub struct_size: usize,
+    pub keep: u64,
+    pub bits: u32,
+    pub unused: u32,
+    pub seed: u64,
+    pub round: u64,
+}
+unsafe extern "C" {
+    pub fn tn_update_bound(
+        context: *mut tn_context,
+        how: *const tn_compression,
+        count: usize,
+        size: *mut usize,
+    ) -> tn_status;
+}
+unsafe extern "C" {
+    pub fn tn_update_compress(
+        context: *mut tn_context,
+        how: *const tn_compression,
+        update: *const f32,
+        residual: *mut f32,
+        count: usize,
+        bytes: *mut ::core::ffi::c_void,
+        capacity: usize,
+        size: *mut usize,
+    ) -> tn_status;
+}
+#[repr(C)]
+#[derive(Copy, Clone)]
+pub struct tn_message {
+    pub struct_size: usize,
+    pub count: u64,
+    pub kept: u64,
+    pub bits: u32,
+    pub unused: u32,
+}
+unsafe extern "C" {
+    pub fn tn_update_inspect(
+        context: *mut tn_context,
+        bytes: *const ::core::ffi::c_void,
+        size: usize,
+        message: *mut tn_message,
+    ) -> tn_status;
+}
+unsafe extern "C" {
+    pub fn tn_update_add(
+        context: *mut tn_context,
+        weight: f32,
+        bytes: *const ::core::ffi::c_void,
+        size: usize,
+        sum: *mut f32,
+        count: usize,
+    ) -> tn_status;
+}
+#[repr(C)]
+#[derive(Copy, Clone)]
+pub struct tn_fixed_point {
+    pub struct_size: usize,
+    pub clip: f32,
+    pub clients: u32,
+}
+unsafe extern "C" {
+    pub fn tn_secure_encode(
+        context: *mut tn_context,
+        fixed: *const tn_fixed_point,
+        weight: f32,
+        x: *const f32,
+        words: *mut u32,
+        count: usize,
+    ) -> tn_status;
+}
+#[repr(C)]
+#[derive(Copy, Clone)]
+pub struct tn_mask {
+    pub struct_size: usize,
+    pub seed: u64,
+    pub round: u64,
+    pub negative: i32,
+    pub unused: i32,
+}
+unsafe extern "C" {
+    pub fn tn_secure_mask(
+        context: *mut tn_context,
+        masks: *const tn_mask,
+        mask_count: usize,
+        words: *mut u32,
+        count: usize,
+    ) -> tn_status;
+}
+unsafe extern "C" {
+    pub fn tn_secure_add(
+        context: *mut tn_context,
+        words: *const u32,
+        sum: *mut u32,
+        count: usize,
+    ) -> tn_status;
+}
+unsafe extern "C" {
+    pub fn tn_secure_decode(
+        context: *mut tn_context,
+        fixed: *const tn_fixed_point,
+        factor: f32,
+        words: *const u32,
+        x: *mut f32,
+        count: usize,
+    ) -> tn_status;
+}
+#[repr(C)]
+#[derive(Copy, Clone)]
+pub struct tn_axis {
+    pub struct_size: usize,
+    pub parameters: *const ::core::ffi::c_char,
+    pub axis: u32,
+    pub unit: u32,
+    pub length: u64,
+    pub start: u64,
+}
+#[repr(C)]
+#[derive(Copy, Clone)]
+pub struct tn_submodel {
+    pub struct_size: usize,
+    pub parameters: *const tn_parameter,
+    pub parameter_count: usize,
+    pub axes: *const tn_axis,
+    pub axis_count: usize,
+}
+unsafe extern "C" {
+    pub fn tn_submodel_count(
+        context: *mut tn_context,
+        submodel: *const tn_submodel,
+        count: *mut usize,
+    ) -> tn_status;
+}
+unsafe extern "C" {
+    pub fn tn_submodel_extract(
+        context: *mut tn_context,
+        submodel: *const tn_submodel,
+        whole: *const f32,
+        whole_count: usize,
+        part: *mut f32,
+        part_count: usize,
+    ) -> tn_status;
+}
+unsafe extern "C" {
+    pub fn tn_submodel_add(
+        context: *mut tn_context,
+        submodel: *const tn_submodel,
+        weight: f32,
+        part: *const f32,
+        part_count: usize,
+        sum: *mut f32,
+        weights: *mut f32,
+        whole_count: usize,
+    ) -> tn_status;
+}

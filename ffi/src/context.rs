@@ -20,6 +20,8 @@ use crate::structs::options;
 /// What all handles of a context share.
 pub(crate) struct Context {
     pub(crate) backends: Vec<Arc<dyn Backend>>,
+    /// The first of them, for work that is no graph's.
+    pub(crate) cpu: Cpu,
     pub(crate) message: Message,
     log: Option<Log>,
 }
@@ -133,7 +135,8 @@ unsafe fn make(given: &abi::tn_context_options) -> Result<Context> {
     let allocator = unsafe { allocator(given.allocator)? };
     let cpu = Cpu::new(Options { threads, isa, allocator })?;
     let log = given.log.map(|call| Log { call, user: given.log_user });
-    Ok(Context { backends: vec![Arc::new(cpu)], message: Message::default(), log })
+    let backends: Vec<Arc<dyn Backend>> = vec![Arc::new(cpu.clone())];
+    Ok(Context { backends, cpu, message: Message::default(), log })
 }
 
 /// See the header.

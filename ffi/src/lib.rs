@@ -14,6 +14,7 @@ pub mod abi;
 mod context;
 mod convert;
 mod dlpack;
+mod exchange;
 mod graph;
 mod handle;
 mod model;

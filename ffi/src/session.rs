@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use tenon_runtime::Result;
 use tenon_runtime::executor::Executor;
+use tenon_runtime::federated::parameters::is_adapter;
 use tenon_runtime::graph::{Graph, Source, ValueId};
 use tenon_runtime::models::{GraphOptions, ModelGraph};
 use tenon_runtime::train::{Options, Trainer};
@@ -60,7 +61,10 @@ impl Handle for SessionHandle {
 
 impl SessionHandle {
     fn new(context: Arc<Context>, trainer: Trainer) -> Result<Self> {
-        let trained = trainer.trainable();
+        // So that every set of parameters is the first so many of them.
+        let (mut trained, others): (Vec<_>, Vec<_>) =
+            trainer.trainable().into_iter().partition(|name| is_adapter(name));
+        trained.extend(others);
         let frozen = trainer.graph().values().iter().filter_map(|v| match v.source {
             Source::Parameter { trainable: false } => v.name.clone(),
             _ => None,

@@ -1,6 +1,8 @@
 //! Every function has the signature that the header declares: both must fit one array.
 
-use crate::{abi, context, dlpack, graph, model, parameters, rounds, session, status, training};
+use crate::{
+    abi, context, dlpack, exchange, graph, model, parameters, rounds, session, status, training,
+};
 
 macro_rules! same {
     ($($module:ident::$name:ident($($argument:tt),*);)*) => {
@@ -62,4 +64,23 @@ same! {
     training::tn_session_set_memory_budget(_, _);
     training::tn_session_save(_, _, _);
     training::tn_session_load(_, _, _);
+    exchange::tn_model_empty(_, _, _);
+    exchange::tn_parameters_count(_, _, _, _);
+    exchange::tn_parameters_read(_, _, _, _);
+    exchange::tn_parameters_write(_, _, _, _);
+    exchange::tn_parameters_difference(_, _, _, _, _);
+    exchange::tn_parameters_add(_, _, _, _, _);
+    exchange::tn_update_accumulate(_, _, _, _, _);
+    exchange::tn_update_average(_, _, _, _);
+    exchange::tn_update_bound(_, _, _, _);
+    exchange::tn_update_compress(_, _, _, _, _, _, _, _);
+    exchange::tn_update_inspect(_, _, _, _);
+    exchange::tn_update_add(_, _, _, _, _, _);
+    exchange::tn_secure_encode(_, _, _, _, _, _);
+    exchange::tn_secure_mask(_, _, _, _, _);
+    exchange::tn_secure_add(_, _, _, _);
+    exchange::tn_secure_decode(_, _, _, _, _, _);
+    exchange::tn_submodel_count(_, _, _);
+    exchange::tn_submodel_extract(_, _, _, _, _, _);
+    exchange::tn_submodel_add(_, _, _, _, _, _, _, _);
 }

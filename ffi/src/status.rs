@@ -47,6 +47,13 @@ pub(crate) fn guard(
     message: Option<&Message>,
     body: impl FnOnce() -> Result<()>,
 ) -> abi::tn_status {
+    let mut body = Some(body);
+    wall(message, &mut || body.take().map_or(Ok(()), |body| body()))
+}
+
+/// [`guard`] once for all bodies, because the wall is more code than most of them.
+#[inline(never)]
+fn wall(message: Option<&Message>, body: &mut dyn FnMut() -> Result<()>) -> abi::tn_status {
     let (status, text) = match catch_unwind(AssertUnwindSafe(body)) {
         Ok(Ok(())) => return abi::TN_OK as abi::tn_status,
         Ok(Err(error)) => (status(&error), error.to_string()),

@@ -40,6 +40,12 @@ structs! {
     tn_run_options.progress_user;
     tn_report.step;
     tn_parameter.dims;
+    tn_compression.round;
+    tn_message.unused;
+    tn_fixed_point.clients;
+    tn_mask.unused;
+    tn_axis.start;
+    tn_submodel.axis_count;
 }
 
 /// Where a field ends.

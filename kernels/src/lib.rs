@@ -19,6 +19,7 @@
 //! | [`conv`] | convolution and pooling, forward and backward |
 //! | [`attention`] | tiled attention, forward and backward |
 //! | [`update`] | optimizer steps in one pass over memory |
+//! | [`exchange`] | what federated clients send: sums, masks, short codes, the largest elements |
 //! | [`quant`] | block formats, encode and decode |
 //! | [`random`] | the counter-based generator (Philox) |
 
@@ -31,6 +32,7 @@ pub mod binary;
 pub mod broadcast;
 pub mod cast;
 pub mod conv;
+pub mod exchange;
 pub mod fused;
 pub mod gemm;
 pub mod index;

@@ -85,18 +85,25 @@ pub(crate) struct Vectors<S: Simd>(Blocks<S>);
 
 impl<S: Simd> Vectors<S> {
     /// The words from number `at` on, as the bits of `out`, whose length divides `at` and is a
-    /// power of two not below 32.
+    /// power of two not below 128.
     #[inline(always)]
     pub(crate) fn fill(&self, at: u64, out: &mut [f32]) {
-        debug_assert!(out.len().is_power_of_two() && out.len() >= 2 * MAX_LANES);
+        debug_assert!(out.len().is_power_of_two() && out.len() >= 8 * MAX_LANES);
         debug_assert!(at.is_multiple_of(out.len() as u64));
-        for (i, pair) in out.chunks_exact_mut(2 * S::LANES).enumerate() {
-            let [[low, high]] = self.0.words(at / 4 + (i * Blocks::<S>::COUNT) as u64);
-            // SAFETY: a pair is two vectors.
-            unsafe {
-                self.0.s.store(pair.as_mut_ptr(), low);
-                self.0.s.store(pair.as_mut_ptr().add(S::LANES), high);
+        if S::LANES == MAX_LANES { self.groups::<4>(at, out) } else { self.groups::<1>(at, out) }
+    }
+
+    /// [`Vectors::fill`] by `N` pairs of vectors at a time.
+    #[inline(always)]
+    fn groups<const N: usize>(&self, at: u64, out: &mut [f32]) {
+        let mut index = at / 4;
+        for group in out.chunks_exact_mut(N * 2 * S::LANES) {
+            let words = self.0.words::<N>(index);
+            for (part, to) in group.chunks_exact_mut(S::LANES).enumerate() {
+                // SAFETY: a part is a vector.
+                unsafe { self.0.s.store(to.as_mut_ptr(), words[part / 2][part % 2]) };
             }
+            index += (N * Blocks::<S>::COUNT) as u64;
         }
     }
 }
@@ -150,7 +157,7 @@ fn units<S: Simd>(s: S, words: S::F) -> S::F {
 /// A word has two lanes because the rounds need the whole product: with both in one vector a round
 /// is two multiplications, two shifts and two three-way exclusive ors.
 #[derive(Clone, Copy)]
-struct Blocks<S: Simd> {
+pub(crate) struct Blocks<S: Simd> {
     s: S,
     random: Philox,
     /// What to add to the first block's number for the block of each lane.
@@ -159,10 +166,11 @@ struct Blocks<S: Simd> {
 
 impl<S: Simd> Blocks<S> {
     /// Blocks in two vectors.
-    const COUNT: usize = S::LANES / 2;
+    pub(crate) const COUNT: usize = S::LANES / 2;
 
+    /// The blocks of a sequence.
     #[inline(always)]
-    fn new(s: S, random: Philox) -> Self {
+    pub(crate) fn new(s: S, random: Philox) -> Self {
         let mut order = [0.0; MAX_LANES];
         for i in 0..Self::COUNT {
             // Where `zip_even` takes the blocks from that it puts in order.
@@ -176,7 +184,7 @@ impl<S: Simd> Blocks<S> {
     /// The words of `N * COUNT` blocks from `index` on; their numbers must differ in the lower 32 bits
     /// only.
     #[inline(always)]
-    fn words<const N: usize>(&self, index: u64) -> [[S::F; 2]; N] {
+    pub(crate) fn words<const N: usize>(&self, index: u64) -> [[S::F; 2]; N] {
         let s = self.s;
         let word = |bits: u32| s.splat(f32::from_bits(bits));
         let [s0, s1] = self.random.stream;

@@ -13,6 +13,7 @@
 //! | [`memory`] | orders nodes and places every buffer: the plan is the peak |
 //! | [`executor`] | binds a planned graph to backends and runs it without allocating |
 //! | [`train`] | optimizer, schedules, clipping, accumulation over an executor |
+//! | [`federated`] | what clients and servers exchange: sums, messages, masks, sub-models |
 //! | [`models`] | llama-family graphs and LoRA, from GGUF or Hugging Face metadata |
 //! | [`io`] | GGUF, safetensors, checkpoints |
 //! | [`backend`] | what a device must offer |
@@ -21,6 +22,7 @@ pub mod autodiff;
 pub mod backend;
 pub mod error;
 pub mod executor;
+pub mod federated;
 pub mod graph;
 pub mod io;
 pub mod memory;

@@ -201,6 +201,13 @@ fn bad_calls_of_training_methods_are_refused() {
 }
 
 #[test]
+fn exchange_adds_up_and_refuses_bad_calls() {
+    let out = run_all("tests/c/hostile_exchange.c", &[]);
+    report(&format!("hostile_exchange: {}", out.trim()));
+    assert!(number_before(&out, " checks, 0 failures") > 2000, "{out}");
+}
+
+#[test]
 fn parts_of_a_model_train_as_the_whole_does() {
     let folder = scratch("parts");
     let _ = lay_out("llama", &folder);
@@ -296,8 +303,15 @@ fn the_library_is_small_and_stands_alone() {
 #[test]
 fn every_function_is_called_badly() {
     let read = |name| std::fs::read_to_string(root().join("tests/c").join(name));
-    let text = ["check.h", "dlpack.c", "hostile.c", "hostile_files.c", "hostile_methods.c"]
-        .map(|n| read(n).expect("a program"));
+    const PROGRAMS: [&str; 6] = [
+        "check.h",
+        "dlpack.c",
+        "hostile.c",
+        "hostile_exchange.c",
+        "hostile_files.c",
+        "hostile_methods.c",
+    ];
+    let text = PROGRAMS.map(|n| read(n).expect("a program"));
     for name in declared() {
         assert!(text.iter().any(|t| t.contains(&format!("{name}("))), "{name} is never called");
     }

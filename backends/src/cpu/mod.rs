@@ -35,6 +35,7 @@ pub use pool::Pool;
 use tenon_kernels::Isa;
 use tenon_kernels::gemm::Caches;
 use tenon_runtime::backend::{Backend, Device, Launch, Memory, Program, Signature, Step};
+use tenon_runtime::federated::Workers;
 use tenon_runtime::tensor::{Allocator, SystemAllocator};
 use tenon_runtime::{Error, Result};
 
@@ -87,6 +88,16 @@ impl Cpu {
     #[must_use]
     pub fn isa(&self) -> Isa {
         self.context.isa
+    }
+}
+
+impl Workers for Cpu {
+    fn isa(&self) -> Isa {
+        self.context.isa
+    }
+
+    fn run(&self, tasks: usize, body: &(dyn Fn(usize) + Sync)) {
+        self.context.pool.run(tasks, &|task, _| body(task));
     }
 }
 

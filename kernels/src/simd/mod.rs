@@ -4,35 +4,13 @@ pub mod math;
 mod panels;
 #[cfg(test)]
 mod tests;
+mod tile;
 
 pub use panels::{Lane, Panels};
+pub(crate) use tile::tile_step;
 
 /// Lanes of the widest level.
 pub const MAX_LANES: usize = 16;
-
-/// A step of a register tile: `$sum = $new` for every row and column, where `$x` is the row's lane
-/// of `$a` in all lanes and `$column` a vector of `$b`.
-///
-/// A macro, because a closure would be a call without the level's instructions.
-macro_rules! tile_step {
-    ($s:ident, $a:ident, $b:ident, $sums:ident, |$x:ident, $column:ident, $sum:ident| $new:expr) => {{
-        let mut columns = [$s.zero(); NV];
-        for v in 0..NV {
-            // SAFETY: the caller vouches for `NV` vectors.
-            columns[v] = unsafe { $s.load($b.add(v * Self::LANES)) };
-        }
-        for r in 0..R {
-            // SAFETY: the caller vouches for `R` lanes.
-            let $x = $s.splat(unsafe { *$a.add(r) });
-            for v in 0..NV {
-                let ($column, $sum) = (columns[v], $sums[r][v]);
-                $sums[r][v] = $new;
-            }
-        }
-    }};
-}
-#[cfg(target_arch = "aarch64")]
-pub(crate) use tile_step;
 
 /// A token that proves an instruction set is present, with the vector operations it offers.
 ///
@@ -300,6 +278,23 @@ pub trait Simd: Copy + Send + Sync + 'static {
         let floats = lanes(self, a).map(|x| x.to_bits().cast_signed() as f32);
         // SAFETY: no level has more lanes.
         unsafe { self.load(floats.as_ptr()) }
+    }
+
+    /// The nearest integer, ties to even, of each lane, for |a| below 2^31: the other way round.
+    #[inline(always)]
+    fn round_i32(self, a: Self::F) -> Self::F {
+        // 1.5 * 2^52: an integer added to it stands in the lowest bits.
+        let bits = |x: f32| (f64::from(x) + 6_755_399_441_055_744.0).to_bits();
+        let whole = lanes(self, a).map(|x| f32::from_bits(bits(x) as u32));
+        // SAFETY: no level has more lanes.
+        unsafe { self.load(whole.as_ptr()) }
+    }
+
+    /// One bit a lane, that of the first lane lowest.
+    #[inline(always)]
+    fn bits(self, m: Self::M) -> u32 {
+        let ones = lanes(self, self.select(m, self.splat(1.0), self.zero()));
+        (0..Self::LANES).fold(0, |bits, i| bits | u32::from(ones[i] != 0.0) << i)
     }
 
     /// The sum of the integers in each lane, wrapping around.

@@ -68,7 +68,7 @@ macro_rules! on_every_level {
 on_every_level! {
     arithmetic minimum_and_maximum compare bitwise rounding scaling across_lanes tails
     half_floats bytes blocks narrowing transposing transposing_pairs bfloat16_pairs byte_products
-    integers wide_integers
+    integers wide_integers masks
 }
 
 mod checks {
@@ -113,6 +113,35 @@ mod checks {
         assert_lanes(s, &le, |i| pick(A[i] <= B[i]), "le");
         let eq = map2(s, &A, &B, |a, b| select(s.eq(a, b)));
         assert_lanes(s, &eq, |i| pick(A[i] == B[i]), "eq");
+    }
+
+    pub(super) fn masks<S: Simd>(s: S) {
+        let (a, b) = (load(s, &A), load(s, &B));
+        let want = (0..S::LANES).fold(0, |bits, i| bits | u32::from(A[i] < B[i]) << i);
+        assert_eq!(s.bits(s.lt(a, b)), want, "bits");
+        let x: Lanes = [
+            0.5,
+            1.5,
+            -2.5,
+            2147483500.0,
+            -2147483648.0,
+            8388609.0,
+            -16777216.0,
+            0.0,
+            123456.78,
+            -1e-30,
+            4194303.5,
+            -4194304.5,
+            1e9,
+            -1e9,
+            33554434.0,
+            0.49999997,
+        ];
+        let got = lanes(s, s.round_i32(load(s, &x)));
+        for i in 0..S::LANES {
+            let want = x[i].round_ties_even() as i32;
+            assert_eq!(got[i].to_bits().cast_signed(), want, "round_i32 of {}", x[i]);
+        }
     }
 
     pub(super) fn bitwise<S: Simd>(s: S) {

@@ -169,6 +169,49 @@ impl ModelConfig {
         Ok(config)
     }
 
+    /// Weights that not every model has, with their shapes, by the text of its `config.json`: a
+    /// head of its own, biases, norms over heads.
+    ///
+    /// # Errors
+    /// [`Error::Format`].
+    pub(super) fn optional_weights(
+        &self,
+        json: &str,
+        path: &Path,
+    ) -> Result<Vec<(String, Vec<usize>)>> {
+        let hf: HfOptions =
+            serde_json::from_str(json).map_err(|e| Error::format(path, e.to_string()))?;
+        let mut all = Vec::new();
+        // What transformers takes where a file does not say.
+        if !hf.tie_word_embeddings.unwrap_or(self.architecture == "smollm3") {
+            all.push(("lm_head.weight".to_owned(), vec![self.vocab, self.hidden]));
+        }
+        let (queries, keys) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);
+        let (inputs, outputs) = match self.architecture.as_str() {
+            "qwen2" => (true, false),
+            _ => (hf.attention_bias, hf.attention_bias),
+        };
+        let is_qwen3 = self.architecture == "qwen3";
+        let parts = [
+            (inputs, "self_attn.q_proj.bias", queries),
+            (inputs, "self_attn.k_proj.bias", keys),
+            (inputs, "self_attn.v_proj.bias", keys),
+            (outputs, "self_attn.o_proj.bias", self.hidden),
+            (hf.mlp_bias, "mlp.gate_proj.bias", self.intermediate),
+            (hf.mlp_bias, "mlp.up_proj.bias", self.intermediate),
+            (hf.mlp_bias, "mlp.down_proj.bias", self.hidden),
+            (is_qwen3, "self_attn.q_norm.weight", self.head_dim),
+            (is_qwen3, "self_attn.k_norm.weight", self.head_dim),
+        ];
+        for layer in 0..self.layers {
+            let present = parts.iter().filter(|(present, ..)| *present);
+            all.extend(
+                present.map(|(_, part, n)| (format!("model.layers.{layer}.{part}"), vec![*n])),
+            );
+        }
+        Ok(all)
+    }
+
     /// Whether layer `layer` rotates its queries and keys.
     #[must_use]
     pub fn rotates(&self, layer: usize) -> bool {
@@ -242,6 +285,16 @@ struct HfConfig {
     sliding_window: Option<usize>,
     use_sliding_window: Option<bool>,
     max_position_embeddings: Option<usize>,
+}
+
+/// Those that tell which weights there are.
+#[derive(Deserialize)]
+struct HfOptions {
+    tie_word_embeddings: Option<bool>,
+    #[serde(default)]
+    attention_bias: bool,
+    #[serde(default)]
+    mlp_bias: bool,
 }
 
 #[derive(Deserialize)]

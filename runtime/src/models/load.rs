@@ -64,6 +64,35 @@ impl Model {
         Ok(Self { config, weights })
     }
 
+    /// A model of the shapes that a file tells, with zeros for weights: a GGUF file of which only
+    /// what comes before the data must be there, or a `config.json` (or a folder with one), for f32.
+    ///
+    /// # Errors
+    /// As [`Model::load`]; [`Error::OutOfMemory`].
+    pub fn empty(path: &Path, allocator: &dyn Allocator) -> Result<Self> {
+        let is_config = path.extension().is_some_and(|ending| ending == "json");
+        let (config, weights) = if path.is_dir() || is_config {
+            let path = if is_config { path.to_owned() } else { path.join("config.json") };
+            let json = fs::read_to_string(&path).map_err(|e| Error::io(&path, e))?;
+            let config = ModelConfig::from_hf(&json, &path)?;
+            check_layers(&config, &path)?;
+            let mut weights = expected(&config);
+            weights.extend(config.optional_weights(&json, &path)?);
+            let f32 = |(name, dims): (String, Vec<usize>)| Ok((name, TensorDesc::f32(&dims)?));
+            (config, weights.into_iter().map(f32).collect::<Result<Vec<_>>>()?)
+        } else {
+            let gguf = Gguf::open_header(path)?;
+            let config = ModelConfig::from_gguf(&gguf)?;
+            let name = |t: &crate::io::MappedTensor| Some((hf_name(&t.name)?, t.desc.clone()));
+            (config, gguf.tensors().iter().filter_map(name).collect())
+        };
+        let zeros = |(name, desc)| Ok((name, Tensor::zeros(desc, allocator)?));
+        let weights = weights.into_iter().map(zeros).collect::<Result<_>>()?;
+        let model = Self { config, weights };
+        model.check(path)?;
+        Ok(model)
+    }
+
     /// A model of given weights.
     ///
     /// # Errors
@@ -178,6 +207,15 @@ impl Model {
             }
         }
         Ok(())
+    }
+}
+
+/// Refuses more layers than any model has: each takes memory, whatever its size.
+fn check_layers(config: &ModelConfig, path: &Path) -> Result<()> {
+    const MOST: usize = 1 << 12;
+    match config.layers {
+        layers if layers > MOST => Err(Error::format(path, format!("{layers} layers cannot be"))),
+        _ => Ok(()),
     }
 }
 

@@ -352,6 +352,13 @@ impl<T: NeonFamily> Simd for T {
         fn convert_i32(self, a: float32x4_t) -> float32x4_t {
             vcvtq_f32_s32(vreinterpretq_s32_f32(a))
         }
+        fn round_i32(self, a: float32x4_t) -> float32x4_t {
+            vreinterpretq_f32_s32(vcvtnq_s32_f32(a))
+        }
+        fn bits(self, m: uint32x4_t) -> u32 {
+            let lane: [u32; 4] = [1, 2, 4, 8];
+            vaddvq_u32(vandq_u32(m, vld1q_u32(lane.as_ptr())))
+        }
         unsafe fn store_i8(self, p: *mut i8, v: float32x4_t) {
             let words = vqmovn_s32(vcvtnq_s32_f32(v));
             let bytes = vreinterpret_u32_s8(vqmovn_s16(vcombine_s16(words, words)));

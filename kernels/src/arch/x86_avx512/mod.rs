@@ -264,6 +264,10 @@ impl<T: Avx512Family> Simd for T {
         Avx512Family::dot_bytes::<BITS>(self, a, b, sum)
     }
     #[inline(always)]
+    fn bits(self, m: __mmask16) -> u32 {
+        m.into()
+    }
+    #[inline(always)]
     fn shift_left<const BITS: u32>(self, a: __m512) -> __m512 {
         // SAFETY: the token exists only where its instructions do.
         unsafe { _mm512_castsi512_ps(_mm512_slli_epi32::<BITS>(_mm512_castps_si512(a))) }
@@ -364,6 +368,7 @@ impl<T: Avx512Family> Simd for T {
         }
 
         fn convert_i32(self, a: __m512) -> __m512 { _mm512_cvtepi32_ps(_mm512_castps_si512(a)) }
+        fn round_i32(self, a: __m512) -> __m512 { _mm512_castsi512_ps(_mm512_cvtps_epi32(a)) }
         fn add_i32(self, a: __m512, b: __m512) -> __m512 {
             let (a, b) = (_mm512_castps_si512(a), _mm512_castps_si512(b));
             _mm512_castsi512_ps(_mm512_add_epi32(a, b))

@@ -66,12 +66,28 @@ impl Gguf {
     pub fn open(path: impl Into<PathBuf>) -> Result<Self> {
         let path = path.into();
         let map = map(&path)?;
-        let header = parse(&map).map_err(|why| Error::format(&path, why))?;
+        let header = parse(&map, map.len()).map_err(|why| Error::format(&path, why))?;
+        Ok(Self::new(path, map, header))
+    }
+
+    /// As [`Gguf::open`] of a file of which only what comes before the tensors' data must be there:
+    /// they can be asked for what they are, not for their content.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open_header(path: impl Into<PathBuf>) -> Result<Self> {
+        let path = path.into();
+        let map = map(&path)?;
+        let header = parse(&map, usize::MAX).map_err(|why| Error::format(&path, why))?;
+        Ok(Self::new(path, map, header))
+    }
+
+    fn new(path: PathBuf, map: Arc<Mmap>, header: Header) -> Self {
         let by_name = header.tensors.iter().enumerate().map(|(i, t)| (t.name.clone(), i)).collect();
         let mapped = |t: Entry| MappedTensor::new(t.name, t.desc, map.clone(), t.range);
         let tensors = header.tensors.into_iter().map(mapped).collect();
         let (version, metadata) = (header.version, header.metadata);
-        Ok(Self { path, version, metadata, tensors, by_name, map })
+        Self { path, version, metadata, tensors, by_name, map }
     }
 
     /// The file.
@@ -173,8 +189,9 @@ struct Header {
     tensors: Vec<Entry>,
 }
 
-/// Reads and checks everything but the data of a whole file; says in words what is wrong.
-fn parse(file: &[u8]) -> Result<Header, String> {
+/// Reads and checks everything but the data of a file that has `len` bytes in all; says in words what
+/// is wrong.
+fn parse(file: &[u8], len: usize) -> Result<Header, String> {
     let mut r = Reader::new(file);
     if r.take(4, "magic number").ok() != Some(b"GGUF") {
         return Err("is not a GGUF file: it does not begin with `GGUF`".to_owned());
@@ -189,7 +206,7 @@ fn parse(file: &[u8]) -> Result<Header, String> {
     let tensors = entries
         .into_iter()
         .map(|(name, desc, offset)| {
-            let range = place(&name, &desc, offset, alignment, data, file.len())?;
+            let range = place(&name, &desc, offset, alignment, data, len)?;
             Ok(Entry { name, desc, range })
         })
         .collect::<Result<_, String>>()?;
