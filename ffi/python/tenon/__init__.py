@@ -19,6 +19,7 @@ fails raises an :class:`Error` with the library's message. What the functions be
 ``tenon.h``, which lies beside this file.
 """
 
+from . import federated
 from ._array import ArrayLike
 from ._context import Context
 from ._dlpack import Tensor, from_dlpack
@@ -74,5 +75,6 @@ __all__ = [
     "TrainOptions",
     "UnsupportedError",
     "Value",
+    "federated",
     "from_dlpack",
 ]

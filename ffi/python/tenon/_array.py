@@ -68,8 +68,17 @@ def content(value: ArrayLike) -> Bytes:
     return Bytes(name, value.shape, ffi.from_buffer(value), value.nbytes)
 
 
-def _let_go(tensor: Tensor, pointer: Any) -> None:
-    """The tensor was kept until now, by being an argument of this."""
+def floats(value: ArrayLike) -> tuple[Any, int]:
+    """An f32 array's content, and how many elements it has."""
+    given = content(value)
+    if given.dtype != "f32":
+        raise ShapeError(f"f32 is needed, what is given is {given.dtype}")
+    data = ffi.gc(ffi.cast("float *", given.data), partial(_let_go, given))
+    return data, given.size // 4
+
+
+def _let_go(kept: Any, pointer: Any) -> None:
+    """What the pointer leads to was kept until now, by being an argument of this."""
 
 
 def describe(dtype: str, shape: Sequence[int]) -> str:

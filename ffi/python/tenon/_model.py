@@ -23,6 +23,7 @@ class Model(Handle):
 
     _KIND = "model"
     _options: dict[str, Any]
+    _empty: bool
 
     @classmethod
     def load(
@@ -32,6 +33,7 @@ class Model(Handle):
         context: Context | None = None,
         lora: int | None = 8,
         frozen: bool = False,
+        empty: bool = False,
         dtype: Literal["f32", "bf16", "int8"] = "f32",
         **options: Unpack[ModelOptions],
     ) -> "Model":
@@ -40,6 +42,8 @@ class Model(Handle):
 
         :param lora: rank of the adapters that train; None: every weight trains.
         :param frozen: nothing trains: for parts of a model that are only evaluated.
+        :param empty: takes the shapes alone from the file, or from a ``config.json``; weights are zeros,
+            to be written with what a server sends.
         :param dtype: what products with the model's own weights round their operands to; sums are
             f32. ``"int8"`` is for weights that do not train.
         """
@@ -53,11 +57,12 @@ class Model(Handle):
         build("tn_model_options", given)
         context = context or Context.default()
         place = ffi.new("tn_model **")
-        status = lib.tn_model_load(context._handle, os.fspath(path).encode(), place)
+        load = lib.tn_model_empty if empty else lib.tn_model_load
+        status = load(context._handle, os.fspath(path).encode(), place)
         if status:
             raise error(status, context._handle)
         model = cls(context, Guard(), place[0], lib.tn_model_destroy)
-        model._options = given
+        model._options, model._empty = given, empty
         return model
 
     def plan(self, **options: Unpack[TrainOptions]) -> Plan:

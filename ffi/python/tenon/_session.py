@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Callable, Literal, Mapping, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ._array import DTYPE_NAMES, NUMPY, ArrayLike, Bytes, content, describe
+from ._array import DTYPE_NAMES, NUMPY, ArrayLike, Bytes, content, describe, floats
 from ._context import Guard, Handle
 from ._dlpack import Tensor, capsule
 from ._errors import ArgumentError, Cancelled, ShapeError
@@ -30,6 +30,9 @@ Array = npt.NDArray[Any]
 #: What a session keeps of a round of federated training, as its options ask: the parameters as the
 #: round began; SCAFFOLD's variates, this client's and the server's; the outer step's momentum.
 Kept = Literal["anchor", "control", "server_control", "outer_momentum"]
+
+#: A set of parameters: what trains, all, or adapters alone.
+Set = Literal["trainable", "all", "adapters"]
 
 #: Milliseconds within which Ctrl-C stops a step.
 _PATIENCE = 20
@@ -108,8 +111,8 @@ class Session(Handle):
             source._call(lib.tn_session_from_model, how, given, place)
         else:
             raise ArgumentError("a model brings its own loss")
-        # Sessions of a graph share the parameters that they write.
-        guard = source._guard if isinstance(source, Graph) else Guard()
+        # Sessions of a graph, and of a model that is no file's, share memory that they write.
+        guard = source._guard if isinstance(source, Graph) or source._empty else Guard()
         super().__init__(source._context, guard, place[0], lib.tn_session_destroy)
         self._places: dict[str, _Place] = {}
         self._progress: Progress | None = None
@@ -301,18 +304,33 @@ class Session(Handle):
                 raise ArgumentError(f"there is no parameter `{name}`")
         self._write_all(values)
 
-    def flat_parameters(self) -> Array:
-        """A copy of all that trains as one f32 vector, in the order of :meth:`parameters`."""
-        return self._flat(lib.tn_session_get_trainable)
+    def flat_parameters(self, which: Set = "trainable") -> Array:
+        """A copy of a set of parameters as one f32 vector, in the order of :meth:`parameters`; weight
+        formats are decoded."""
+        return self._flat(lib.tn_parameters_read, which)
 
-    def set_flat_parameters(self, vector: ArrayLike) -> None:
-        """Writes all that trains from one f32 vector."""
-        self._set_flat(lib.tn_session_set_trainable, vector)
+    def set_flat_parameters(self, vector: ArrayLike, which: Set = "trainable") -> None:
+        """Writes a set of parameters, all f32 and none of a file, from one f32 vector."""
+        self._call(lib.tn_parameters_write, code("TN_SET_", which), *floats(vector))
+
+    def difference(self, start: ArrayLike, which: Set = "trainable") -> Array:
+        """What a set of parameters is now, less `start`: what a federated client sends."""
+        data, count = floats(start)
+        update = np.empty(count, np.float32)
+        what = (code("TN_SET_", which), data, ffi.from_buffer("float[]", update), count)
+        self._call(lib.tn_parameters_difference, *what)
+        return update
+
+    def add_parameters(
+        self, update: ArrayLike, factor: float = 1.0, which: Set = "trainable"
+    ) -> None:
+        """parameters += factor * update."""
+        self._call(lib.tn_parameters_add, code("TN_SET_", which), factor, *floats(update))
 
     def gradients(self) -> dict[str, Array]:
         """The gradients of the last step by their parameters' names, before clipping, as copies; zeros
         where the loss does not depend on one. The session must keep them: ``keep_gradients``."""
-        flat, found, start = self._flat(lib.tn_session_get_gradients), {}, 0
+        flat, found, start = self._gather(lib.tn_session_get_gradients), {}, 0
         for parameter in self.parameter_list():
             if parameter.trainable:
                 end = start + parameter.size // flat.itemsize
@@ -320,18 +338,19 @@ class Session(Handle):
                 start = end
         return found
 
-    def _flat(self, function: Any, *which: int) -> Array:
+    def _flat(self, function: Any, which: Set) -> Array:
+        count = ffi.new("size_t *")
+        self._call(lib.tn_parameters_count, code("TN_SET_", which), NULL, count)
+        flat = np.empty(count[0], np.float32)
+        self._call(function, code("TN_SET_", which), ffi.from_buffer("float[]", flat), flat.size)
+        return flat
+
+    def _gather(self, function: Any, *kept: int) -> Array:
         size = ffi.new("size_t *")
         self._call(lib.tn_session_trainable_size, size)
         flat = np.empty(size[0] // 4, np.float32)
-        self._call(function, *which, ffi.from_buffer(flat), flat.nbytes)
+        self._call(function, *kept, ffi.from_buffer(flat), flat.nbytes)
         return flat
-
-    def _set_flat(self, function: Any, vector: ArrayLike, *which: int) -> None:
-        given = content(vector)
-        if given.dtype != "f32":
-            raise ShapeError(f"f32 is needed, what is given is {given.dtype}")
-        self._call(function, *which, given.data, given.size)
 
     # --- rounds of federated training ---------------------------------------------------------
 
@@ -342,11 +361,12 @@ class Session(Handle):
     def kept(self, kept: Kept) -> Array:
         """A copy of what the session keeps of a round, as one f32 vector like
         :meth:`flat_parameters`."""
-        return self._flat(lib.tn_session_get_kept, code("TN_KEPT_", kept))
+        return self._gather(lib.tn_session_get_kept, code("TN_KEPT_", kept))
 
     def set_kept(self, kept: Kept, vector: ArrayLike) -> None:
         """Writes what the session keeps of a round."""
-        self._set_flat(lib.tn_session_set_kept, vector, code("TN_KEPT_", kept))
+        data, count = floats(vector)
+        self._call(lib.tn_session_set_kept, code("TN_KEPT_", kept), data, 4 * count)
 
     def renew_control(self) -> None:
         """Renews this client's control variate at a round's end, by SCAFFOLD's second option."""

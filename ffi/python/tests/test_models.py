@@ -83,6 +83,17 @@ class Models(unittest.TestCase):
             last = s.step(self.batch()).loss
         self.assertLess(last, first)
 
+    def test_an_empty_model_takes_what_a_server_sends(self):
+        model = tenon.Model.load(MODEL, seq=self.SEQ, empty=True)
+        s, full = tenon.Session(model), tenon.Session(tenon.Model.load(MODEL, seq=self.SEQ))
+        self.assertNotAlmostEqual(s.evaluate(self.batch()), full.evaluate(self.batch()), places=1)
+        for p in full.parameter_list():
+            s.write(p.name, full.read_bytes(p.name))
+        self.assertEqual(s.evaluate(self.batch()), full.evaluate(self.batch()))
+        adapters = full.flat_parameters("adapters")
+        np.testing.assert_array_equal(adapters, full.flat_parameters())
+        np.testing.assert_array_equal(s.flat_parameters("adapters"), adapters)
+
     def test_sessions_of_a_model_run_side_by_side(self):
         model, losses = tenon.Model.load(MODEL, seq=self.SEQ), {}
 
