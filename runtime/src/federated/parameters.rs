@@ -1,7 +1,5 @@
 //! Sets of parameters as one vector of f32, each parameter after the other.
 
-use tenon_kernels::Isa;
-
 use super::{Workers, same_length, sums};
 use crate::error::{Error, Result};
 use crate::executor::Executor;
@@ -40,15 +38,7 @@ pub fn read<'a>(
     for name in names {
         let tensor = executor.tensor(name)?;
         let (part, rest) = data.split_at_mut(tensor.desc().numel());
-        match tensor.desc().dtype().format() {
-            Some(format) if tensor.desc().dtype() != DType::F32 => {
-                let from = tensor.storage().as_ptr();
-                // SAFETY: whole rows of blocks of the tensor's size, aligned as its type asks;
-                // nothing runs meanwhile.
-                unsafe { format.decode(Isa::best(), from, part.len(), part.as_mut_ptr()) };
-            }
-            _ => tensor.storage().read(0, f32::bytes_of_mut(part))?,
-        }
+        tensor.decode(part)?;
         data = rest;
     }
     Ok(())

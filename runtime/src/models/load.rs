@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
-use tenon_kernels::Isa;
 use tenon_kernels::random::Philox;
 
 use super::config::ModelConfig;
@@ -13,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::graph::{Graph, Source};
 use crate::io::gguf::Gguf;
 use crate::io::safetensors::SafeTensors;
-use crate::tensor::{Allocator, DType, Storage, Tensor, TensorDesc};
+use crate::tensor::{Allocator, Storage, Tensor, TensorDesc};
 
 /// A model: its configuration, and its weights by Hugging Face's names.
 ///
@@ -298,21 +297,9 @@ fn adapter(desc: &TensorDesc, random: Philox, allocator: &dyn Allocator) -> Resu
 fn decoded(weight: &Tensor, allocator: &dyn Allocator) -> Result<Tensor> {
     let desc = TensorDesc::f32(weight.desc().shape())?;
     let storage = Storage::zeroed(desc.bytes(), allocator)?;
-    let format = weight.desc().dtype().format().ok_or(Error::DType {
-        op: "decode",
-        operand: 0,
-        expected: "a weight format",
-        found: weight.desc().dtype(),
-    })?;
-    if weight.desc().dtype() == DType::F32 {
-        // SAFETY: a model's own weights are never written.
-        storage.write(0, unsafe { weight.storage().bytes() })?;
-    } else {
-        let (from, to) = (weight.storage().as_ptr(), storage.as_ptr().cast());
-        // SAFETY: whole rows of blocks of the tensor's size; files keep float tensors aligned,
-        // which the readers check.
-        unsafe { format.decode(Isa::best(), from, desc.numel(), to) };
-    }
+    // SAFETY: new memory for so many f32, aligned, which nobody else knows.
+    let to = unsafe { std::slice::from_raw_parts_mut(storage.as_ptr().cast(), desc.numel()) };
+    weight.decode(to)?;
     // What was read of a file is not needed twice.
     weight.storage().release(0..usize::MAX);
     Tensor::new(desc, storage)

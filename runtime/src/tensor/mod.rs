@@ -9,6 +9,8 @@ pub use shape::{MAX_RANK, Shape};
 pub(crate) use storage::release_pages;
 pub use storage::{ALIGN, Allocator, Storage, SystemAllocator};
 
+use tenon_kernels::Isa;
+
 use crate::error::{Error, Result};
 
 /// The type and shape of a tensor: contiguous, row-major.
@@ -161,6 +163,30 @@ impl Tensor {
     #[must_use]
     pub fn storage(&self) -> &Storage {
         &self.storage
+    }
+
+    /// Copies the elements out as f32, those in weight formats decoded.
+    ///
+    /// # Errors
+    /// [`Error::DType`] for integers; [`Error::Tensor`] where `to` has another length.
+    pub(crate) fn decode(&self, to: &mut [f32]) -> Result<()> {
+        let dtype = self.desc.dtype();
+        let format = dtype.format().ok_or(Error::DType {
+            op: "decode",
+            operand: 0,
+            expected: "a weight format",
+            found: dtype,
+        })?;
+        if to.len() != self.desc.numel() {
+            return Err(Error::Tensor(format!("{} has not {} elements", self.desc, to.len())));
+        }
+        if dtype == DType::F32 {
+            return self.storage.read(0, f32::bytes_of_mut(to));
+        }
+        // SAFETY: whole rows of blocks of the tensor's size, and as many elements to write; readers of
+        // files keep float tensors aligned. Nothing that runs writes them meanwhile.
+        unsafe { format.decode(Isa::best(), self.storage.as_ptr(), to.len(), to.as_mut_ptr()) };
+        Ok(())
     }
 
     /// The elements, copied out.
