@@ -16,10 +16,12 @@
 //! | [`federated`] | what clients and servers exchange: sums, messages, masks, sub-models |
 //! | [`models`] | llama-family graphs and LoRA, from GGUF or Hugging Face metadata |
 //! | [`io`] | GGUF, safetensors, checkpoints |
+//! | [`check`] | the ops' cases on a device: forward against a reference, gradients by differences |
 //! | [`backend`] | what a device must offer |
 
 pub mod autodiff;
 pub mod backend;
+pub mod check;
 pub mod error;
 pub mod executor;
 pub mod federated;

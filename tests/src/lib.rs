@@ -4,12 +4,10 @@
 //! |---|---|
 //! | [`golden`] | reads the answers that other programs gave |
 //! | [`opinfo`] | says PyTorch's operators in Tenon's |
-//! | [`cases`] | runs the ops table's cases, and measures gradients by finite differences |
 //! | [`models`] | lays goldens out as models, and compares their gradients |
 //! | [`corpus`] | builds graphs to plan |
 //! | [`tidy`] | the rules of the house, over any tree of files |
 
-pub mod cases;
 pub mod corpus;
 pub mod golden;
 pub mod models;

@@ -6,9 +6,9 @@ use tenon_backends::cpu::{Cpu, Options};
 use tenon_backends::null::Null;
 use tenon_kernels::Isa;
 use tenon_runtime::backend::Backend;
+use tenon_runtime::check::{Direction, Verdict, checks, make};
 use tenon_runtime::executor::Executor;
 use tenon_runtime::ops::table;
-use tenon_tests::cases::{make, run};
 use tenon_tests::golden::report;
 
 fn cpu(isa: Isa) -> Arc<dyn Backend> {
@@ -22,33 +22,14 @@ fn levels_agree_with_the_portable_one() {
     let mut backends: Vec<_> = Isa::available().map(cpu).collect();
     backends.extend(tenon_backends::all().expect("backends"));
     let (mut compared, mut failures) = (0, Vec::new());
-    for entry in table() {
-        for (seed, case) in (entry.cases)().into_iter().enumerate().filter(|(_, c)| !c.bench) {
-            let seed = seed as u64 + 1;
-            let want = match run(&case, &reference, seed) {
-                Ok(want) => want,
-                Err(e) => {
-                    failures.push(format!("{}: {e}", case.label()));
-                    continue;
-                }
-            };
-            for backend in &backends {
-                compared += 1;
+    for check in checks().filter(|check| check.direction == Direction::Forward) {
+        for backend in &backends {
+            let verdict = check.run(backend, &reference);
+            if matches!(verdict, Verdict::Wrong(_) | Verdict::Failed(_)) {
                 let level = backend.describe().level;
-                match run(&case, backend, seed) {
-                    Err(e) => failures.push(format!("{} on {level}: {e}", case.label())),
-                    Ok(got) => {
-                        let worst = got
-                            .iter()
-                            .zip(&want)
-                            .map(|(g, w)| entry.tolerance.excess(g, w))
-                            .fold(0f32, f32::max);
-                        if got.len() != want.len() || worst > 1.0 {
-                            failures.push(format!("{} on {level}: {worst}", case.label()));
-                        }
-                    }
-                }
+                failures.push(format!("{} on {level}: {verdict:?}", check.case.label()));
             }
+            compared += usize::from(!matches!(verdict, Verdict::Skipped));
         }
     }
     report(&format!("conformance: {compared} cases on {} backends", backends.len()));

@@ -12,13 +12,13 @@ use tenon_backends::cpu::{Cpu, Options};
 use tenon_kernels::quant::Format;
 use tenon_runtime::autodiff::gradients;
 use tenon_runtime::backend::Backend;
+use tenon_runtime::check::Numbers;
 use tenon_runtime::executor::Executor;
 use tenon_runtime::graph::Graph;
 use tenon_runtime::memory::Plan;
 use tenon_runtime::ops::{Attr, Case, OpEntry, table};
 use tenon_runtime::tensor::Shape;
 use tenon_runtime::{DType, Result, TensorDesc};
-use tenon_tests::cases::Numbers;
 use tenon_tests::golden::report;
 
 /// Tries of each op.

@@ -4,13 +4,13 @@
 use std::collections::HashMap;
 
 use tenon_kernels::random::Philox;
+use tenon_runtime::check::Numbers;
 use tenon_runtime::graph::{Graph, ValueId};
 use tenon_runtime::models::{GraphOptions, Lora, Model, ModelConfig, PROJECTIONS, Trains};
 use tenon_runtime::ops::Attr;
 use tenon_runtime::tensor::{DType, SystemAllocator, Tensor, TensorDesc};
 use tenon_runtime::train::{Clipping, Optimizer, Options, Privacy, Rounds, Schedule, Trainer};
 use tenon_runtime::{Error, Result};
-use tenon_tests::cases::Numbers;
 use tenon_tests::golden::report;
 use tenon_tests::models::{IGNORED, norm};
 

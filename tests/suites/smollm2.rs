@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tenon_kernels::gemm::Precision;
+use tenon_runtime::check::Numbers;
 use tenon_runtime::models::{GraphOptions, Lora, Model, PROJECTIONS, Trains};
 use tenon_runtime::train::Trainer;
-use tenon_tests::cases::Numbers;
 use tenon_tests::golden::{self, Array, report};
 use tenon_tests::models::{
     Adapter, Part, feed, largest_error, measured_derivative, norm, norm_error, still,

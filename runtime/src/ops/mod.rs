@@ -209,7 +209,7 @@ pub trait OpKind: Op + Sized {
 }
 
 /// A row of the op table.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct OpEntry {
     /// [`OpKind::NAME`].
     pub name: &'static str,

@@ -5,12 +5,15 @@ use std::sync::Arc;
 
 use tenon_kernels::Isa;
 use tenon_kernels::quant::Format;
-use tenon_runtime::backend::Backend;
-use tenon_runtime::executor::Executor;
-use tenon_runtime::graph::{Graph, ValueId};
-use tenon_runtime::ops::{Attr, Case, Fill, Operand};
-use tenon_runtime::tensor::{Storage, SystemAllocator};
-use tenon_runtime::{DType, Result, Tensor, TensorDesc, autodiff};
+
+use crate::autodiff;
+use crate::backend::{Backend, Launch, Signature};
+use crate::error::Result;
+use crate::executor::Executor;
+use crate::graph::{Graph, ValueId};
+use crate::memory::descs;
+use crate::ops::{Attr, Case, Fill, Operand};
+use crate::tensor::{DType, Storage, SystemAllocator, Tensor, TensorDesc};
 
 /// Numbers that are the same everywhere: SplitMix64 (Steele, Lea and Flood 2014).
 #[derive(Clone, Copy, Debug)]
@@ -70,7 +73,7 @@ pub fn elements(operand: &Operand, numbers: &mut Numbers) -> Vec<f32> {
 /// A tensor of any type with (nearly) these elements.
 ///
 /// # Errors
-/// [`tenon_runtime::Error`] for a description that does not fit.
+/// [`crate::Error`] for a description that does not fit.
 pub fn tensor(desc: &TensorDesc, values: &[f32]) -> Result<Tensor> {
     let bytes: Vec<u8> = match desc.dtype() {
         DType::I32 => values.iter().flat_map(|&v| (v as i32).to_le_bytes()).collect(),
@@ -120,7 +123,20 @@ pub fn make(case: &Case, seed: u64) -> Result<Made> {
     Ok(Made { graph, operands, tensors })
 }
 
-/// The f32 and i32 values after a run: outputs, and operands that were overwritten.
+impl Made {
+    /// Whether a backend runs the case's op on its operands.
+    #[must_use]
+    pub fn is_claimed(&self, backend: &dyn Backend) -> bool {
+        self.graph.nodes().iter().all(|node| {
+            let (inputs, outputs) = descs(&self.graph, node);
+            let launch = &node.op.launch(&inputs, &outputs);
+            let signature = Signature { launch, inputs: &inputs, outputs: &outputs };
+            *launch == Launch::Alias || backend.supports(signature)
+        })
+    }
+}
+
+/// The values after a run, as f32: outputs, and operands that were overwritten.
 ///
 /// # Errors
 /// What the run reports.
@@ -175,7 +191,7 @@ pub struct GradientCheck {
 pub fn check_gradient(
     case: &Case,
     wrt: usize,
-    backend: &Arc<dyn Backend>,
+    backends: &[Arc<dyn Backend>],
     seed: u64,
 ) -> Result<GradientCheck> {
     let mut made = make(case, seed)?;
@@ -194,7 +210,7 @@ pub fn check_gradient(
     let name = format!("operand.{wrt}");
     let base = made.tensors[&name].to_vec::<f32>()?;
     let direction: Vec<f32> = base.iter().map(|_| numbers.normal()).collect();
-    let mut executor = Executor::new(made.graph, std::slice::from_ref(backend), &made.tensors)?;
+    let mut executor = Executor::new(made.graph, backends, &made.tensors)?;
     executor.run(&mut ())?;
     let exact = match gradient {
         Some(_) => dot(&executor.read_vec::<f32>("gradient")?, &direction),
