@@ -1,0 +1,1 @@
+"""Flower's two sides, training with Tenon."""
