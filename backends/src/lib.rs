@@ -4,27 +4,37 @@
 //! |---|---|
 //! | [`cpu`] | the kernels over a thread pool that shares its cores well |
 //! | [`null`] | plans and counts, computes nothing |
+//! | [`vulkan`] | graphics cards, and whatever else has a Vulkan driver |
 //!
 //! To add a backend: a folder here, one line below, one feature. The conformance suite runs over
-//! [`all`] by itself.
+//! [`found`] by itself.
 
 #[cfg(feature = "cpu")]
 pub mod cpu;
 #[cfg(feature = "null")]
 pub mod null;
+#[cfg(feature = "vulkan")]
+pub mod vulkan;
 
 use std::sync::Arc;
 
 use tenon_runtime::Result;
 use tenon_runtime::backend::Backend;
 
-/// Every backend of this build that finds its device here, in order of preference.
+/// The backends to run on, in order of preference: the CPU, and before it the one that the variable
+/// `TENON_BACKEND` names.
 ///
 /// # Errors
-/// What a backend says of its settings, such as an unknown `TENON_ISA`.
+/// What a backend says of its settings, such as an unknown `TENON_ISA`, or of a device that is not
+/// there.
 pub fn all() -> Result<Vec<Arc<dyn Backend>>> {
-    Ok(vec![
-        #[cfg(feature = "cpu")]
-        Arc::new(cpu::Cpu::new(cpu::Options::default())?),
-    ])
+    let wanted = std::env::var("TENON_BACKEND").unwrap_or_default();
+    let mut backends = Vec::new();
+    #[cfg(feature = "vulkan")]
+    if wanted == "vulkan" {
+        backends.push(Arc::new(vulkan::Vulkan::new(&vulkan::Options::from_env()?)?) as Arc<dyn Backend>);
+    }
+    #[cfg(feature = "cpu")]
+    backends.push(Arc::new(cpu::Cpu::new(cpu::Options::default())?));
+    Ok(backends)
 }

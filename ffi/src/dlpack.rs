@@ -181,7 +181,7 @@ fn share<M: Managed>(desc: &TensorDesc, storage: &Storage, offset: usize) -> Res
         stride *= dim.max(1) as i64;
     }
     let tensor = DLTensor {
-        data: storage.as_ptr().wrapping_add(offset).cast(),
+        data: storage.as_ptr()?.wrapping_add(offset).cast(),
         device_type: CPU,
         device_id: 0,
         ndim: dims.len() as i32,

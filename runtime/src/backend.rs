@@ -4,6 +4,7 @@
 //! [`crate::ops::Op::launch`] which class with which parameters it is, and shapes come with the
 //! operands.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use tenon_kernels::attention::Attention;
@@ -282,6 +283,20 @@ impl Memory {
     }
 }
 
+/// A run of nodes for one backend.
+#[derive(Debug)]
+pub struct Part<'a> {
+    /// The nodes, in order.
+    pub steps: Vec<Step>,
+    /// What the slots of their operands are, the arena first. They stay the same as long as the
+    /// program lives.
+    pub storages: &'a [Storage],
+    /// Bytes of the arena that the host has newer ones of when the program begins.
+    pub brought: Vec<Range<usize>>,
+    /// Bytes of the arena that the host is to have when the program is done.
+    pub taken: Vec<Range<usize>>,
+}
+
 /// What a backend says of its device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Device {
@@ -348,16 +363,24 @@ pub trait Backend: Send + Sync {
         Speed { bytes: 20e9, products: 100e9 }.seconds(launch, cost)
     }
 
-    /// Prepares steps; [`Program::launch`] then runs them by number.
+    /// Whether its programs work on [`crate::tensor::Mirror`]s, which they give to the storages they
+    /// are compiled for.
+    fn has_mirrors(&self) -> bool {
+        false
+    }
+
+    /// Prepares steps; [`Program::launch`] then runs them by number, in order.
     ///
     /// # Errors
     /// [`crate::Error::Unsupported`] for a step it does not support, [`crate::Error::Device`].
-    fn compile(&self, steps: Vec<Step>) -> Result<Box<dyn Program>>;
+    fn compile(&self, part: Part<'_>) -> Result<Box<dyn Program>>;
 }
 
 /// Steps prepared by [`Backend::compile`].
 pub trait Program: Send {
-    /// Runs step `index`; later steps see its results. Allocates nothing.
+    /// Runs step `index`; later steps see its results. Allocates nothing. A program that was recorded
+    /// may let steps wait for later ones of its own, with which they are submitted; if a run is
+    /// stopped before those, they have not run.
     ///
     /// # Errors
     /// [`crate::Error::Index`] for indices out of range, [`crate::Error::Device`].
@@ -367,7 +390,7 @@ pub trait Program: Send {
     /// one else touching it until [`Program::sync`] returns.
     unsafe fn launch(&mut self, index: usize, memory: &Memory) -> Result<()>;
 
-    /// Waits until everything launched is done.
+    /// Waits until everything launched is done, and the host has what it is to have of it.
     ///
     /// # Errors
     /// [`crate::Error::Device`].

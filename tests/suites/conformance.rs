@@ -1,9 +1,13 @@
 //! Every op's cases on every backend and instruction-set level, against the portable level.
+//!
+//! A device runs what it claims and leaves the rest to the CPU; `TENON_EXPECT_VULKAN=1` makes it an
+//! error that there is none.
 
 use std::sync::Arc;
 
 use tenon_backends::cpu::{Cpu, Options};
 use tenon_backends::null::Null;
+use tenon_backends::vulkan::{self, Vulkan};
 use tenon_kernels::Isa;
 use tenon_runtime::backend::Backend;
 use tenon_runtime::check::{Direction, Verdict, checks, make};
@@ -16,14 +20,36 @@ fn cpu(isa: Isa) -> Arc<dyn Backend> {
     Arc::new(Cpu::new(options).expect("an available level"))
 }
 
+/// The Vulkan device, if there is one.
+fn vulkan() -> Option<Arc<dyn Backend>> {
+    let options = vulkan::Options::from_env().expect("settings");
+    match Vulkan::new(&options) {
+        Ok(vulkan) => Some(Arc::new(vulkan)),
+        Err(e) => {
+            assert!(std::env::var_os("TENON_EXPECT_VULKAN").is_none(), "{e}");
+            report(&format!("conformance: without Vulkan ({e})"));
+            None
+        }
+    }
+}
+
 #[test]
 fn levels_agree_with_the_portable_one() {
+    compare(&Isa::available().map(cpu).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_device_agrees_with_the_portable_level() {
+    if let Some(device) = vulkan() {
+        compare(&[device]);
+    }
+}
+
+fn compare(backends: &[Arc<dyn Backend>]) {
     let reference = cpu(Isa::PORTABLE);
-    let mut backends: Vec<_> = Isa::available().map(cpu).collect();
-    backends.extend(tenon_backends::all().expect("backends"));
     let (mut compared, mut failures) = (0, Vec::new());
     for check in checks().filter(|check| check.direction == Direction::Forward) {
-        for backend in &backends {
+        for backend in backends {
             let verdict = check.run(backend, &reference);
             if matches!(verdict, Verdict::Wrong(_) | Verdict::Failed(_)) {
                 let level = backend.describe().level;
@@ -32,7 +58,8 @@ fn levels_agree_with_the_portable_one() {
             compared += usize::from(!matches!(verdict, Verdict::Skipped));
         }
     }
-    report(&format!("conformance: {compared} cases on {} backends", backends.len()));
+    let names: Vec<_> = backends.iter().map(|b| b.describe().level).collect();
+    report(&format!("conformance: {compared} cases on {}", names.join(", ")));
     assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
 }
 

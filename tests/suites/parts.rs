@@ -243,7 +243,7 @@ fn activations_travel_in_fewer_bytes() {
         let format = wire.format().expect("a format");
         // SAFETY: as many blocks as the description has elements.
         unsafe {
-            let from = stored.storage().as_ptr();
+            let from = stored.storage().host();
             format.decode(tenon_kernels::Isa::PORTABLE, from, value.len(), decoded.as_mut_ptr());
         }
         let bound = |block: &[f32], x: f32| match name {

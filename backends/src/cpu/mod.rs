@@ -34,7 +34,7 @@ pub use caches::detect as caches;
 pub use pool::Pool;
 use tenon_kernels::Isa;
 use tenon_kernels::gemm::Caches;
-use tenon_runtime::backend::{Backend, Device, Launch, Memory, Program, Signature, Step};
+use tenon_runtime::backend::{Backend, Device, Launch, Memory, Part, Program, Signature, Step};
 use tenon_runtime::federated::Workers;
 use tenon_runtime::tensor::{Allocator, SystemAllocator};
 use tenon_runtime::{Error, Result};
@@ -123,8 +123,8 @@ impl Backend for Cpu {
         self.context.workspace(signature)
     }
 
-    fn compile(&self, steps: Vec<Step>) -> Result<Box<dyn Program>> {
-        Ok(Box::new(Steps { context: self.context.clone(), steps }))
+    fn compile(&self, part: Part<'_>) -> Result<Box<dyn Program>> {
+        Ok(Box::new(Steps { context: self.context.clone(), steps: part.steps }))
     }
 }
 

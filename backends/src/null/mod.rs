@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tenon_runtime::Result;
-use tenon_runtime::backend::{Backend, Device, Memory, Program, Signature, Step};
+use tenon_runtime::backend::{Backend, Device, Memory, Part, Program, Signature};
 use tenon_runtime::tensor::{Allocator, SystemAllocator};
 
 /// See the [module](self).
@@ -44,7 +44,7 @@ impl Backend for Null {
         0
     }
 
-    fn compile(&self, _: Vec<Step>) -> Result<Box<dyn Program>> {
+    fn compile(&self, _: Part<'_>) -> Result<Box<dyn Program>> {
         Ok(Box::new(Counter(self.launches.clone())))
     }
 }

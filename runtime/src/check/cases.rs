@@ -82,7 +82,7 @@ pub fn tensor(desc: &TensorDesc, values: &[f32]) -> Result<Tensor> {
         other => {
             let format = other.format().unwrap_or(Format::F32);
             let tensor = Tensor::zeros(desc.clone(), &SystemAllocator)?;
-            let to = tensor.storage().as_ptr();
+            let to = tensor.storage().host();
             // SAFETY: the tensor is fresh, aligned for any element, and has room for its
             // description's blocks; there are as many values as elements.
             unsafe { format.encode(Isa::PORTABLE, values.as_ptr(), values.len(), to) };
@@ -164,7 +164,7 @@ fn values(executor: &Executor, name: &str) -> Result<Vec<f32>> {
             let mut out = vec![0.0; desc.numel()];
             // SAFETY: `stored` holds the description's blocks, aligned for any element; `out` has
             // room for all of them.
-            unsafe { format.decode(Isa::PORTABLE, stored.as_ptr(), out.len(), out.as_mut_ptr()) };
+            unsafe { format.decode(Isa::PORTABLE, stored.host(), out.len(), out.as_mut_ptr()) };
             out
         }
     })

@@ -2,15 +2,17 @@
 
 mod arena;
 mod profile;
+mod traffic;
 
 use std::collections::HashMap;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
 pub(crate) use arena::Arena;
 pub use profile::{Profile, Span};
+use traffic::{Spans, Uses};
 
-use crate::backend::{Backend, Launch, Memory, Operand, Program, Step};
+use crate::backend::{Backend, Launch, Memory, Operand, Part, Program, Step};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Source, ValueId};
 use crate::memory::{Plan, PlannedNode, descs};
@@ -77,6 +79,10 @@ pub struct Executor {
     /// Whether the last run stands there.
     waits: bool,
     memory: Memory,
+    /// What the slots are.
+    storages: Vec<Storage>,
+    /// Of each program, which tensors it uses.
+    uses: Vec<Uses>,
 }
 
 impl Executor {
@@ -128,7 +134,7 @@ impl Executor {
         } else {
             Arena::new(plan.arena_bytes(), backends)?
         };
-        let mut memory = Memory { bases: vec![arena.storage.as_ptr()] };
+        let mut memory = Memory { bases: vec![arena.storage.host()] };
         let mut slots = vec![ARENA; graph.values().len()];
         let mut bound = Vec::new();
         for (id, value) in graph.iter_values() {
@@ -141,9 +147,11 @@ impl Executor {
                 }
             };
             slots[id.index()] = memory.bases.len();
-            memory.bases.push(tensor.storage().as_ptr());
+            memory.bases.push(tensor.storage().host());
             bound.push(tensor);
         }
+        let storages = bound.iter().map(|tensor: &Tensor| tensor.storage().clone());
+        let storages = std::iter::once(arena.storage.clone()).chain(storages).collect();
         let mut this = Self {
             graph,
             plan,
@@ -156,6 +164,8 @@ impl Executor {
             wait: None,
             waits: false,
             memory,
+            storages,
+            uses: Vec::new(),
         };
         this.wait = this.first_wait();
         this.compile(backends)?;
@@ -231,8 +241,30 @@ impl Executor {
 
     fn launch_steps(&mut self, from: usize, to: usize, observer: &mut dyn Observer) -> Result<()> {
         let total = self.schedule.len();
-        for (done, (program, step, task)) in self.schedule[..to].iter().enumerate().skip(from) {
-            if observer.before(done, total, task).is_break() {
+        let mut done = from;
+        while done < to {
+            let program = self.schedule[done].0;
+            let steps = self.schedule[done..to].iter().take_while(|(p, ..)| *p == program).count();
+            self.uses[program].enter(&self.storages)?;
+            let ran = self.launch_program(done..done + steps, total, observer);
+            // Others find what it has done, even if that is not all; where its device failed, what was
+            // there before.
+            self.programs[program].sync()?;
+            self.uses[program].leave(&self.storages)?;
+            ran?;
+            done += steps;
+        }
+        Ok(())
+    }
+
+    fn launch_program(
+        &mut self,
+        steps: Range<usize>,
+        total: usize,
+        observer: &mut dyn Observer,
+    ) -> Result<()> {
+        for (done, (program, step, task)) in self.schedule[steps.clone()].iter().enumerate() {
+            if observer.before(steps.start + done, total, task).is_break() {
                 return Err(Error::Cancelled);
             }
             // SAFETY: `memory` holds the arena and the tensors the steps were planned with, all
@@ -363,16 +395,42 @@ impl Executor {
         let planned: Vec<&PlannedNode> =
             self.plan.nodes().iter().filter(|p| self.runs(p)).collect();
         let mut released = self.releases(&planned).into_iter();
-        for run in planned.chunk_by(|a, b| a.backend == b.backend) {
-            let program = self.programs.len();
+        let (before, after) = planned.split_at(self.wait.map_or(0, |(_, step)| step));
+        let runs = [before, after]
+            .into_iter()
+            .flat_map(|part| part.chunk_by(|a, b| a.backend == b.backend));
+        let mut parts = Vec::new();
+        for (program, run) in runs.enumerate() {
+            let backend = run[0].backend;
             let steps: Vec<Step> =
                 run.iter().zip(&mut released).map(|(p, inputs)| self.step(p, &inputs)).collect();
+            let place = if backends[backend].has_mirrors() { backend + 1 } else { traffic::HOST };
+            self.uses.push(Uses::of(place, &steps));
             let tasks: Vec<_> =
                 run.iter().enumerate().map(|(i, p)| (program, i, self.task(p))).collect();
             self.schedule.extend(tasks);
-            self.programs.push(backends[run[0].backend].compile(steps)?);
+            parts.push((backend, steps));
         }
+        let spans = traffic::spans(&self.uses, &self.wanted());
+        for ((backend, steps), Spans { brought, taken }) in parts.into_iter().zip(spans) {
+            let part = Part { steps, storages: &self.storages, brought, taken };
+            self.programs.push(backends[backend].compile(part)?);
+        }
+        self.uses.iter_mut().for_each(|uses| uses.keep_copied(&self.storages));
         Ok(())
+    }
+
+    /// Bytes of the arena that hold named outputs.
+    fn wanted(&self) -> Vec<Range<usize>> {
+        let made = |&(_, value): &(String, ValueId)| match self.slots[self.plan.root(value).index()]
+        {
+            ARENA => {
+                let start = self.plan.offset(value);
+                Some(start..start + self.graph.desc(value).bytes())
+            }
+            _ => None,
+        };
+        self.graph.outputs().iter().filter_map(made).collect()
     }
 
     /// Whether there is anything to run: a node that only renames memory has nothing.

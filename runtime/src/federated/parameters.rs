@@ -99,7 +99,10 @@ pub fn add<'a>(
         let n = tensor.desc().numel();
         let (part, rest) = update.split_at(n);
         // SAFETY: f32 in place, as many; nothing runs while the executor is borrowed.
-        let values = unsafe { std::slice::from_raw_parts_mut(tensor.storage().as_ptr().cast(), n) };
+        let values = unsafe {
+            let bytes = tensor.storage().bytes_mut()?;
+            std::slice::from_raw_parts_mut(bytes.as_mut_ptr().cast(), n)
+        };
         sums::accumulate(workers, factor, part, values)?;
         update = rest;
     }

@@ -160,11 +160,12 @@ fn header(tensors: &[(&str, &Tensor)], meta: &Meta) -> Result<Vec<u8>> {
     }
     // SAFETY: the caller of `save` holds the tensors still.
     let bytes = tensors.iter().map(|(_, t)| unsafe { t.storage().bytes() });
+    let bytes = bytes.collect::<Result<Vec<_>>>()?;
     let notes = HashMap::from([
         ("tenon.version".to_owned(), VERSION.to_owned()),
         ("tenon.step".to_owned(), meta.step.to_string()),
         ("tenon.position".to_owned(), meta.position.clone()),
-        ("tenon.checksum".to_owned(), checksum(bytes)),
+        ("tenon.checksum".to_owned(), checksum(bytes.into_iter())),
     ]);
     let unusable = |e: &dyn std::fmt::Display| Error::Usage(format!("checkpoint header: {e}"));
     let metadata = Metadata::new(Some(notes), infos).map_err(|e| unusable(&e))?;
@@ -180,7 +181,7 @@ fn write(path: &Path, header: &[u8], tensors: &[(&str, &Tensor)]) -> std::io::Re
     file.write_all(header)?;
     for (_, tensor) in tensors {
         // SAFETY: the caller of `save` holds the tensors still.
-        file.write_all(unsafe { tensor.storage().bytes() })?;
+        file.write_all(unsafe { tensor.storage().bytes() }.map_err(std::io::Error::other)?)?;
     }
     file.into_inner()?.sync_all()
 }

@@ -298,7 +298,7 @@ fn decoded(weight: &Tensor, allocator: &dyn Allocator) -> Result<Tensor> {
     let desc = TensorDesc::f32(weight.desc().shape())?;
     let storage = Storage::zeroed(desc.bytes(), allocator)?;
     // SAFETY: new memory for so many f32, aligned, which nobody else knows.
-    let to = unsafe { std::slice::from_raw_parts_mut(storage.as_ptr().cast(), desc.numel()) };
+    let to = unsafe { std::slice::from_raw_parts_mut(storage.host().cast(), desc.numel()) };
     weight.decode(to)?;
     // What was read of a file is not needed twice.
     weight.storage().release(0..usize::MAX);

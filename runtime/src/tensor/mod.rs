@@ -1,10 +1,12 @@
 //! Element types, checked shapes, and host tensors.
 
 mod dtype;
+mod mirror;
 mod shape;
 mod storage;
 
 pub use dtype::{DType, Element};
+pub use mirror::Mirror;
 pub use shape::{MAX_RANK, Shape};
 pub(crate) use storage::release_pages;
 pub use storage::{ALIGN, Allocator, Storage, SystemAllocator};
@@ -185,7 +187,10 @@ impl Tensor {
         }
         // SAFETY: whole rows of blocks of the tensor's size, and as many elements to write; readers of
         // files keep float tensors aligned. Nothing that runs writes them meanwhile.
-        unsafe { format.decode(Isa::best(), self.storage.as_ptr(), to.len(), to.as_mut_ptr()) };
+        unsafe {
+            let from = self.storage.bytes()?.as_ptr();
+            format.decode(Isa::best(), from, to.len(), to.as_mut_ptr());
+        }
         Ok(())
     }
 

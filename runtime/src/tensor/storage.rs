@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
+use super::mirror::{Mirror, Mirrored};
 use crate::error::{Error, Result};
 
 /// Alignment of everything Tenon allocates, in bytes: one cache line, one AVX-512 vector.
@@ -101,6 +102,10 @@ enum Pages {
 /// Clones share the bytes. [`Storage::read`] and [`Storage::write`] take `&self`; whoever runs a
 /// graph holds it exclusively (`&mut Executor`), and that is what orders a backend's writes
 /// against them.
+///
+/// A device may keep a [`Mirror`] of the bytes. What reads and writes them here finds and leaves them
+/// up to date on both sides; an address that was handed out ([`Storage::as_ptr`]) is kept so by
+/// copying the bytes to the device before each run and back after it.
 #[derive(Clone)]
 pub struct Storage {
     ptr: NonNull<u8>,
@@ -108,6 +113,7 @@ pub struct Storage {
     writable: bool,
     /// The file that the bytes are mapped from, and where they begin in it.
     map: Option<(Pages, usize)>,
+    mirrored: Arc<Mirrored>,
     _owner: Arc<dyn Any + Send + Sync>,
 }
 
@@ -125,7 +131,14 @@ impl Storage {
         let bytes = len.max(1);
         let memory = allocator.allocate(bytes).ok_or(Error::OutOfMemory(bytes))?;
         let owner = Arc::new(Allocation { memory, bytes, allocator: allocator.handle() });
-        Ok(Self { ptr: memory, len, writable: true, map: None, _owner: owner })
+        Ok(Self {
+            ptr: memory,
+            len,
+            writable: true,
+            map: None,
+            mirrored: Arc::default(),
+            _owner: owner,
+        })
     }
 
     /// A copy of `bytes`.
@@ -153,7 +166,7 @@ impl Storage {
         })?;
         let (ptr, len) = (NonNull::from(bytes).cast(), bytes.len());
         let from = Some((Pages::Read(map.clone()), range.start));
-        Ok(Self { ptr, len, writable: false, map: from, _owner: map })
+        Ok(Self { ptr, len, writable: false, map: from, mirrored: Arc::default(), _owner: map })
     }
 
     /// A range of a mapped file that is written, too.
@@ -167,7 +180,14 @@ impl Storage {
             Error::Tensor(format!("bytes {range:?} lie outside a file of {}", map.len()))
         })?;
         let from = Some((Pages::Written(map.clone()), range.start));
-        Ok(Self { ptr, len: range.len(), writable: true, map: from, _owner: map })
+        Ok(Self {
+            ptr,
+            len: range.len(),
+            writable: true,
+            map: from,
+            mirrored: Arc::default(),
+            _owner: map,
+        })
     }
 
     /// Bytes lent by a caller.
@@ -182,7 +202,7 @@ impl Storage {
         writable: bool,
         owner: Arc<dyn Any + Send + Sync>,
     ) -> Self {
-        Self { ptr, len, writable, map: None, _owner: owner }
+        Self { ptr, len, writable, map: None, mirrored: Arc::default(), _owner: owner }
     }
 
     /// Size in bytes.
@@ -203,10 +223,63 @@ impl Storage {
         self.writable
     }
 
-    /// The first byte's address.
+    /// The first byte's address, for who keeps it: from now on the bytes there are up to date
+    /// whenever nothing runs, and may be written then.
+    ///
+    /// # Errors
+    /// [`Error::Device`] where they were on a device, which failed.
+    pub fn as_ptr(&self) -> Result<*mut u8> {
+        self.update_host()?;
+        self.mirrored.lend();
+        Ok(self.host())
+    }
+
+    /// The first byte's address, whether or not the bytes there are up to date: for who runs graphs.
     #[must_use]
-    pub fn as_ptr(&self) -> *mut u8 {
+    pub fn host(&self) -> *mut u8 {
         self.ptr.as_ptr()
+    }
+
+    /// The mirror that a device keeps.
+    #[must_use]
+    pub fn mirror(&self) -> Option<&Arc<dyn Mirror>> {
+        self.mirrored.get()
+    }
+
+    /// Gives the bytes a mirror; they are the newer ones.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] where there is one already.
+    pub fn set_mirror(&self, mirror: Arc<dyn Mirror>) -> Result<()> {
+        self.mirrored.set(mirror)
+    }
+
+    /// Whether bytes are copied to a device and back.
+    pub(crate) fn is_copied(&self) -> bool {
+        self.mirrored.is_copied()
+    }
+
+    /// Brings the bytes here up to date.
+    pub(crate) fn update_host(&self) -> Result<()> {
+        // SAFETY: valid for `len`; who runs a graph holds it exclusively, see the type.
+        unsafe { self.mirrored.to_host(self.host(), self.len) }
+    }
+
+    /// Brings a device's bytes up to date.
+    pub(crate) fn update_device(&self) -> Result<()> {
+        // SAFETY: as in `update_host`.
+        unsafe { self.mirrored.to_device(self.host(), self.len) }
+    }
+
+    /// Notes that the bytes here change.
+    pub(crate) fn changed_on_host(&self) {
+        self.mirrored.changed_on_host();
+    }
+
+    /// Notes that a device's bytes changed.
+    pub(crate) fn changed_on_device(&self) -> Result<()> {
+        // SAFETY: as in `update_host`.
+        unsafe { self.mirrored.changed_on_device(self.host(), self.len) }
     }
 
     /// Whether the bytes are mapped from a file.
@@ -240,8 +313,9 @@ impl Storage {
     /// [`Error::Usage`] where the range leaves the storage.
     pub fn read(&self, offset: usize, out: &mut [u8]) -> Result<()> {
         self.check(offset, out.len())?;
+        self.update_host()?;
         // SAFETY: in range; `copy` allows overlap.
-        unsafe { std::ptr::copy(self.as_ptr().add(offset), out.as_mut_ptr(), out.len()) };
+        unsafe { std::ptr::copy(self.host().add(offset), out.as_mut_ptr(), out.len()) };
         Ok(())
     }
 
@@ -254,19 +328,41 @@ impl Storage {
         if !self.writable {
             return Err(Error::Usage("this tensor is read-only (of a file)".into()));
         }
+        if bytes.len() < self.len {
+            self.update_host()?;
+        }
+        self.changed_on_host();
         // SAFETY: in range and writable; `copy` allows overlap.
-        unsafe { std::ptr::copy(bytes.as_ptr(), self.as_ptr().add(offset), bytes.len()) };
+        unsafe { std::ptr::copy(bytes.as_ptr(), self.host().add(offset), bytes.len()) };
         Ok(())
     }
 
     /// The bytes, in place.
     ///
+    /// # Errors
+    /// [`Error::Device`] where they were on a device, which failed.
+    ///
     /// # Safety
     /// Nothing may write them while the slice lives.
-    #[must_use]
-    pub unsafe fn bytes(&self) -> &[u8] {
+    pub unsafe fn bytes(&self) -> Result<&[u8]> {
+        self.update_host()?;
         // SAFETY: valid for `len` as long as `self`; the caller excludes writers.
-        unsafe { std::slice::from_raw_parts(self.as_ptr(), self.len) }
+        Ok(unsafe { std::slice::from_raw_parts(self.host(), self.len) })
+    }
+
+    /// The bytes, in place, to be written.
+    ///
+    /// # Errors
+    /// As [`Storage::bytes`].
+    ///
+    /// # Safety
+    /// The storage must be writable, and nothing else may use it while the slice lives.
+    #[allow(clippy::mut_from_ref)]
+    pub unsafe fn bytes_mut(&self) -> Result<&mut [u8]> {
+        self.update_host()?;
+        self.changed_on_host();
+        // SAFETY: valid for `len` as long as `self`; the caller excludes others.
+        Ok(unsafe { std::slice::from_raw_parts_mut(self.host(), self.len) })
     }
 
     fn check(&self, offset: usize, len: usize) -> Result<()> {
@@ -314,7 +410,7 @@ mod tests {
             let all: Vec<_> = (0..9).map(|_| Storage::zeroed(len, &SystemAllocator)).collect();
             for storage in all {
                 let storage = storage.unwrap();
-                assert!(storage.as_ptr().addr().is_multiple_of(ALIGN));
+                assert!(storage.host().addr().is_multiple_of(ALIGN));
                 let mut bytes = vec![7; len];
                 storage.read(0, &mut bytes).unwrap();
                 assert!(bytes.iter().all(|&b| b == 0));

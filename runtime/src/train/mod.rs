@@ -403,7 +403,7 @@ impl Trainer {
         }
         for (from, to) in writes {
             // SAFETY: the checkpoint's own memory; nothing writes it.
-            to.storage().write(0, unsafe { from.storage().bytes() })?;
+            to.storage().write(0, unsafe { from.storage().bytes()? })?;
         }
         self.updates = saved.meta.step;
         self.micro = 0;
@@ -509,7 +509,7 @@ fn move_to_file(
     for (name, tensor) in names.into_iter().zip(spill::tensors(folder, &descs)?) {
         if let Some(kept) = tensors.get(&name) {
             // SAFETY: nothing runs, and the two storages are distinct.
-            tensor.storage().write(0, unsafe { kept.storage().bytes() })?;
+            tensor.storage().write(0, unsafe { kept.storage().bytes()? })?;
         }
         tensors.insert(name, tensor);
     }

@@ -1,0 +1,235 @@
+//! Functions of one to three operands, with broadcasting, and chains of them.
+
+use tenon_kernels::binary::Binary;
+use tenon_kernels::fused::{Instruction, Operation, Source};
+use tenon_kernels::unary::Unary;
+use tenon_runtime::DType;
+
+use super::{Binding, Job, LANES, MAX_PARAMS, Place, read, word, write};
+use crate::vulkan::shader::Shader;
+
+/// Operands that the shader takes.
+const OPERANDS: usize = 7;
+/// Instructions that it takes.
+const LENGTH: usize = 16;
+/// Elements of an invocation.
+const EACH: usize = 4;
+/// The source that is 0.
+const ZERO: u32 = 15;
+
+/// An instruction in the shader's coding.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Code {
+    function: u32,
+    parameters: [f32; 2],
+    sources: [u32; 3],
+    to: u32,
+}
+
+/// `apply`'s number of a function.
+fn unary_code(op: Unary) -> (u32, [f32; 2]) {
+    match op {
+        Unary::Neg => (1, [0.0; 2]),
+        Unary::Abs => (2, [0.0; 2]),
+        Unary::Square => (3, [0.0; 2]),
+        Unary::Recip => (4, [0.0; 2]),
+        Unary::Sqrt => (5, [0.0; 2]),
+        Unary::Rsqrt => (6, [0.0; 2]),
+        Unary::Affine { mul, add } => (7, [mul, add]),
+        Unary::Clamp { lo, hi } => (8, [lo, hi]),
+        Unary::PowScalar { exponent } => (9, [exponent, 0.0]),
+        Unary::Floor => (10, [0.0; 2]),
+        Unary::Trunc => (11, [0.0; 2]),
+        Unary::Round => (12, [0.0; 2]),
+        Unary::Sign => (13, [0.0; 2]),
+        Unary::Exp => (14, [0.0; 2]),
+        Unary::Log => (15, [0.0; 2]),
+        Unary::Sin => (16, [0.0; 2]),
+        Unary::Cos => (17, [0.0; 2]),
+        Unary::Tanh => (18, [0.0; 2]),
+        Unary::Sigmoid => (19, [0.0; 2]),
+        Unary::Erf => (20, [0.0; 2]),
+        Unary::Relu => (21, [0.0; 2]),
+        Unary::Silu => (22, [0.0; 2]),
+        Unary::Softplus => (23, [0.0; 2]),
+        Unary::Gelu => (24, [0.0; 2]),
+        Unary::GeluTanh => (25, [0.0; 2]),
+    }
+}
+
+/// `apply`'s number of a function.
+fn binary_code(op: Binary) -> u32 {
+    match op {
+        Binary::Add => 32,
+        Binary::Sub => 33,
+        Binary::Mul => 34,
+        Binary::Div => 35,
+        Binary::Pow => 36,
+        Binary::Max => 37,
+        Binary::Min => 38,
+        Binary::Lt => 39,
+        Binary::Le => 40,
+        Binary::Gt => 41,
+        Binary::Ge => 42,
+        Binary::Eq => 43,
+        Binary::Ne => 44,
+        Binary::SiluMul => 45,
+        Binary::ReluGrad => 46,
+        Binary::GeluGrad => 47,
+        Binary::GeluTanhGrad => 48,
+        Binary::SiluGrad => 49,
+        Binary::TanhGrad => 50,
+        Binary::SigmoidGrad => 51,
+    }
+}
+
+/// `apply`'s number of select.
+const SELECT: u32 = 64;
+
+impl Code {
+    fn new(function: u32, operands: usize) -> Self {
+        let sources = std::array::from_fn(|i| if i < operands { i as u32 } else { ZERO });
+        Self { function, parameters: [0.0; 2], sources, to: 0 }
+    }
+
+    fn of(instruction: &Instruction) -> Self {
+        let source = |s: &Source| match *s {
+            Source::Input(i) => i as u32,
+            Source::Register(r) => 8 + r as u32,
+        };
+        let (function, parameters) = match instruction.operation {
+            Operation::Unary(op, _) => unary_code(op),
+            Operation::Binary(op, _) => (binary_code(op), [0.0; 2]),
+            Operation::Select(_) => (SELECT, [0.0; 2]),
+        };
+        let mut sources = [ZERO; 3];
+        for (to, from) in sources.iter_mut().zip(instruction.operation.sources()) {
+            *to = source(from);
+        }
+        Self { function, parameters, sources, to: instruction.to as u32 }
+    }
+
+    fn words(&self) -> [u32; 3] {
+        let [a, b, c] = self.sources;
+        let code = self.function | a << 8 | b << 12 | c << 16 | self.to << 20;
+        let [first, second] = self.parameters;
+        [code, first.to_bits(), second.to_bits()]
+    }
+}
+
+/// How an operand's elements meet those of the result.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    One,
+    Same,
+    Strides,
+}
+
+pub(super) fn unary(job: &mut Job<'_>, op: Unary) -> Option<()> {
+    let (function, parameters) = unary_code(op);
+    chain(job, &[Code { parameters, ..Code::new(function, 1) }])
+}
+
+pub(super) fn binary(job: &mut Job<'_>, op: Binary) -> Option<()> {
+    chain(job, &[Code::new(binary_code(op), 2)])
+}
+
+pub(super) fn select(job: &mut Job<'_>) -> Option<()> {
+    chain(job, &[Code::new(SELECT, 3)])
+}
+
+pub(super) fn fused(job: &mut Job<'_>, program: &[Instruction]) -> Option<()> {
+    chain(job, &program.iter().map(Code::of).collect::<Vec<_>>())
+}
+
+/// Fills `to` with a value.
+pub(super) fn fill(job: &mut Job<'_>, to: Place, value: f32) -> Option<()> {
+    let (function, _) = unary_code(Unary::Affine { mul: 0.0, add: 0.0 });
+    let code = Code { parameters: [0.0, value], ..Code::new(function, 0) };
+    run(job, &[code], &[], &[], to)
+}
+
+/// Copies words.
+pub(super) fn copy(job: &mut Job<'_>, from: Place, to: Place) -> Option<()> {
+    run(job, &[Code::new(0, 1)], &[Mode::Same], &[read(from)], to)
+}
+
+/// Runs a chain on the job's operands.
+fn chain(job: &mut Job<'_>, codes: &[Code]) -> Option<()> {
+    let count = job.signature.inputs.len();
+    let f32s = job.signature.inputs.iter().all(|d| d.dtype() == DType::F32);
+    if !f32s || job.output(0).dtype() != DType::F32 {
+        return None;
+    }
+    let shape = job.output(0).shape();
+    let mode = |i: usize| match job.input(i) {
+        d if d.numel() == 1 => Mode::One,
+        d if d.shape() == shape => Mode::Same,
+        _ => Mode::Strides,
+    };
+    let modes: Vec<Mode> = (0..count).map(mode).collect();
+    let bindings: Vec<Binding> = (0..count).map(|i| job.reads(i)).collect();
+    run(job, codes, &modes, &bindings, job.outputs[0])
+}
+
+fn run(
+    job: &mut Job<'_>,
+    codes: &[Code],
+    modes: &[Mode],
+    inputs: &[Binding],
+    to: Place,
+) -> Option<()> {
+    if modes.len() > OPERANDS || codes.len() > LENGTH {
+        return None;
+    }
+    let elements = to.len / 4;
+    let mut params = vec![word(elements)?];
+    let dims = if modes.contains(&Mode::Strides) { strides(job, modes.len())? } else { Vec::new() };
+    params.extend(dims.iter().flatten());
+    if params.len() > MAX_PARAMS {
+        return None;
+    }
+    let coded = modes.iter().enumerate().fold(0, |all, (i, &mode)| all | (mode as u32) << (2 * i));
+    let mut constants = vec![LANES, coded, dims.len() as u32, codes.len() as u32];
+    constants.extend(codes.iter().flat_map(Code::words));
+    let mut bindings = inputs.to_vec();
+    // The result is binding 7; operands that are not there repeat another.
+    bindings.resize(OPERANDS, inputs.first().copied().unwrap_or(read(to)));
+    bindings.push(write(to));
+    let groups = elements.div_ceil(EACH * LANES as usize);
+    job.run(Shader::Elementwise, &constants, &params, &bindings, groups)
+}
+
+/// For each dimension of the result, the innermost first, its extent and the strides of up to three
+/// operands; neighbours that all operands walk alike are one.
+fn strides(job: &Job<'_>, count: usize) -> Option<Vec<[u32; 4]>> {
+    if count > 3 {
+        return None;
+    }
+    let shape = job.output(0).shape();
+    let mut next = [1usize; 3];
+    let mut dims: Vec<[usize; 4]> = Vec::new();
+    for (from_last, &extent) in shape.iter().rev().enumerate() {
+        let mut dim = [extent, 0, 0, 0];
+        for k in 0..count {
+            let own = job.input(k).shape();
+            let size = own.len().checked_sub(from_last + 1).map_or(1, |d| own[d]);
+            if size != 1 {
+                dim[k + 1] = next[k];
+                next[k] *= size;
+            }
+        }
+        if extent == 1 {
+            continue;
+        }
+        match dims.last_mut() {
+            Some(last) if (1..4).all(|k| dim[k] == last[k] * last[0]) => last[0] *= extent,
+            _ => dims.push(dim),
+        }
+    }
+    let words = |dim: [usize; 4]| {
+        let [a, b, c, d] = dim.map(word);
+        Some([a?, b?, c?, d?])
+    };
+    dims.into_iter().map(words).collect()
+}

@@ -1,0 +1,233 @@
+//! Launch classes as dispatches of shaders: pure data, without a call to Vulkan.
+//!
+//! One function a class makes everything: whether it is supported, the scratch it needs and its
+//! dispatches come from the same pass, so that they cannot disagree. `None` on the way is "not
+//! supported": the CPU runs it.
+
+mod elementwise;
+
+use tenon_runtime::TensorDesc;
+use tenon_runtime::backend::{Launch, Signature, Step};
+
+use super::shader::Shader;
+
+/// Where bytes lie: in memory number `slot`, of which 0 is the arena.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    /// The memory.
+    pub(super) slot: usize,
+    /// Bytes from its start, a multiple of 64.
+    pub(super) offset: usize,
+    /// Bytes.
+    pub(super) len: usize,
+}
+
+impl Place {
+    /// The bytes from `at` on; `at` must be a multiple of 64.
+    pub(super) fn from(self, at: usize) -> Self {
+        Self { offset: self.offset + at, len: self.len - at, ..self }
+    }
+
+    /// The first `len` bytes.
+    pub(super) fn first(self, len: usize) -> Self {
+        Self { len, ..self }
+    }
+}
+
+/// What a shader does with a binding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    /// Reads it.
+    Read,
+    /// Writes it, all or in part.
+    Write,
+    /// Both.
+    ReadWrite,
+}
+
+/// A storage buffer of a dispatch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Binding {
+    /// Where it lies.
+    pub(super) place: Place,
+    /// What is done with it.
+    pub(super) access: Access,
+}
+
+/// One dispatch of a shader.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Dispatch {
+    /// The shader.
+    pub(super) shader: Shader,
+    /// Specialization constants 0 and on; constant 0 is the number of invocations.
+    pub(super) constants: Vec<u32>,
+    /// Push constants behind the eight offsets; at most [`MAX_PARAMS`].
+    pub(super) params: Vec<u32>,
+    /// Buffers 0 and on, as many as the shader declares.
+    pub(super) bindings: Vec<Binding>,
+    /// Workgroups.
+    pub(super) groups: [u32; 3],
+}
+
+/// Words of push constants that a shader has for itself.
+pub(super) const MAX_PARAMS: usize = 24;
+
+/// What a device allows.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// Most bytes of a binding.
+    pub(super) max_binding: usize,
+}
+
+/// A launch as dispatches.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Plan {
+    /// In the order in which they run; each sees what those before it wrote.
+    pub(super) dispatches: Vec<Dispatch>,
+    /// Scratch bytes.
+    pub(super) workspace: usize,
+}
+
+/// The dispatches of a launch on operands of these descriptions, at the places of `step` where there
+/// is one; `None` where it is not supported.
+pub(super) fn plan(limits: &Limits, signature: Signature<'_>, step: Option<&Step>) -> Option<Plan> {
+    let operands = |descs: &[&TensorDesc], of: &dyn Fn(&Step, usize) -> (usize, usize)| {
+        let place = |i: usize, desc: &TensorDesc| {
+            let (slot, offset) = step.map_or((0, 0), |step| of(step, i));
+            Place { slot, offset, len: desc.bytes() }
+        };
+        descs.iter().enumerate().map(|(i, desc)| place(i, desc)).collect()
+    };
+    let mut job = Job {
+        limits,
+        signature,
+        inputs: operands(signature.inputs, &|s, i| (s.inputs[i].slot, s.inputs[i].offset)),
+        outputs: operands(signature.outputs, &|s, i| (s.outputs[i].slot, s.outputs[i].offset)),
+        scratch: step.map_or(0, |step| step.workspace.0),
+        plan: Plan::default(),
+    };
+    job.launch()?;
+    Some(job.plan)
+}
+
+/// Invocations of a workgroup where nothing else is chosen.
+const LANES: u32 = 256;
+
+/// A launch on its way to dispatches.
+struct Job<'a> {
+    limits: &'a Limits,
+    signature: Signature<'a>,
+    inputs: Vec<Place>,
+    outputs: Vec<Place>,
+    /// Where in the arena the scratch begins.
+    scratch: usize,
+    plan: Plan,
+}
+
+impl Job<'_> {
+    /// One arm a launch class.
+    fn launch(&mut self) -> Option<()> {
+        match self.signature.launch {
+            Launch::Unary(op) => elementwise::unary(self, *op),
+            Launch::Binary(op) => elementwise::binary(self, *op),
+            Launch::Select => elementwise::select(self),
+            Launch::Fused(program) => elementwise::fused(self, program),
+            _ => None,
+        }
+    }
+
+    /// Input `i`'s description.
+    fn input(&self, i: usize) -> &TensorDesc {
+        self.signature.inputs[i]
+    }
+
+    /// Output `i`'s description.
+    fn output(&self, i: usize) -> &TensorDesc {
+        self.signature.outputs[i]
+    }
+
+    /// Reads input `i`.
+    fn reads(&self, i: usize) -> Binding {
+        read(self.inputs[i])
+    }
+
+    /// Writes output `i`.
+    fn writes(&self, i: usize) -> Binding {
+        write(self.outputs[i])
+    }
+
+    /// Takes so many words of scratch.
+    fn scratch(&mut self, words: usize) -> Place {
+        let offset = self.scratch + self.plan.workspace;
+        self.plan.workspace += (words * 4).next_multiple_of(64);
+        Place { slot: 0, offset, len: words * 4 }
+    }
+
+    /// Adds a dispatch of `groups` workgroups, folded into two dimensions.
+    fn run(
+        &mut self,
+        shader: Shader,
+        constants: &[u32],
+        params: &[u32],
+        bindings: &[Binding],
+        groups: usize,
+    ) -> Option<()> {
+        const MOST: usize = 65535;
+        let down = groups.div_ceil(MOST).max(1);
+        let groups = [groups.div_ceil(down), down, 1];
+        self.grid(shader, constants, params, bindings, groups)
+    }
+
+    /// Adds a dispatch.
+    fn grid(
+        &mut self,
+        shader: Shader,
+        constants: &[u32],
+        params: &[u32],
+        bindings: &[Binding],
+        groups: [usize; 3],
+    ) -> Option<()> {
+        debug_assert!(bindings.len() <= shader.bindings() && params.len() <= MAX_PARAMS);
+        let mut bindings = bindings.to_vec();
+        // What a shader declares must be bound, used or not.
+        let spare = Binding { access: Access::Read, ..bindings[0] };
+        bindings.resize(shader.bindings(), spare);
+        let fits = |n: &usize| *n <= 65535;
+        if bindings.iter().any(|b| b.place.len > self.limits.max_binding)
+            || !groups.iter().all(fits)
+        {
+            return None;
+        }
+        if groups.contains(&0) {
+            return Some(());
+        }
+        self.plan.dispatches.push(Dispatch {
+            shader,
+            constants: constants.to_vec(),
+            params: params.to_vec(),
+            bindings,
+            groups: groups.map(|n| n as u32),
+        });
+        Some(())
+    }
+}
+
+/// A binding that is read.
+fn read(place: Place) -> Binding {
+    Binding { place, access: Access::Read }
+}
+
+/// A binding that is written.
+fn write(place: Place) -> Binding {
+    Binding { place, access: Access::Write }
+}
+
+/// A binding that is read and written.
+fn update(place: Place) -> Binding {
+    Binding { place, access: Access::ReadWrite }
+}
+
+/// A count as a parameter.
+fn word(n: usize) -> Option<u32> {
+    u32::try_from(n).ok()
+}

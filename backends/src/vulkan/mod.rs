@@ -1,0 +1,227 @@
+//! The Vulkan backend: whole steps on a graphics card, recorded once and replayed.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `device` | finds and opens the device |
+//! | `tier` | what devices can do beyond the baseline |
+//! | `memory` | one suballocator; what shaders see of the runtime's slots |
+//! | `transfer` | bytes between host and device |
+//! | `shader` | the one table of shaders |
+//! | `pipeline` | shaders with their constants, made ready |
+//! | `launch` | launch classes as dispatches of shaders |
+//! | `record` | dispatches as command buffers |
+//! | `watch`, `faults` | validation and failures, for tests |
+//!
+//! | variable | what it does |
+//! |---|---|
+//! | `TENON_VK_DEVICE` | takes the device whose name holds this |
+//! | `TENON_VK_UNIFIED` | 0: copies all that shaders see, though host and device share memory |
+//! | `TENON_VK_MAX_BINDING` | lets shaders see at most so many bytes of a buffer (`1M`: 2^20) |
+//! | `TENON_VK_NO_F16`, `_INT8`, `_SUBGROUPS`, `_DOT`, `_COOPMAT` | switches a tier off |
+//! | `TENON_VK_VALIDATE` | 1: what validation layers complain of is an error |
+
+mod device;
+mod faults;
+#[allow(dead_code, reason = "shared by classes, of which some are to come")]
+mod launch;
+mod memory;
+mod pipeline;
+mod record;
+#[allow(dead_code, reason = "tests and tools read the rest of the table")]
+mod shader;
+mod tier;
+mod transfer;
+mod watch;
+
+use std::sync::Arc;
+
+pub use faults::{Faults, Nth};
+use memory::{Image, Pages, Pool};
+use tenon_runtime::backend::{self, Backend, Launch, Part, Program, Signature, Speed, Step};
+use tenon_runtime::ops::Cost;
+use tenon_runtime::tensor::{Allocator, Storage};
+use tenon_runtime::{Error, Result, TensorDesc};
+pub use tier::{Tier, Tiers};
+pub use transfer::Traffic;
+
+/// How a [`Vulkan`] is set up.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Part of the device's name; the fastest kind where `None`.
+    pub device: Option<String>,
+    /// Whether shaders see the host's own memory; what the device offers where `None`.
+    pub unified: Option<bool>,
+    /// The most bytes that a shader may see of a buffer; what the device offers where `None`.
+    pub max_binding: Option<usize>,
+    /// Tiers that are not used.
+    pub without: Tiers,
+    /// Whether what the validation layers complain of is an error.
+    pub validate: bool,
+    /// Which calls fail, for tests.
+    pub faults: Option<Arc<Faults>>,
+}
+
+impl Options {
+    /// What the environment says; see the [module](self).
+    ///
+    /// # Errors
+    /// [`Error::Device`] for a value that says nothing.
+    pub fn from_env() -> Result<Self> {
+        let var = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let flag = |name: &str| var(name).map(|value| value != "0");
+        Ok(Self {
+            device: var("TENON_VK_DEVICE"),
+            unified: flag("TENON_VK_UNIFIED"),
+            max_binding: var("TENON_VK_MAX_BINDING").map(|text| bytes(&text)).transpose()?,
+            without: Tiers::switched_off(),
+            validate: flag("TENON_VK_VALIDATE").unwrap_or(false),
+            faults: None,
+        })
+    }
+}
+
+/// A number of bytes, perhaps with K, M or G behind it.
+fn bytes(text: &str) -> Result<usize> {
+    let (digits, unit) = match text.strip_suffix(['K', 'M', 'G']) {
+        None => (text, 1),
+        Some(digits) => (
+            digits,
+            if text.ends_with('K') {
+                1 << 10
+            } else if text.ends_with('M') {
+                1 << 20
+            } else {
+                1 << 30
+            },
+        ),
+    };
+    let number = digits.parse::<usize>().ok().and_then(|n| n.checked_mul(unit));
+    number.ok_or_else(|| device::failed(format_args!("`{text}` is no number of bytes")))
+}
+
+/// See the [module](self).
+#[derive(Clone)]
+pub struct Vulkan {
+    context: Arc<Context>,
+    allocator: Arc<dyn Allocator>,
+}
+
+/// What all programs share.
+struct Context {
+    // Before the device goes, in this order.
+    pipelines: pipeline::Pipelines,
+    transfer: Arc<transfer::Transfer>,
+    pool: Arc<Pool>,
+    device: Arc<device::Device>,
+}
+
+impl Vulkan {
+    /// Opens a device.
+    ///
+    /// # Errors
+    /// [`Error::Device`] where there is no Vulkan here: no loader, no driver, no such device.
+    pub fn new(options: &Options) -> Result<Self> {
+        let device = Arc::new(device::Device::open(options)?);
+        let pool = Pool::new(&device);
+        let transfer = transfer::Transfer::new(&device, &pool);
+        let pipelines = pipeline::Pipelines::new(&device)?;
+        // What cannot be shown to the device is copied, whatever its alignment.
+        let size = device.facts.import_align.unwrap_or(tenon_runtime::tensor::ALIGN);
+        let context = Context { pipelines, transfer, pool, device };
+        Ok(Self { context: Arc::new(context), allocator: Arc::new(Pages { size }) })
+    }
+
+    /// Bytes copied between host and device so far.
+    #[must_use]
+    pub fn traffic(&self) -> Traffic {
+        self.context.transfer.traffic()
+    }
+
+    /// What its device can do beyond the baseline.
+    #[must_use]
+    pub fn tiers(&self) -> Tiers {
+        self.context.tiers()
+    }
+}
+
+impl Backend for Vulkan {
+    fn describe(&self) -> backend::Device {
+        let facts = &self.context.device.facts;
+        backend::Device {
+            backend: "vulkan",
+            name: facts.name.clone(),
+            level: self.context.tiers().to_string(),
+            parallelism: 1,
+        }
+    }
+
+    fn allocator(&self) -> &dyn Allocator {
+        &*self.allocator
+    }
+
+    fn supports(&self, signature: Signature<'_>) -> bool {
+        launch::plan(&self.context.limits(), signature, None).is_some()
+    }
+
+    fn workspace(&self, signature: Signature<'_>) -> usize {
+        launch::plan(&self.context.limits(), signature, None).map_or(0, |plan| plan.workspace)
+    }
+
+    fn seconds(&self, launch: &Launch, cost: Cost) -> f64 {
+        self.context.speed().seconds(launch, cost)
+    }
+
+    fn has_mirrors(&self) -> bool {
+        true
+    }
+
+    fn compile(&self, part: Part<'_>) -> Result<Box<dyn Program>> {
+        Ok(Box::new(record::Replay::record(&self.context, &part)?))
+    }
+}
+
+impl Context {
+    fn limits(&self) -> launch::Limits {
+        launch::Limits { max_binding: self.device.facts.max_binding }
+    }
+
+    /// The tiers in use.
+    fn tiers(&self) -> Tiers {
+        self.device.tiers
+    }
+
+    /// What shaders see of a storage.
+    fn image(&self, storage: &Storage) -> Result<Arc<Image>> {
+        Image::of(storage, &self.pool, &self.transfer)
+    }
+
+    /// A step as dispatches.
+    fn plan(&self, step: &Step) -> Result<launch::Plan> {
+        let inputs: Vec<&TensorDesc> = step.inputs.iter().map(|o| &o.desc).collect();
+        let outputs: Vec<&TensorDesc> = step.outputs.iter().map(|o| &o.desc).collect();
+        let signature = Signature { launch: &step.launch, inputs: &inputs, outputs: &outputs };
+        launch::plan(&self.limits(), signature, Some(step)).ok_or_else(|| {
+            let operands: Vec<_> = inputs.iter().map(ToString::to_string).collect();
+            Error::Unsupported { op: step.op.name(), operands: operands.join(", ") }
+        })
+    }
+
+    /// About how many seconds a step takes.
+    fn estimate(&self, step: &Step) -> f64 {
+        let inputs: Vec<&TensorDesc> = step.inputs.iter().map(|o| &o.desc).collect();
+        let outputs: Vec<&TensorDesc> = step.outputs.iter().map(|o| &o.desc).collect();
+        self.speed().seconds(&step.launch, step.op.cost(&inputs, &outputs))
+    }
+
+    /// About how fast a device of this kind is at worst: a submit had better be too short.
+    fn speed(&self) -> Speed {
+        let facts = &self.device.facts;
+        if facts.is_processor {
+            Speed { bytes: 2e9, products: 5e9 }
+        } else if facts.is_discrete {
+            Speed { bytes: 100e9, products: 1e12 }
+        } else {
+            Speed { bytes: 10e9, products: 50e9 }
+        }
+    }
+}

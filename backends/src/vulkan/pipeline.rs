@@ -1,0 +1,141 @@
+//! Pipelines by shader and specialization.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ash::vk;
+use tenon_runtime::Result;
+
+use super::device::{Device, Owned, call};
+use super::shader::Shader;
+
+/// Most bindings of a dispatch.
+pub(super) const BINDINGS: usize = 8;
+
+/// Bytes of push constants: what every device has.
+pub(super) const PUSH: usize = 128;
+
+/// A pipeline, and the layouts it shares with all of as many bindings.
+#[derive(Clone, Copy)]
+pub(super) struct Pipeline {
+    pub(super) handle: vk::Pipeline,
+    pub(super) layout: vk::PipelineLayout,
+    pub(super) sets: vk::DescriptorSetLayout,
+}
+
+/// Layouts for a number of bindings.
+struct Layouts {
+    pipeline: Owned<vk::PipelineLayout>,
+    sets: Owned<vk::DescriptorSetLayout>,
+}
+
+/// A shader with the values of its specialization constants.
+type Key = (Shader, Box<[u32]>);
+
+/// All pipelines made so far.
+pub(super) struct Pipelines {
+    device: Arc<Device>,
+    made: Mutex<HashMap<Key, Owned<vk::Pipeline>>>,
+    layouts: Vec<Layouts>,
+    cache: Owned<vk::PipelineCache>,
+}
+
+impl Pipelines {
+    pub(super) fn new(device: &Arc<Device>) -> Result<Self> {
+        let layouts = (0..=BINDINGS).map(|n| Layouts::new(device, n)).collect::<Result<_>>()?;
+        let info = vk::PipelineCacheCreateInfo::default();
+        // SAFETY: an empty cache, destroyed after what was made with it.
+        let cache = unsafe {
+            let cache = device.raw.create_pipeline_cache(&info, None);
+            let cache = cache.map_err(call("a pipeline cache"))?;
+            Owned::new(device, cache, |d, c| d.destroy_pipeline_cache(c, None))
+        };
+        Ok(Self { device: device.clone(), made: Mutex::default(), layouts, cache })
+    }
+
+    /// The pipeline of a shader, whose specialization constants 0, 1, … are `constants`.
+    ///
+    /// # Errors
+    /// [`tenon_runtime::Error::Device`].
+    pub(super) fn get(&self, shader: Shader, constants: &[u32]) -> Result<Pipeline> {
+        let layouts = &self.layouts[shader.bindings()];
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (shader, Box::from(constants));
+        let handle = match made.get(&key) {
+            Some(pipeline) => **pipeline,
+            None => {
+                let pipeline = self.make(shader, constants, *layouts.pipeline)?;
+                let handle = *pipeline;
+                made.insert(key, pipeline);
+                handle
+            }
+        };
+        Ok(Pipeline { handle, layout: *layouts.pipeline, sets: *layouts.sets })
+    }
+
+    fn make(
+        &self,
+        shader: Shader,
+        constants: &[u32],
+        layout: vk::PipelineLayout,
+    ) -> Result<Owned<vk::Pipeline>> {
+        let device = &self.device;
+        let words: Vec<u32> =
+            shader.spirv().as_chunks().0.iter().map(|&w| u32::from_le_bytes(w)).collect();
+        let entries: Vec<_> = (0..constants.len() as u32)
+            .map(|i| vk::SpecializationMapEntry { constant_id: i, offset: 4 * i, size: 4 })
+            .collect();
+        let bytes: Vec<u8> = constants.iter().flat_map(|c| c.to_ne_bytes()).collect();
+        let values = vk::SpecializationInfo::default().map_entries(&entries).data(&bytes);
+        let info = vk::ShaderModuleCreateInfo::default().code(&words);
+        // SAFETY: checked-in SPIR-V that needs no more than the device's tiers (`Shader::tier`), with a
+        // layout of its bindings; the module is needed no longer than the pipeline is made.
+        unsafe {
+            let module = device.raw.create_shader_module(&info, None).map_err(call("a shader"))?;
+            let module = Owned::new(device, module, |d, m| d.destroy_shader_module(m, None));
+            let stage = vk::PipelineShaderStageCreateInfo::default()
+                .stage(vk::ShaderStageFlags::COMPUTE)
+                .module(*module)
+                .name(c"main")
+                .specialization_info(&values);
+            let info = [vk::ComputePipelineCreateInfo::default().stage(stage).layout(layout)];
+            let made = device.raw.create_compute_pipelines(*self.cache, &info, None);
+            let made = made.map_err(|(_, code)| call("a pipeline")(code))?;
+            Ok(Owned::new(device, made[0], |d, p| d.destroy_pipeline(p, None)))
+        }
+    }
+}
+
+impl Layouts {
+    fn new(device: &Arc<Device>, bindings: usize) -> Result<Self> {
+        let bindings: Vec<_> = (0..bindings as u32)
+            .map(|i| {
+                vk::DescriptorSetLayoutBinding::default()
+                    .binding(i)
+                    .descriptor_type(vk::DescriptorType::STORAGE_BUFFER)
+                    .descriptor_count(1)
+                    .stage_flags(vk::ShaderStageFlags::COMPUTE)
+            })
+            .collect();
+        let info = vk::DescriptorSetLayoutCreateInfo::default().bindings(&bindings);
+        // SAFETY: valid descriptions; both are destroyed after the pipelines made with them.
+        unsafe {
+            let sets = device.raw.create_descriptor_set_layout(&info, None);
+            let sets = sets.map_err(call("a descriptor set layout"))?;
+            let sets = Owned::new(device, sets, |d, l| d.destroy_descriptor_set_layout(l, None));
+            let push = [vk::PushConstantRange {
+                stage_flags: vk::ShaderStageFlags::COMPUTE,
+                offset: 0,
+                size: PUSH as u32,
+            }];
+            let all = [*sets];
+            let info = vk::PipelineLayoutCreateInfo::default()
+                .set_layouts(&all)
+                .push_constant_ranges(&push);
+            let pipeline = device.raw.create_pipeline_layout(&info, None);
+            let pipeline = pipeline.map_err(call("a pipeline layout"))?;
+            let pipeline = Owned::new(device, pipeline, |d, l| d.destroy_pipeline_layout(l, None));
+            Ok(Self { pipeline, sets })
+        }
+    }
+}

@@ -1,0 +1,343 @@
+//! Dispatches become command buffers, recorded once and submitted at each run.
+//!
+//! One tracker of what was read and written since the last barrier puts a barrier where a dispatch
+//! needs one. A command buffer ends where its estimated time is enough for one submit, so that no
+//! watchdog sees a step of many seconds as one.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use ash::vk;
+use tenon_runtime::Result;
+use tenon_runtime::backend::{Memory, Part, Program};
+use tenon_runtime::tensor::{Mirror, Storage};
+
+use super::Context;
+use super::device::{Device, Owned, call, failed};
+use super::launch::{Access, Binding, Dispatch};
+use super::memory::Image;
+use super::pipeline::{BINDINGS, PUSH, Pipeline};
+use super::transfer::{COPY, HOST, SHADER, barrier};
+
+/// Estimated seconds of a submit: far below any watchdog's, far above what a submit costs.
+const SUBMIT: f64 = 0.05;
+
+/// What was read and written since the last barrier.
+#[derive(Default)]
+struct Tracker {
+    reads: Vec<(vk::Buffer, Range<usize>)>,
+    writes: Vec<(vk::Buffer, Range<usize>)>,
+}
+
+impl Tracker {
+    /// Notes a dispatch's uses, and says whether a barrier must come before them.
+    fn needs_barrier(&mut self, uses: &[(vk::Buffer, Range<usize>, Access)]) -> bool {
+        let meets = |all: &[(vk::Buffer, Range<usize>)], buffer, range: &Range<usize>| {
+            all.iter().any(|(b, r)| *b == buffer && r.start < range.end && range.start < r.end)
+        };
+        let waits = uses.iter().any(|(buffer, range, access)| {
+            let writes = *access != Access::Read;
+            meets(&self.writes, *buffer, range) || writes && meets(&self.reads, *buffer, range)
+        });
+        if waits {
+            *self = Self::default();
+        }
+        for (buffer, range, access) in uses {
+            let all = if *access == Access::Read { &mut self.reads } else { &mut self.writes };
+            all.push((*buffer, range.clone()));
+        }
+        waits
+    }
+}
+
+/// A dispatch whose operands have been found.
+struct Ready {
+    pipeline: Pipeline,
+    buffers: Vec<vk::DescriptorBufferInfo>,
+    uses: Vec<(vk::Buffer, Range<usize>, Access)>,
+    push: [u32; PUSH / 4],
+    groups: [u32; 3],
+}
+
+/// Where buffers are found.
+pub(super) struct Finder<'a> {
+    context: &'a Context,
+    images: &'a [Arc<Image>],
+}
+
+impl Finder<'_> {
+    /// Where a binding lies: its buffer, and the bytes of it.
+    fn range(&self, binding: &Binding) -> (vk::Buffer, Range<usize>) {
+        let image = &self.images[binding.place.slot];
+        let start = image.start + binding.place.offset;
+        (image.buffer, start..start + binding.place.len.next_multiple_of(4).max(4))
+    }
+
+    fn ready(&self, dispatch: &Dispatch) -> Result<Ready> {
+        let facts = &self.context.device.facts;
+        let fits = dispatch.bindings.len() == dispatch.shader.bindings()
+            && dispatch.bindings.len() <= BINDINGS
+            && dispatch.params.len() <= PUSH / 4 - BINDINGS
+            && dispatch.groups.iter().zip(facts.max_groups).all(|(n, most)| *n <= most)
+            && self.context.tiers().has(dispatch.shader.tier());
+        if !fits {
+            return Err(failed(format_args!("cannot dispatch {dispatch:?}")));
+        }
+        let mut ready = Ready {
+            pipeline: self.context.pipelines.get(dispatch.shader, &dispatch.constants)?,
+            buffers: Vec::with_capacity(BINDINGS),
+            uses: Vec::with_capacity(BINDINGS),
+            push: [0; PUSH / 4],
+            groups: dispatch.groups,
+        };
+        for (i, binding) in dispatch.bindings.iter().enumerate() {
+            let (buffer, range) = self.range(binding);
+            let from = range.start / facts.offset_align * facts.offset_align;
+            if range.end - from > facts.max_binding {
+                return Err(failed(format_args!("a binding of {} bytes", range.len())));
+            }
+            ready.push[i] = ((range.start - from) / 4) as u32;
+            ready.buffers.push(vk::DescriptorBufferInfo {
+                buffer,
+                offset: from as u64,
+                range: (range.end - from) as u64,
+            });
+            ready.uses.push((buffer, range, binding.access));
+        }
+        ready.push[BINDINGS..][..dispatch.params.len()].copy_from_slice(&dispatch.params);
+        Ok(ready)
+    }
+}
+
+/// A command buffer, and the step with which it is complete.
+struct Batch {
+    buffer: vk::CommandBuffer,
+    last: usize,
+}
+
+/// Steps that were recorded.
+pub(super) struct Replay {
+    context: Arc<Context>,
+    batches: Vec<Batch>,
+    /// Which of them is submitted next.
+    next: usize,
+    fence: Owned<vk::Fence>,
+    is_pending: bool,
+    /// Bytes of the arena that are copied before and after, where it is copied.
+    brought: Vec<Range<usize>>,
+    taken: Vec<Range<usize>>,
+    arena: Arc<Image>,
+    _commands: Owned<vk::CommandPool>,
+    _descriptors: Owned<vk::DescriptorPool>,
+    _images: Vec<Arc<Image>>,
+    // After the images, which may be the storages' own bytes.
+    storages: Vec<Storage>,
+}
+
+impl Replay {
+    /// Records steps.
+    ///
+    /// # Errors
+    /// [`tenon_runtime::Error::Unsupported`]; [`tenon_runtime::Error::Device`];
+    /// [`tenon_runtime::Error::OutOfMemory`].
+    pub(super) fn record(context: &Arc<Context>, part: &Part<'_>) -> Result<Self> {
+        let device = &context.device;
+        let images = part.storages.iter().map(|storage| context.image(storage));
+        let images = images.collect::<Result<Vec<_>>>()?;
+        let finder = Finder { context, images: &images };
+        let mut steps = Vec::with_capacity(part.steps.len());
+        for step in &part.steps {
+            let dispatches = context.plan(step)?.dispatches;
+            let ready = dispatches.iter().map(|d| finder.ready(d)).collect::<Result<Vec<_>>>()?;
+            steps.push((ready, context.estimate(step)));
+        }
+        let (descriptors, sets) = descriptors(device, steps.iter().flat_map(|(ready, _)| ready))?;
+        let (commands, batches) = commands(device, &steps, &sets)?;
+        // SAFETY: unsignalled, and waited for before it goes.
+        let fence = unsafe {
+            let fence = device.raw.create_fence(&vk::FenceCreateInfo::default(), None);
+            Owned::new(device, fence.map_err(call("a fence"))?, |d, f| d.destroy_fence(f, None))
+        };
+        device.check()?;
+        let is_copied = !images[0].is_same();
+        Ok(Self {
+            context: context.clone(),
+            batches,
+            next: 0,
+            fence,
+            is_pending: false,
+            brought: if is_copied { part.brought.clone() } else { Vec::new() },
+            taken: if is_copied { part.taken.clone() } else { Vec::new() },
+            arena: images[0].clone(),
+            _commands: commands,
+            _descriptors: descriptors,
+            _images: images,
+            storages: part.storages.to_vec(),
+        })
+    }
+}
+
+impl Program for Replay {
+    /// Submits the command buffer that ends with this step, if one does.
+    unsafe fn launch(&mut self, index: usize, memory: &Memory) -> Result<()> {
+        if index == 0 {
+            self.next = 0;
+            for range in &self.brought {
+                // SAFETY: the caller's contract; the image has the arena's layout.
+                unsafe { self.arena.upload_range(memory.at(0, 0), range)? };
+            }
+            self.context.transfer.flush()?;
+        }
+        let Some(batch) = self.batches.get(self.next).filter(|batch| batch.last == index) else {
+            return Ok(());
+        };
+        self.next += 1;
+        self.is_pending = true;
+        // SAFETY: recorded, and done since the last `sync`; what it uses is kept by `self`.
+        unsafe { self.context.device.submit(&[batch.buffer], vk::Fence::null()) }
+    }
+
+    fn sync(&mut self) -> Result<()> {
+        if !std::mem::take(&mut self.is_pending) {
+            return Ok(());
+        }
+        let device = &self.context.device;
+        // SAFETY: not pending: each wait resets it.
+        unsafe {
+            device.submit(&[], *self.fence)?;
+            device.wait(*self.fence)?;
+            device.raw.reset_fences(&[*self.fence]).map_err(call("resetting a fence"))?;
+        }
+        // A part of a program leaves nothing to take: the run was stopped.
+        if self.next == self.batches.len() {
+            for range in &self.taken {
+                // SAFETY: the storages are kept; nothing else uses them before the run is over.
+                unsafe { self.arena.download_range(self.storages[0].host(), range)? };
+            }
+        }
+        device.check()
+    }
+}
+
+impl Drop for Replay {
+    fn drop(&mut self) {
+        let _ = self.sync();
+    }
+}
+
+/// Sets of descriptors for all dispatches, equal ones once.
+type Sets = HashMap<(vk::DescriptorSetLayout, Vec<[u64; 3]>), vk::DescriptorSet>;
+
+fn key(ready: &Ready) -> (vk::DescriptorSetLayout, Vec<[u64; 3]>) {
+    use vk::Handle;
+    let buffers = ready.buffers.iter().map(|b| [b.buffer.as_raw(), b.offset, b.range]);
+    (ready.pipeline.sets, buffers.collect())
+}
+
+fn descriptors<'a>(
+    device: &Arc<Device>,
+    all: impl Iterator<Item = &'a Ready> + Clone,
+) -> Result<(Owned<vk::DescriptorPool>, Sets)> {
+    let mut sets: Sets = all.clone().map(|ready| (key(ready), vk::DescriptorSet::null())).collect();
+    let buffers: usize = sets.keys().map(|(_, buffers)| buffers.len()).sum();
+    let sizes = [vk::DescriptorPoolSize {
+        ty: vk::DescriptorType::STORAGE_BUFFER,
+        descriptor_count: buffers.max(1) as u32,
+    }];
+    let info = vk::DescriptorPoolCreateInfo::default()
+        .max_sets(sets.len().max(1) as u32)
+        .pool_sizes(&sizes);
+    // SAFETY: destroyed with the command buffers that use its sets.
+    let pool = unsafe {
+        let pool = device.raw.create_descriptor_pool(&info, None).map_err(call("descriptors"))?;
+        Owned::new(device, pool, |d, p| d.destroy_descriptor_pool(p, None))
+    };
+    for ready in all {
+        let Some(set) = sets.get_mut(&key(ready)).filter(|s| **s == vk::DescriptorSet::null())
+        else {
+            continue;
+        };
+        let layouts = [ready.pipeline.sets];
+        let info =
+            vk::DescriptorSetAllocateInfo::default().descriptor_pool(*pool).set_layouts(&layouts);
+        // SAFETY: the pool has room for it; it is written before anything uses it.
+        unsafe {
+            *set = device.raw.allocate_descriptor_sets(&info).map_err(call("descriptors"))?[0];
+            let write = vk::WriteDescriptorSet::default()
+                .dst_set(*set)
+                .descriptor_type(vk::DescriptorType::STORAGE_BUFFER)
+                .buffer_info(&ready.buffers);
+            device.raw.update_descriptor_sets(&[write], &[]);
+        }
+    }
+    Ok((pool, sets))
+}
+
+/// Records steps in command buffers.
+fn commands(
+    device: &Arc<Device>,
+    steps: &[(Vec<Ready>, f64)],
+    sets: &Sets,
+) -> Result<(Owned<vk::CommandPool>, Vec<Batch>)> {
+    let info = vk::CommandPoolCreateInfo::default().queue_family_index(device.family);
+    // SAFETY: destroyed when what was recorded is done.
+    let pool = unsafe {
+        let pool = device.raw.create_command_pool(&info, None).map_err(call("a command pool"))?;
+        Owned::new(device, pool, |d, p| d.destroy_command_pool(p, None))
+    };
+    let (mut batches, mut from, mut seconds) = (Vec::new(), 0, 0.0);
+    for (i, (_, step)) in steps.iter().enumerate() {
+        seconds += step;
+        if seconds >= SUBMIT || i + 1 == steps.len() {
+            let buffer = batch(device, *pool, &steps[from..=i], sets)?;
+            batches.push(Batch { buffer, last: i });
+            (from, seconds) = (i + 1, 0.0);
+        }
+    }
+    Ok((pool, batches))
+}
+
+fn batch(
+    device: &Device,
+    pool: vk::CommandPool,
+    steps: &[(Vec<Ready>, f64)],
+    sets: &Sets,
+) -> Result<vk::CommandBuffer> {
+    let info = vk::CommandBufferAllocateInfo::default().command_pool(pool).command_buffer_count(1);
+    let begin = vk::CommandBufferBeginInfo::default();
+    // SAFETY: a new command buffer.
+    let buffer = unsafe {
+        let buffer =
+            device.raw.allocate_command_buffers(&info).map_err(call("a command buffer"))?[0];
+        device.raw.begin_command_buffer(buffer, &begin).map_err(call("recording"))?;
+        buffer
+    };
+    barrier(device, buffer, &[SHADER, COPY, HOST], &[SHADER]);
+    let (mut tracker, mut bound) = (Tracker::default(), vk::Pipeline::null());
+    for ready in steps.iter().flat_map(|(ready, _)| ready) {
+        if tracker.needs_barrier(&ready.uses) {
+            barrier(device, buffer, &[SHADER], &[SHADER]);
+        }
+        let Pipeline { handle, layout, .. } = ready.pipeline;
+        let set = [sets[&key(ready)]];
+        let compute = vk::PipelineBindPoint::COMPUTE;
+        // SAFETY: recording; the set is of the pipeline's layout, and the push constants fill its
+        // range.
+        unsafe {
+            if std::mem::replace(&mut bound, handle) != handle {
+                device.raw.cmd_bind_pipeline(buffer, compute, handle);
+            }
+            device.raw.cmd_bind_descriptor_sets(buffer, compute, layout, 0, &set, &[]);
+            let push = ready.push.map(u32::to_ne_bytes);
+            let stage = vk::ShaderStageFlags::COMPUTE;
+            device.raw.cmd_push_constants(buffer, layout, stage, 0, push.as_flattened());
+            let [x, y, z] = ready.groups;
+            device.raw.cmd_dispatch(buffer, x, y, z);
+        }
+    }
+    barrier(device, buffer, &[SHADER], &[COPY, HOST]);
+    // SAFETY: recording.
+    unsafe { device.raw.end_command_buffer(buffer) }.map_err(call("recording"))?;
+    Ok(buffer)
+}

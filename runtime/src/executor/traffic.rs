@@ -1,0 +1,178 @@
+//! What has to be copied between the host and devices that have memory of their own, and when.
+//!
+//! A device's copy of the arena has the arena's layout, so there is one plan for all. What programs of
+//! others left there is brought to a device before the program that reads it; what others read, or
+//! the caller may, comes back after the program that made it. Everything else stays where it is made.
+//! Inputs, parameters and states go as a whole, and only those that changed ([`Storage`]).
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use crate::backend::{Operand, Step};
+use crate::error::Result;
+use crate::tensor::Storage;
+
+/// The host's number among the places.
+pub(super) const HOST: usize = 0;
+
+/// What one program does with memory.
+#[derive(Debug, Default)]
+pub(super) struct Uses {
+    /// Where it runs: [`HOST`], or a device.
+    pub(super) place: usize,
+    /// What its steps do with the arena, in their order.
+    steps: Vec<Touched>,
+    /// Slots of tensors.
+    slots: Vec<usize>,
+    /// Those of them that it writes.
+    written: Vec<usize>,
+}
+
+/// Bytes of the arena that a step reads and writes.
+#[derive(Debug, Default)]
+struct Touched {
+    reads: Vec<Range<usize>>,
+    writes: Vec<Range<usize>>,
+}
+
+/// Bytes of the arena that a program needs first, and those that are needed of it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Spans {
+    pub(super) brought: Vec<Range<usize>>,
+    pub(super) taken: Vec<Range<usize>>,
+}
+
+impl Uses {
+    /// What `steps` use at a place.
+    pub(super) fn of(place: usize, steps: &[Step]) -> Self {
+        let mut uses = Self { place, ..Self::default() };
+        for step in steps {
+            let overwritten = step.op.mutates().iter().map(|&i| &step.inputs[i]);
+            let written: Vec<_> = step.outputs.iter().chain(overwritten).collect();
+            let in_arena =
+                |operand: &&Operand| operand.slot == super::ARENA && operand.desc.bytes() > 0;
+            let range = |operand: &Operand| operand.offset..operand.offset + operand.desc.bytes();
+            let reads = step.inputs.iter().filter(in_arena).map(range).collect();
+            let writes = written.iter().copied().filter(in_arena).map(range).collect();
+            uses.steps.push(Touched { reads, writes });
+            let tensors = |operand: &&Operand| operand.slot != super::ARENA;
+            uses.slots.extend(step.inputs.iter().filter(tensors).map(|o| o.slot));
+            uses.slots.extend(written.iter().copied().filter(tensors).map(|o| o.slot));
+            uses.written.extend(written.iter().copied().filter(tensors).map(|o| o.slot));
+        }
+        for slots in [&mut uses.slots, &mut uses.written] {
+            slots.sort_unstable();
+            slots.dedup();
+        }
+        uses
+    }
+
+    /// Forgets tensors that need no copies.
+    pub(super) fn keep_copied(&mut self, storages: &[Storage]) {
+        for slots in [&mut self.slots, &mut self.written] {
+            slots.retain(|&slot| storages[slot].is_copied());
+            slots.shrink_to_fit();
+        }
+        self.steps = Vec::new();
+    }
+
+    /// Brings the tensors to where the program runs.
+    pub(super) fn enter(&self, storages: &[Storage]) -> Result<()> {
+        self.slots.iter().try_for_each(|&slot| match self.place {
+            HOST => storages[slot].update_host(),
+            _ => storages[slot].update_device(),
+        })
+    }
+
+    /// Notes which tensors the program has changed.
+    pub(super) fn leave(&self, storages: &[Storage]) -> Result<()> {
+        self.written.iter().try_for_each(|&slot| match self.place {
+            HOST => {
+                storages[slot].changed_on_host();
+                Ok(())
+            }
+            _ => storages[slot].changed_on_device(),
+        })
+    }
+}
+
+/// Where the bytes of a buffer are, and which program made them.
+struct Whereabouts {
+    /// A bit for each place.
+    places: u64,
+    maker: usize,
+}
+
+/// The spans of all programs, of which `wanted` are read by the caller in the end.
+pub(super) fn spans(programs: &[Uses], wanted: &[Range<usize>]) -> Vec<Spans> {
+    let mut spans = vec![Spans::default(); programs.len()];
+    // By where they begin: no two buffers that live at a time begin at the same byte.
+    let mut known: HashMap<usize, Whereabouts> = HashMap::new();
+    for (number, program) in programs.iter().enumerate() {
+        let here = 1 << program.place;
+        for Touched { reads, writes } in &program.steps {
+            for range in reads {
+                let Some(bytes) = known.get_mut(&range.start) else { continue };
+                if bytes.places & here != 0 {
+                    continue;
+                }
+                bytes.take(range, &mut spans);
+                if program.place != HOST {
+                    spans[number].brought.push(range.clone());
+                }
+                bytes.places |= here;
+            }
+            for range in writes {
+                known.insert(range.start, Whereabouts { places: here, maker: number });
+            }
+        }
+    }
+    for range in wanted {
+        if let Some(bytes) = known.get_mut(&range.start) {
+            bytes.take(range, &mut spans);
+        }
+    }
+    spans
+}
+
+impl Whereabouts {
+    /// Lets the bytes come to the host, unless they are there.
+    fn take(&mut self, range: &Range<usize>, spans: &mut [Spans]) {
+        if self.places & 1 << HOST == 0 {
+            spans[self.maker].taken.push(range.clone());
+            self.places |= 1 << HOST;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn program(place: usize, steps: &[(&[usize], &[usize])]) -> Uses {
+        let ranges = |starts: &[usize]| starts.iter().map(|&s| s..s + 4).collect();
+        let steps = steps
+            .iter()
+            .map(|(reads, writes)| Touched { reads: ranges(reads), writes: ranges(writes) })
+            .collect();
+        Uses { place, steps, ..Uses::default() }
+    }
+
+    #[test]
+    fn only_what_others_need_is_copied_and_only_once() {
+        let programs = [
+            program(1, &[(&[], &[0]), (&[0], &[64])]),
+            program(HOST, &[(&[64], &[128]), (&[64], &[192])]),
+            program(1, &[(&[128, 0], &[256]), (&[128], &[320])]),
+            program(HOST, &[(&[64], &[384])]),
+            // The memory of 256 has been given to another.
+            program(1, &[(&[384], &[256])]),
+        ];
+        let spans = spans(&programs, &[320..324, 192..196, 256..260]);
+        let starts = |ranges: &[Range<usize>]| ranges.iter().map(|r| r.start).collect::<Vec<_>>();
+        let brought: Vec<_> = spans.iter().map(|s| starts(&s.brought)).collect();
+        let taken: Vec<_> = spans.iter().map(|s| starts(&s.taken)).collect();
+        assert_eq!(brought, [vec![], vec![], vec![128], vec![], vec![384]]);
+        assert_eq!(taken, [vec![64], vec![], vec![320], vec![], vec![256]]);
+    }
+}
