@@ -8,13 +8,11 @@
 //! read, which costs a fourth pass that is not counted: what works in place can be faster.
 
 #[allow(dead_code, reason = "rows uses the rest")]
-mod limits;
-
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use limits::{Read, Triad};
+use tenon_bench::limits::{Read, Triad};
 use tenon_kernels::Isa;
 use tenon_kernels::exchange::{BLOCK, Bits, Mask, Stream, add_masks, collect};
 use tenon_kernels::random::Philox;

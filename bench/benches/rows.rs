@@ -9,9 +9,9 @@
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use tenon_bench::limits;
 use tenon_kernels::Isa;
 
-mod limits;
 mod streams;
 
 use streams::{Data, ROWS};

@@ -6,13 +6,11 @@
 //! costs it a fourth pass that is not counted, so an update in place can be faster than it.
 
 #[allow(dead_code, reason = "rows uses the rest")]
-mod limits;
-
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use half::bf16;
-use limits::Triad;
+use tenon_bench::limits::Triad;
 use tenon_kernels::Isa;
 use tenon_kernels::random::Philox;
 use tenon_kernels::update::{Adam, BLOCK, Rounding, Sgd, State, StateFormat, adam, sgd};

@@ -10,7 +10,8 @@ const TOP: f64 = 16.0;
 const BOTTOM: f64 = 50.0;
 
 /// Told apart by people who see colours differently, too (Okabe and Ito, 2008).
-const COLOURS: [&str; 4] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7"];
+pub(crate) const COLOURS: [&str; 7] =
+    ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000"];
 
 /// A chart of lines over one axis. Both axes begin at 0.
 pub(crate) struct Chart<'a> {

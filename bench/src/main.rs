@@ -1,15 +1,18 @@
-//! The `tenon` command line: train, plan, and look at devices and models.
+//! The `tenon` command line: train, plan, check and look at devices and models.
 //!
 //! One file a subcommand. Results go to standard output, everything said to people to standard
 //! error; `--json` makes the output one object a line.
 
+mod bench;
 mod chart;
+mod check;
 mod info;
 mod measure;
 mod options;
 mod page;
 mod plan;
 mod position;
+mod targets;
 mod text;
 mod tokenizer;
 mod train;
@@ -35,6 +38,10 @@ enum Command {
     Train(train::Train),
     /// Say what a training step would take, before taking it.
     Plan(plan::Plan),
+    /// Check every op on this device, forward and backward.
+    Check(check::Check),
+    /// Time kernels and training steps on this device.
+    Bench(bench::Bench),
 }
 
 fn main() -> ExitCode {
@@ -46,6 +53,8 @@ fn main() -> ExitCode {
         Command::Info(info) => info.run(),
         Command::Train(train) => train.run(),
         Command::Plan(plan) => plan.run(),
+        Command::Check(check) => check.run(),
+        Command::Bench(bench) => bench.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -345,3 +345,72 @@ fn info_names_what_there_is() {
     assert!(has("devices", "cpu") && has("instruction_sets", "portable"), "{info}");
     assert!(has("weight_formats", "q4_1") && has("ops", "rms_norm"), "{info}");
 }
+
+#[test]
+fn a_check_counts_every_comparison() {
+    let folder = folder("check");
+    let lines = objects(&tenon(&folder, "check --json softmax"));
+    let (sum, rows) = lines.split_last().unwrap();
+    let total = |key: &str| rows.iter().map(|row| row[key].as_u64().unwrap()).sum::<u64>();
+    assert!(sum["passed"].as_u64().unwrap() > 20 && sum["failed"] == 0, "{sum}");
+    for key in ["passed", "failed", "skipped"] {
+        assert_eq!(sum[key], total(key));
+    }
+    assert!(rows.iter().any(|row| row["op"] == "softmax_grad" && row["level"] == "portable"));
+    let table = String::from_utf8(tenon(&folder, "check --isa portable rope").stdout).unwrap();
+    assert!(table.contains("rope ") && table.contains(" 0 wrong"), "{table}");
+    assert!(mistake(&folder, "check nothing").contains("no op's name contains `nothing`"));
+    assert!(
+        mistake(&folder, "check --isa mmx").contains("no level `mmx` here; there are portable")
+    );
+    assert!(mistake(&folder, "check --backend tpu").contains("no such backend here; there is cpu"));
+}
+
+/// What it says of speed is not for a test to judge.
+#[test]
+fn a_bench_has_rows_and_a_page() {
+    let folder = folder("bench");
+    let steps = objects(&tenon(&folder, "bench --time 0.2 --json f512"));
+    assert!(steps.iter().any(|row| row["kernel"] == "step" && row["per_second"].is_f64()));
+    let lines =
+        objects(&tenon(&folder, "bench --time 0.5 --json --html page.html --soak 0.1 softmax"));
+    assert!(lines[0]["machine"]["levels"].is_array() && lines[1]["peaks"]["f32_gflops"].is_f64());
+    let rows: Vec<_> = lines.iter().filter(|line| line.get("kernel").is_some()).collect();
+    assert_eq!(rows.len(), 4, "softmax, log_softmax, and their gradients");
+    let number = |row: &Value, key: &str| row[key].as_f64().unwrap_or(f64::NAN);
+    for row in &rows {
+        assert!(number(row, "median_s") >= number(row, "best_s") && number(row, "gbps") > 0.0);
+        assert!(number(row, "samples") >= 3.0 && number(row, "allocated_bytes") > 0.0, "{row}");
+        assert!(number(row, "fraction_of_peak") > 0.0, "{row}");
+    }
+    assert!(!lines.last().unwrap()["soak"]["points"].as_array().unwrap().is_empty());
+    let page = fs::read_to_string(folder.join("page.html")).unwrap();
+    let dots = rows.iter().filter(|row| number(row, "gflops") > 0.0).count();
+    assert_eq!(page.matches("tabindex=\"0\"><title>").count(), dots);
+    assert_eq!(page.matches("<tr><td>").count() + page.matches("<tr class").count(), rows.len());
+    let loads = ["src=\"http", "href=\"http", "url(", "@import"];
+    assert!(!loads.iter().any(|from| page.contains(from)), "it must need no network");
+    assert!(mistake(&folder, "bench zzz").contains("nothing to time has `zzz`"));
+    assert!(mistake(&folder, "bench --time 0").contains("--time takes seconds"));
+}
+
+#[test]
+fn runs_are_compared_row_by_row() {
+    let folder = folder("compare");
+    let row = |kernel: &str, seconds: f64| {
+        let text = "\"shape\":\"8\",\"dtype\":\"f32\",\"isa\":\"avx2\",\"backend\":\"cpu\"";
+        format!("{{\"kernel\":\"{kernel}\",{text},\"median_s\":{seconds},\"spread\":0.01}}\n")
+    };
+    let before = row("exp", 1.0) + &row("log", 1.0) + &row("gone", 1.0) + "{\"machine\":{}}\n";
+    fs::write(folder.join("a.json"), before).unwrap();
+    fs::write(folder.join("b.json"), row("exp", 1.15) + &row("log", 1.01)).unwrap();
+    let lines = objects(&tenon(&folder, "bench compare a.json b.json --json"));
+    assert_eq!(lines[0]["kernel"], "exp");
+    assert!((lines[0]["ratio"].as_f64().unwrap() - 1.15).abs() < 1e-9);
+    let counts = &lines[1];
+    assert_eq!((counts["slower"].as_u64(), counts["same"].as_u64()), (Some(1), Some(1)));
+    assert_eq!(counts["only_before"], 1);
+    fs::write(folder.join("c.json"), "{\"kernel\":3").unwrap();
+    assert!(mistake(&folder, "bench compare a.json c.json").contains("c.json, line 1"));
+    assert!(mistake(&folder, "bench compare a.json d.json").contains("cannot read d.json"));
+}

@@ -11,20 +11,18 @@
 //! read or written once: what a store fetches before it writes is not counted, for the triad
 //! neither. No library uses stores around the caches, as a step soon reads what it wrote.
 
-use std::hint::black_box;
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use tenon_kernels::Isa;
+use limits::MultiplyAdds;
 use tenon_kernels::attention::Attention;
-use tenon_kernels::isa::Kernel;
-use tenon_kernels::simd::{MAX_LANES, Simd};
 
 #[path = "../../benches/attend/mod.rs"]
 mod attend;
-#[path = "../../benches/limits/mod.rs"]
+#[path = "../../src/limits.rs"]
 mod limits;
-#[path = "../../benches/nets/mod.rs"]
+#[path = "../../src/nets.rs"]
 mod nets;
 mod products;
 #[path = "../../benches/streams/mod.rs"]
@@ -35,6 +33,9 @@ const ROUNDS: usize = 8;
 
 /// Time of a library in a round, or one call, if that takes longer.
 const TURN: Duration = Duration::from_millis(60);
+
+/// What a core reaches in registers.
+const LIMIT: Entry<'static> = ("limit", MultiplyAdds::Single.flops());
 
 /// A library, and what it does in a call, in the row's unit times a second.
 type Entry<'a> = (&'a str, f64);
@@ -112,11 +113,11 @@ fn attention(table: &Table) {
         let forward = shape.flops() as f64;
         for (pass, backward, work) in [("forward", false, forward), ("both", true, 3.5 * forward)] {
             let name = format!("attention {pass} s{positions} h{heads} kv{kv_heads} d{dim}");
-            table.row(&name, "GFLOP/s", &[("tenon", work), MultiplyAdds::LIMIT], || {
+            table.row(&name, "GFLOP/s", &[("tenon", work), LIMIT], || {
                 let mut bench = attend::Bench::new(table.isa, shape);
                 move |library| {
                     if library > 0 {
-                        return MultiplyAdds::run(table.isa);
+                        return MultiplyAdds::Single.run(table.isa);
                     }
                     bench.forward();
                     if backward {
@@ -149,10 +150,11 @@ fn streams(table: &Table) {
 
 /// Whole steps of small networks.
 fn steps(table: &Table) {
+    let cpu = nets::one_thread().expect("the CPU");
     for (name, optimizer) in nets::optimizers() {
         for net in nets::NETS {
             table.row(&format!("step {name} {net}"), "steps/s", &[("tenon", 1.0)], || {
-                let mut trainer = nets::trainer(net, optimizer).expect("the network builds");
+                let mut trainer = nets::trainer(net, optimizer, &cpu).expect("the network builds");
                 move |_| {
                     trainer.step(&mut ()).expect("a step runs");
                 }
@@ -164,45 +166,6 @@ fn steps(table: &Table) {
 /// Values in -1..1 without a pattern.
 fn noise(i: usize) -> f32 {
     (i.wrapping_mul(0x9e37_79b1) % 8191) as f32 / 4095.5 - 1.0
-}
-
-/// Independent multiply-adds in registers.
-struct MultiplyAdds;
-
-impl MultiplyAdds {
-    /// Sums in flight: more than latency times instructions a cycle anywhere.
-    const CHAINS: usize = 20;
-
-    /// Multiply-adds of each.
-    const LENGTH: usize = 100_000;
-
-    /// What a call computes, as if all levels had the lanes of the widest.
-    const LIMIT: Entry<'static> = ("limit", (2 * Self::CHAINS * Self::LENGTH * MAX_LANES) as f64);
-
-    fn run(isa: Isa) {
-        isa.run(Self);
-    }
-}
-
-impl Kernel for MultiplyAdds {
-    type Out = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let (x, mut sums) = (s.splat(black_box(1.0)), [s.zero(); Self::CHAINS]);
-        // Narrower levels take as many more.
-        for _ in 0..Self::LENGTH * MAX_LANES / S::LANES {
-            for sum in &mut sums {
-                *sum = s.fma(x, x, *sum);
-            }
-        }
-        let mut out = [0f32; MAX_LANES];
-        for sum in sums {
-            // SAFETY: no level has more lanes.
-            unsafe { s.store(out.as_mut_ptr(), sum) };
-            black_box(&mut out);
-        }
-    }
 }
 
 fn main() {

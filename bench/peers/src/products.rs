@@ -13,7 +13,8 @@ use tenon_kernels::gemm::bytes::{Bytes, Right, Scales};
 use tenon_kernels::gemm::{Epilogue, Gemm, Precision};
 use tenon_kernels::quant::Format;
 
-use crate::{MultiplyAdds, Table, noise};
+use crate::limits::MultiplyAdds;
+use crate::{LIMIT, Table, noise};
 
 /// How operands are stored: the product's letters, whether A is transposed, whether B is.
 type Layout = (&'static str, bool, bool);
@@ -59,20 +60,20 @@ fn race_floats(
 ) {
     let what = if precision == Precision::Bf16 { "bf16" } else { format.name() };
     let mut lineup: Vec<_> = libraries.iter().map(|l| (l.0, work(size))).collect();
-    lineup.push(MultiplyAdds::LIMIT);
+    lineup.push(LIMIT);
     table.row(&name(size, layout, what), "GFLOP/s", &lineup, || {
         let mut product = Product::new(table.isa, size, layout, format, precision);
         product.compare(libraries);
         move |library| match libraries.get(library) {
             Some((_, run)) => run(&mut product),
-            None => MultiplyAdds::run(table.isa),
+            None => MultiplyAdds::Single.run(table.isa),
         }
     });
 }
 
 /// i8 by i8 into f32 with scales; its peers come from PyPI.
 fn race_bytes(table: &Table, size: [usize; 3], layout: Layout) {
-    let lineup = [("tenon", work(size)), MultiplyAdds::LIMIT];
+    let lineup = [("tenon", work(size)), LIMIT];
     table.row(&name(size, layout, "bytes"), "GFLOP/s", &lineup, || {
         let [m, n, k] = size;
         let product = Bytes::new(table.isa, size, layout.2).with_caches(caches());
@@ -82,7 +83,7 @@ fn race_bytes(table: &Table, size: [usize; 3], layout: Layout) {
         let mut scratch = vec![0f32; product.scratch_len()];
         move |library| {
             if library > 0 {
-                return MultiplyAdds::run(table.isa);
+                return MultiplyAdds::Single.run(table.isa);
             }
             let right = Right { b: b.as_ptr(), scales: Scales::new(&scales), bias: ptr::null() };
             // SAFETY: all buffers have the sizes that the product asks for; one task at a time.

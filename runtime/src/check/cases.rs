@@ -48,26 +48,34 @@ impl Numbers {
     }
 }
 
+/// As many elements are drawn; larger operands repeat them, for to draw as many as benches take
+/// would last longer than they do.
+const DRAWN: usize = 1 << 17;
+
 /// The elements of an operand, as its fill says.
 #[must_use]
 pub fn elements(operand: &Operand, numbers: &mut Numbers) -> Vec<f32> {
     let n = operand.desc.numel();
-    match &operand.fill {
-        Fill::Normal => (0..n).map(|_| numbers.normal()).collect(),
+    let drawn = n.min(DRAWN);
+    let values: Vec<f32> = match &operand.fill {
+        Fill::Normal => (0..drawn).map(|_| numbers.normal()).collect(),
         Fill::Uniform(low, high) => {
-            (0..n).map(|_| low + (high - low) * numbers.uniform() as f32).collect()
+            (0..drawn).map(|_| low + (high - low) * numbers.uniform() as f32).collect()
         }
-        Fill::AwayFromZero => (0..n)
+        Fill::AwayFromZero => (0..drawn)
             .map(|_| numbers.normal())
             .map(|v| if v.abs() < 0.1 { v + 0.2f32.copysign(v) } else { v })
             .collect(),
         Fill::Distinct => {
             let middle = n as f32 / 2.0;
-            numbers.shuffled(n).into_iter().map(|i| 0.05 * (i as f32 - middle)).collect()
+            return numbers.shuffled(n).into_iter().map(|i| 0.05 * (i as f32 - middle)).collect();
         }
-        Fill::Index(bound) => (0..n).map(|_| (numbers.uniform() * *bound as f64) as f32).collect(),
-        Fill::Values(values) => (0..n).map(|i| values[i % values.len()]).collect(),
-    }
+        Fill::Index(bound) => {
+            (0..drawn).map(|_| (numbers.uniform() * *bound as f64) as f32).collect()
+        }
+        Fill::Values(values) => values.clone(),
+    };
+    values.into_iter().cycle().take(n).collect()
 }
 
 /// A tensor of any type with (nearly) these elements.

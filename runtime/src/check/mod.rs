@@ -13,7 +13,6 @@ pub use cases::{GradientCheck, Made, Numbers, check_gradient, elements, make, ru
 use crate::backend::Backend;
 use crate::error::{Error, Result};
 use crate::ops::{Case, Gradient, OpEntry, table};
-use crate::tensor::DType;
 
 /// What is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,15 +69,6 @@ pub fn checks() -> impl Iterator<Item = Check> {
 }
 
 impl Check {
-    /// The type that names the case: that of its first operand that is not f32, such as a weight
-    /// format or bf16.
-    #[must_use]
-    pub fn dtype(&self) -> DType {
-        let types = self.case.operands.iter().map(|operand| operand.desc.dtype());
-        let of_note = |dtype: &DType| !matches!(dtype, DType::F32 | DType::I32);
-        types.clone().find(of_note).or(types.clone().next()).unwrap_or(DType::F32)
-    }
-
     /// Makes the comparison. A gradient's graph may hold ops that the backend does not claim; the
     /// reference runs those.
     #[must_use]

@@ -47,6 +47,7 @@ impl OpKind for Accumulate {
     }
 
     fn cases() -> Vec<Case> {
-        vec![Case::new(Self).f32(&[3, 7]).f32(&[3, 7]).f32(&[])]
+        let case = |dims: &[usize]| Case::new(Self).f32(dims).f32(dims).f32(&[]);
+        vec![case(&[3, 7]), case(&[1 << 22]).bench()]
     }
 }

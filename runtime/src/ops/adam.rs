@@ -77,9 +77,7 @@ pub(super) fn cases<K: Op>(op: fn(Moments, States) -> K) -> Vec<Case> {
         };
         case.f32(&[]).fixed(&[], Fill::Values(vec![3.0])).f32(&[])
     };
-    StateFormat::ALL
-        .iter()
-        .flat_map(|&(_, format)| [[5, 7], [3, 200]].map(|dims| (format, dims)))
-        .map(|(format, dims)| case(States { format, stream: 3 }, &dims))
-        .collect()
+    let formats = || StateFormat::ALL.iter().map(|&(_, format)| States { format, stream: 3 });
+    let checked = formats().flat_map(|states| [[5, 7], [3, 200]].map(|dims| case(states, &dims)));
+    checked.chain(formats().map(|states| case(states, &[1 << 22]).bench())).collect()
 }

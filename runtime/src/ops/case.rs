@@ -95,6 +95,15 @@ impl Case {
         self.operands.iter().map(|o| &o.desc).collect()
     }
 
+    /// The type that names the case: that of its first operand of a type of note, such as a weight
+    /// format or bf16, or else of its first operand.
+    #[must_use]
+    pub fn dtype(&self) -> DType {
+        let types = self.operands.iter().map(|operand| operand.desc.dtype());
+        let of_note = |dtype: &DType| !matches!(dtype, DType::F32 | DType::I32);
+        types.clone().find(of_note).or(types.clone().next()).unwrap_or(DType::F32)
+    }
+
     /// A line that names the case.
     #[must_use]
     pub fn label(&self) -> String {

@@ -65,6 +65,12 @@ impl OpKind for CrossEntropyGrad {
         vec![
             of(Reduction::Mean).f32(&[5, 7]).index(&[5], 7).fixed(&[5], high()).f32(&[]),
             of(Reduction::None).f32(&[3, 33]).index(&[3], 33).fixed(&[3], high()).f32(&[3]),
+            of(Reduction::Mean)
+                .f32(&[1024, 4096])
+                .index(&[1024], 4096)
+                .fixed(&[1024], high())
+                .f32(&[])
+                .bench(),
         ]
     }
 }

@@ -109,6 +109,18 @@ impl OpKind for LinearCrossEntropyBoth {
             of(-100, true).f32(&[5, 7]).f32(&[11, 7]).index(&[5], 11).fixed(&[], half()),
             // Two blocks of rows, the second shorter; two strips.
             of(2, true).f32(&[73, 8]).f32(&[2500, 8]).index(&[73], 3).fixed(&[], half()),
+            of(-100, false)
+                .f32(&[256, 576])
+                .typed(q4, &[16_384, 576], Fill::Normal)
+                .index(&[256], 16_384)
+                .fixed(&[], half())
+                .bench(),
+            of(-100, true)
+                .f32(&[256, 576])
+                .f32(&[16_384, 576])
+                .index(&[256], 16_384)
+                .fixed(&[], half())
+                .bench(),
         ]
     }
 }

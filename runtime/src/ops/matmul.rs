@@ -2,6 +2,7 @@
 //! on the right.
 
 use tenon_kernels::gemm::Precision;
+use tenon_kernels::quant::Format;
 
 use super::common::{arity, dtype_is, shape_error, unbroadcast};
 use super::{AttrReader, Attrs, Case, Cost, Fill, Op, OpKind, Reshape, Tolerance, Transpose, Vjp};
@@ -189,7 +190,8 @@ impl OpKind for MatMul {
         let q6 = DType::from_name("q6_k").unwrap_or(DType::F32);
         let of = |a, b| Case::new(Self::default().with(a, b));
         let int8 = |b| Case::new(Self { precision: Precision::Int8, ..Self::default().with(false, b) });
-        vec![
+        let bf16 = |a, b| Case::new(Self { precision: Precision::Bf16, ..Self::default().with(a, b) });
+        let mut cases = vec![
             of(false, false).f32(&[3, 5]).f32(&[5, 4]),
             of(false, true).f32(&[3, 5]).f32(&[4, 5]),
             of(true, false).f32(&[5, 3]).f32(&[5, 4]),
@@ -205,9 +207,47 @@ impl OpKind for MatMul {
             int8(true).fixed(&[7, 64], Fill::Normal).typed(q4, &[6, 64], Fill::Normal),
             int8(false).fixed(&[2, 3, 7], Fill::Normal).typed(q4, &[7, 64], Fill::Normal),
             int8(false).fixed(&[2, 3, 37], Fill::Normal).fixed(&[2, 37, 5], Fill::Normal),
-            of(false, false).f32(&[1024, 1024]).f32(&[1024, 1024]).bench(),
-            of(false, true).f32(&[256, 576]).typed(q4, &[1536, 576], Fill::Normal).bench(),
-            of(false, false).f32(&[256, 1536]).typed(q4, &[1536, 576], Fill::Normal).bench(),
-        ]
+            bf16(false, true).fixed(&[7, 37], Fill::Normal).fixed(&[5, 37], Fill::Normal),
+            bf16(true, false).fixed(&[37, 3], Fill::Normal).fixed(&[37, 18], Fill::Normal),
+        ];
+        for format in Format::ALL.iter().filter(|format| format.block_elems() > 1) {
+            let weight = |case: Case| case.typed(DType::Quant(*format), &[6, 256], Fill::Normal);
+            cases.push(weight(of(false, true).f32(&[7, 256])));
+            cases.push(weight(of(false, false).f32(&[2, 3, 6])));
+        }
+        cases.extend(sizes().into_iter().map(Case::bench));
+        cases
     }
+}
+
+/// Sizes to time: square ones, LoRA of rank 8, and a layer of SmolLM2-135M with the formats of weights
+/// forward, backward and for one row.
+fn sizes() -> Vec<Case> {
+    let of = |precision, a, b| Case::new(MatMul { precision, ..MatMul::default().with(a, b) });
+    let mut cases = Vec::new();
+    for precision in [Precision::F32, Precision::Bf16] {
+        for (a, b) in [(false, false), (false, true), (true, false)] {
+            cases.push(of(precision, a, b).f32(&[1024, 1024]).f32(&[1024, 1024]));
+        }
+    }
+    let single = |a, b| of(Precision::F32, a, b);
+    cases.extend([
+        single(false, true).f32(&[256, 576]).f32(&[8, 576]),
+        single(false, true).f32(&[256, 8]).f32(&[576, 8]),
+        single(true, false).f32(&[256, 8]).f32(&[256, 576]),
+    ]);
+    for name in ["f32", "bf16", "q8_0", "q4_0", "q4_1"] {
+        let dtype = DType::from_name(name).unwrap_or(DType::F32);
+        let weight = |case: Case| case.typed(dtype, &[1536, 576], Fill::Normal);
+        cases.extend([
+            weight(single(false, true).f32(&[256, 576])),
+            weight(single(false, false).f32(&[256, 1536])),
+            weight(single(false, true).f32(&[1, 576])),
+        ]);
+        if matches!(dtype, DType::Quant(_)) {
+            cases.push(weight(of(Precision::Int8, false, true).f32(&[256, 576])));
+            cases.push(weight(of(Precision::Int8, false, false).f32(&[256, 1536])));
+        }
+    }
+    cases
 }

@@ -106,6 +106,18 @@ impl OpKind for Sgd {
                 .f32(&[])
                 .fixed(&[], Fill::Values(vec![3.0]))
                 .f32(&[]),
+            Case::new(Self {
+                momentum: 0.9,
+                nesterov: false,
+                weight_decay: 0.01,
+                states: States { format: StateFormat::F32, stream: 1 },
+            })
+            .f32(&[1 << 22])
+            .f32(&[1 << 22])
+            .f32(&[1 << 22])
+            .f32(&[])
+            .f32(&[])
+            .bench(),
         ]
     }
 }

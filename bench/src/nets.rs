@@ -17,10 +17,10 @@ use tenon_runtime::tensor::{Tensor, TensorDesc};
 use tenon_runtime::train::{Moments, Optimizer, Options, Schedule, Trainer};
 
 /// Examples of a step.
-pub(crate) const BATCH: usize = 64;
+pub const BATCH: usize = 64;
 
 /// The networks that are timed: a perceptron and convolutions on images of MNIST's size.
-pub(crate) const NETS: &[&str] = &[
+pub const NETS: &[&str] = &[
     "784 f512 f512 f10",
     "1x28x28 c8k3 p c16k3 p f10",
     "1x28x28 c16k5 p c32k5 p f128 f10",
@@ -28,16 +28,25 @@ pub(crate) const NETS: &[&str] = &[
 ];
 
 /// The optimizers they are timed with, by name.
-pub(crate) fn optimizers() -> [(&'static str, Optimizer); 2] {
+pub fn optimizers() -> [(&'static str, Optimizer); 2] {
     let sgd = Optimizer::Sgd { momentum: 0.0, nesterov: false, weight_decay: 0.0 };
     [("sgd", sgd), ("adam", Optimizer::Adam(Moments { weight_decay: 0.0, ..Moments::default() }))]
 }
 
-/// A trainer of the described network on one thread, with a batch of noise written.
+/// The CPU with one thread.
+///
+/// # Errors
+/// What `TENON_ISA` gets wrong.
+pub fn one_thread() -> Result<Vec<Arc<dyn Backend>>> {
+    let options = cpu::Options { threads: NonZero::new(1), ..cpu::Options::default() };
+    Ok(vec![Arc::new(Cpu::new(options)?)])
+}
+
+/// A trainer of the described network, with a batch of noise written.
 ///
 /// # Errors
 /// What the runtime says of the description.
-pub(crate) fn trainer(net: &str, optimizer: Optimizer) -> Result<Trainer> {
+pub fn trainer(net: &str, optimizer: Optimizer, backends: &[Arc<dyn Backend>]) -> Result<Trainer> {
     let mut g = Graph::new();
     let mut layers = net.split(' ').peekable();
     let example = layers.next().unwrap_or_default().split('x').map(number);
@@ -52,10 +61,8 @@ pub(crate) fn trainer(net: &str, optimizer: Optimizer) -> Result<Trainer> {
         }
     }
     let loss = g.call("cross_entropy", &[], &[x, targets])?[0];
-    let options = cpu::Options { threads: NonZero::new(1), ..cpu::Options::default() };
-    let backends: [Arc<dyn Backend>; 1] = [Arc::new(Cpu::new(options)?)];
     let options = Options { optimizer, schedule: Schedule::constant(1e-3), ..Options::default() };
-    let mut trainer = Trainer::new(g, loss, &backends, &weights, options)?;
+    let mut trainer = Trainer::new(g, loss, backends, &weights, options)?;
     trainer.write("x", &noise(shape.iter().product()))?;
     let classes: Vec<i32> = (0..BATCH as i32).map(|i| i * 7 % 10).collect();
     trainer.write("targets", &classes)?;
