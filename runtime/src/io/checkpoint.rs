@@ -3,7 +3,7 @@
 //! is always whole. The one before it stays beside it, for the day when a disk gives back other
 //! bytes than it was given.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -62,7 +62,7 @@ impl Checkpoint {
 ///
 /// # Errors
 /// [`Error::Io`]: whatever was at `path` is then still there. [`Error::Usage`] for a tensor whose
-/// type safetensors cannot name.
+/// type safetensors cannot name, and for a name that is there twice or means something else.
 pub fn save(path: &Path, tensors: &[(&str, &Tensor)], meta: &Meta) -> Result<()> {
     let header = header(tensors, meta)?;
     let temporary = temporary(path);
@@ -148,8 +148,14 @@ pub fn load(path: &Path) -> Result<Checkpoint> {
 fn header(tensors: &[(&str, &Tensor)], meta: &Meta) -> Result<Vec<u8>> {
     let mut end = 0;
     let mut infos = Vec::with_capacity(tensors.len());
+    // The crate would write a file that it cannot read, or panic.
+    let mut taken = HashSet::from(["__metadata__"]);
     for (name, tensor) in tensors {
         let desc = tensor.desc();
+        if !taken.insert(name) {
+            let why = format!("a checkpoint cannot hold `{name}`: the name is taken; give another");
+            return Err(Error::Usage(why));
+        }
         let dtype = to_safetensors(desc.dtype()).ok_or_else(|| {
             Error::Usage(format!("`{name}` is {}, which a checkpoint cannot hold", desc.dtype()))
         })?;
@@ -302,6 +308,18 @@ mod tests {
         for (name, tensor) in named {
             let there = back.tensor(name).unwrap().to_vec::<i32>().unwrap();
             assert_eq!(there, tensor.to_vec::<i32>().unwrap(), "{name}");
+        }
+    }
+
+    #[test]
+    fn names_must_differ() {
+        let folder = Folder::new("checkpoint-names");
+        let path = folder.join("file");
+        let a = Tensor::from_slice(&[1], &[1f32]).unwrap();
+        for names in [["a", "a"], ["a", "__metadata__"]] {
+            let error = save(&path, &names.map(|name| (name, &a)), &meta()).unwrap_err();
+            assert!(error.to_string().contains(names[1]), "{error}");
+            assert!(!path.exists());
         }
     }
 
