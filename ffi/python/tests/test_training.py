@@ -10,6 +10,7 @@ import time
 import unittest
 
 import numpy as np
+import statements
 from common import (
     BATCH,
     CLASSES,
@@ -210,6 +211,40 @@ class Parts(unittest.TestCase):
             both = {**front.parameters(), **back.parameters()}
             for name, array in whole.parameters().items():
                 np.testing.assert_allclose(array, both[name], atol=tolerance)
+
+    def test_steps_over_int8_are_numpys(self):
+        """What the cut lets through, by its bytes: each side goes on from what they stand for."""
+        front, back = self.parts("q8_0", optimizer="sgd", lr=0.1)
+        shape, p = (BATCH, HIDDEN), {**weights()}
+        for i in range(3):
+            given = batch(i)
+            front.forward({"x": given["x"]})
+            there = front.read_bytes("hidden")
+            hidden = np.maximum(given["x"] @ p["w1"].T + p["b1"], 0)
+            seen = statements.from_q8_0(there, shape)
+            largest = np.abs(hidden).max(axis=1, keepdims=True)  # A block of 32 is a row here.
+            self.assertTrue((np.abs(seen - hidden) <= largest / 220).all())
+            exact = np.mean([a == b for a, b in zip(there, statements.q8_0(hidden))])
+            self.assertGreater(exact, 0.99)  # Sums in another order may round another way.
+            logits = seen @ p["w2"].T + p["b2"]
+            d_logits = np.exp(logits - logits.max(axis=1, keepdims=True))
+            d_logits /= d_logits.sum(axis=1, keepdims=True)
+            want = -np.log(d_logits[np.arange(BATCH), given["y"]]).mean()
+            d_logits[np.arange(BATCH), given["y"]] -= 1
+            d_logits /= BATCH
+            report = back.step({"hidden": there, "y": given["y"]})
+            self.assertAlmostEqual(report.loss, want, delta=1e-5)
+            again = back.read_bytes("grad/hidden")
+            d_seen = statements.from_q8_0(again, shape)
+            largest = np.abs(d_logits @ p["w2"]).max(axis=1, keepdims=True)
+            self.assertTrue((np.abs(d_seen - d_logits @ p["w2"]) <= largest / 220).all())
+            front.step({"grad/hidden": again})
+            d_hidden = d_seen * (hidden > 0)
+            moves = {"w1": d_hidden.T @ given["x"], "b1": d_hidden.sum(axis=0)}
+            moves |= {"w2": d_logits.T @ seen, "b2": d_logits.sum(axis=0)}
+            for name, array in {**front.parameters(), **back.parameters()}.items():
+                np.testing.assert_allclose(array, p[name] - 0.1 * moves[name], rtol=1e-5, atol=1e-6)
+                p[name] = array.copy()
 
     def test_a_gradient_must_come_back(self):
         front, back = self.parts("f32")
