@@ -80,8 +80,7 @@ impl Pipelines {
         layout: vk::PipelineLayout,
     ) -> Result<Owned<vk::Pipeline>> {
         let device = &self.device;
-        let words: Vec<u32> =
-            shader.spirv().as_chunks().0.iter().map(|&w| u32::from_le_bytes(w)).collect();
+        let words = shader.spirv();
         let entries: Vec<_> = (0..constants.len() as u32)
             .map(|i| vk::SpecializationMapEntry { constant_id: i, offset: 4 * i, size: 4 })
             .collect();

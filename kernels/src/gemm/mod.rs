@@ -135,6 +135,13 @@ impl Precision {
     }
 }
 
+/// Whether a product of `m` rows is so narrow that it rounds no float of its operands to bfloat16,
+/// whatever the precision: reading them is what takes the time.
+#[must_use]
+pub fn is_narrow(m: usize, trans_b: bool) -> bool {
+    narrow::takes(m, trans_b)
+}
+
 /// A product: shapes, layouts, and how it is cut into tasks.
 #[derive(Clone, Copy, Debug)]
 pub struct Gemm {

@@ -103,6 +103,20 @@ impl StridedCopy {
         self.len() == 0
     }
 
+    /// The first element of source and destination.
+    #[must_use]
+    pub fn starts(&self) -> (usize, usize) {
+        (self.src, self.dst)
+    }
+
+    /// Extent, source stride and destination stride of each dimension, the innermost first: columns of
+    /// the plane, its rows, and what lies around.
+    pub fn dims(&self) -> impl Iterator<Item = [usize; 3]> {
+        let plane = [self.cols, self.rows];
+        let outer = self.outer().iter().rev().copied();
+        plane.into_iter().chain(outer).map(|d| [d.extent, d.src, d.dst])
+    }
+
     /// Number of units of work.
     #[must_use]
     pub fn units(&self) -> usize {

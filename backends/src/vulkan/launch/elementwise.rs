@@ -179,25 +179,31 @@ fn run(
     inputs: &[Binding],
     to: Place,
 ) -> Option<()> {
-    if modes.len() > OPERANDS || codes.len() > LENGTH {
+    let is_chain = codes.len() > 1;
+    let operands = if is_chain { OPERANDS } else { 3 };
+    if modes.len() > operands || codes.len() > LENGTH {
         return None;
     }
     let elements = to.len / 4;
     let mut params = vec![word(elements)?];
     let dims = if modes.contains(&Mode::Strides) { strides(job, modes.len())? } else { Vec::new() };
     params.extend(dims.iter().flatten());
-    if params.len() > MAX_PARAMS {
+    if params.len() > MAX_PARAMS || is_chain && !dims.is_empty() {
         return None;
     }
     let coded = modes.iter().enumerate().fold(0, |all, (i, &mode)| all | (mode as u32) << (2 * i));
     let mut constants = vec![LANES, coded, dims.len() as u32, codes.len() as u32];
     constants.extend(codes.iter().flat_map(Code::words));
+    if !is_chain {
+        constants[4] |= (modes.len() as u32) << 20;
+    }
     let mut bindings = inputs.to_vec();
-    // The result is binding 7; operands that are not there repeat another.
-    bindings.resize(OPERANDS, inputs.first().copied().unwrap_or(read(to)));
+    // The result comes last; operands that are not there repeat another.
+    bindings.resize(operands, inputs.first().copied().unwrap_or(read(to)));
     bindings.push(write(to));
     let groups = elements.div_ceil(EACH * LANES as usize);
-    job.run(Shader::Elementwise, &constants, &params, &bindings, groups)
+    let shader = if is_chain { Shader::Chain } else { Shader::Elementwise };
+    job.run(shader, &constants, &params, &bindings, groups)
 }
 
 /// For each dimension of the result, the innermost first, its extent and the strides of up to three

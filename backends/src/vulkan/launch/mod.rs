@@ -4,7 +4,18 @@
 //! dispatches come from the same pass, so that they cannot disagree. `None` on the way is "not
 //! supported": the CPU runs it.
 
+mod attention;
+mod bytes;
+mod cast;
+mod conv;
 mod elementwise;
+mod gemm;
+mod index;
+mod loss;
+mod quant;
+mod reduce;
+mod row;
+mod update;
 
 use tenon_runtime::TensorDesc;
 use tenon_runtime::backend::{Launch, Signature, Step};
@@ -132,6 +143,25 @@ impl Job<'_> {
             Launch::Binary(op) => elementwise::binary(self, *op),
             Launch::Select => elementwise::select(self),
             Launch::Fused(program) => elementwise::fused(self, program),
+            Launch::Cast => cast::launch(self),
+            Launch::Dropout { keep, stream } => cast::dropout(self, *keep, *stream),
+            Launch::Reduce { kind, axes } => reduce::launch(self, *kind, axes),
+            Launch::Norm => reduce::norm(self),
+            Launch::ClipScale { max_norm } => reduce::clip_scale(self, *max_norm),
+            Launch::Move { fill, copies } => index::movement(self, *fill, copies),
+            Launch::Gather => index::gather(self),
+            Launch::ScatterAdd => index::scatter_add(self),
+            Launch::Dequantize => index::dequantize(self),
+            Launch::Update(kind) => update::launch(self, kind),
+            Launch::Conv(conv) => conv::launch(self, conv),
+            Launch::Bytes { trans_b } => bytes::launch(self, *trans_b),
+            Launch::Quantize(format) => quant::encode(self, *format),
+            Launch::RoundTrip(format) => quant::round_trip(self, *format),
+            Launch::Row(kind) => row::launch(self, kind),
+            Launch::Gemm(spec) => gemm::launch(self, spec),
+            Launch::LinearLoss(spec) => loss::linear(self, spec),
+            Launch::Attention(shape) => attention::launch(self, shape),
+            Launch::AttentionGrad(shape) => attention::grad(self, shape),
             _ => None,
         }
     }

@@ -3,9 +3,11 @@
 #include "core.glsl"
 #include "math.glsl"
 
-// A chain of up to 16 elementwise functions over up to seven operands; one function with operands
-// of any broadcast is the chain of one. The chain is in specialization constants, so that the
-// driver keeps just what it computes.
+// Elementwise functions. With CHAIN, up to 16 of them in a row over up to seven operands that have the
+// result's shape or one element; without, one of up to three operands with any broadcast. Functions are
+// in specialization constants, so that the driver keeps just what is computed. It inlines a copy of all
+// functions wherever one is called before it drops any: a pipeline of 16 took lavapipe 0.5 s, so all but
+// the first four run in a loop.
 
 // Operand i, two bits each: 0 one element for all, 1 the result's shape, 2 strides.
 layout(constant_id = 1) const uint MODES = 0u;
@@ -18,33 +20,28 @@ layout(constant_id = 3) const uint LENGTH = 1u;
     layout(constant_id = 4 + 3 * i) const uint CODE_##i = 0u; \
     layout(constant_id = 5 + 3 * i) const float FIRST_##i = 0.0; \
     layout(constant_id = 6 + 3 * i) const float SECOND_##i = 0.0;
-INSTRUCTION(0) INSTRUCTION(1) INSTRUCTION(2) INSTRUCTION(3)
+INSTRUCTION(0)
+#ifdef CHAIN
+INSTRUCTION(1) INSTRUCTION(2) INSTRUCTION(3)
 INSTRUCTION(4) INSTRUCTION(5) INSTRUCTION(6) INSTRUCTION(7)
 INSTRUCTION(8) INSTRUCTION(9) INSTRUCTION(10) INSTRUCTION(11)
 INSTRUCTION(12) INSTRUCTION(13) INSTRUCTION(14) INSTRUCTION(15)
+#endif
 
 layout(set = 0, binding = 0) readonly buffer In0 { float in0[]; };
 layout(set = 0, binding = 1) readonly buffer In1 { float in1[]; };
 layout(set = 0, binding = 2) readonly buffer In2 { float in2[]; };
+#ifdef CHAIN
+#define RESULT at[7]
 layout(set = 0, binding = 3) readonly buffer In3 { float in3[]; };
 layout(set = 0, binding = 4) readonly buffer In4 { float in4[]; };
 layout(set = 0, binding = 5) readonly buffer In5 { float in5[]; };
 layout(set = 0, binding = 6) readonly buffer In6 { float in6[]; };
 layout(set = 0, binding = 7) writeonly buffer Out { float result[]; };
-
-// p[0]: elements. With strides, p[1 ..]: for each dimension, the innermost first, its extent and the
-// strides of operands 0, 1 and 2.
-uint where(uint operand, uint i) {
-    uint mode = (MODES >> (2u * operand)) & 3u;
-    if (mode < 2u) { return mode * i; }
-    uint offset = 0u;
-    for (uint d = 0u; d < RANK; d++) {
-        uint extent = p[1u + 4u * d];
-        offset += (i % extent) * p[2u + 4u * d + operand];
-        i /= extent;
-    }
-    return offset;
-}
+#else
+#define RESULT at[3]
+layout(set = 0, binding = 3) writeonly buffer Out { float result[]; };
+#endif
 
 #define TWO_SQRT_2_PI 1.5957691
 #define CUBIC 0.044715
@@ -119,35 +116,72 @@ float apply(uint f, float a, float b, float c, float first, float second) {
     return NAN;
 }
 
-float operand(uint which, uint i) {
-    i = where(which, i);
-    switch (which) {
-    case 0u: return in0[at[0] + i];
-    case 1u: return in1[at[1] + i];
-    case 2u: return in2[at[2] + i];
-    case 3u: return in3[at[3] + i];
-    case 4u: return in4[at[4] + i];
-    case 5u: return in5[at[5] + i];
-    case 6u: return in6[at[6] + i];
+#ifdef CHAIN
+
+// Operands from 0, registers from 8; the last is 0.
+float cells[16];
+
+void step(uint code, float first, float second) {
+    float y = apply(code & 0xffu, cells[(code >> 8) & 15u], cells[(code >> 12) & 15u],
+        cells[(code >> 16) & 15u], first, second);
+    cells[8u + ((code >> 20) & 3u)] = y;
+    cells[12] = y;
+}
+
+void rest() {
+    uint codes[] = uint[](
+        CODE_4, CODE_5, CODE_6, CODE_7, CODE_8, CODE_9, CODE_10, CODE_11, CODE_12, CODE_13, CODE_14, CODE_15);
+    float firsts[] = float[](
+        FIRST_4, FIRST_5, FIRST_6, FIRST_7, FIRST_8, FIRST_9, FIRST_10, FIRST_11, FIRST_12, FIRST_13,
+        FIRST_14, FIRST_15);
+    float seconds[] = float[](
+        SECOND_4, SECOND_5, SECOND_6, SECOND_7, SECOND_8, SECOND_9, SECOND_10, SECOND_11, SECOND_12,
+        SECOND_13, SECOND_14, SECOND_15);
+    for (uint n = 4u; n < LENGTH; n++) { step(codes[n - 4u], firsts[n - 4u], seconds[n - 4u]); }
+}
+
+float compute(uint i) {
+    cells[0] = in0[at[0] + (MODES & 3u) * i];
+    cells[1] = in1[at[1] + ((MODES >> 2) & 3u) * i];
+    cells[2] = in2[at[2] + ((MODES >> 4) & 3u) * i];
+    cells[3] = in3[at[3] + ((MODES >> 6) & 3u) * i];
+    cells[4] = in4[at[4] + ((MODES >> 8) & 3u) * i];
+    cells[5] = in5[at[5] + ((MODES >> 10) & 3u) * i];
+    cells[6] = in6[at[6] + ((MODES >> 12) & 3u) * i];
+    cells[15] = 0.0;
+    step(CODE_0, FIRST_0, SECOND_0);
+    if (LENGTH > 1) { step(CODE_1, FIRST_1, SECOND_1); }
+    if (LENGTH > 2) { step(CODE_2, FIRST_2, SECOND_2); }
+    if (LENGTH > 3) { step(CODE_3, FIRST_3, SECOND_3); }
+    if (LENGTH > 4) { rest(); }
+    return cells[12];
+}
+
+#else
+
+// p[0]: elements. With strides, p[1 ..]: for each dimension, the innermost first, its extent and the
+// strides of operands 0, 1 and 2.
+uint where(uint operand, uint i) {
+    uint mode = (MODES >> (2u * operand)) & 3u;
+    if (mode < 2u) { return mode * i; }
+    uint offset = 0u;
+    for (uint d = 0u; d < RANK; d++) {
+        uint extent = p[1u + 4u * d];
+        offset += (i % extent) * p[2u + 4u * d + operand];
+        i /= extent;
     }
-    return 0.0;
+    return offset;
 }
 
-float registers[4];
-
-float source(uint which, uint i) {
-    which &= 15u;
-    return which < 8u ? operand(which, i) : (which < 12u ? registers[which & 3u] : 0.0);
+float compute(uint i) {
+    uint operands = (CODE_0 >> 20) & 3u;
+    float a = operands > 0u ? in0[at[0] + where(0u, i)] : 0.0;
+    float b = operands > 1u ? in1[at[1] + where(1u, i)] : 0.0;
+    float c = operands > 2u ? in2[at[2] + where(2u, i)] : 0.0;
+    return apply(CODE_0 & 0xffu, a, b, c, FIRST_0, SECOND_0);
 }
 
-float value;
-
-void run(uint code, float first, float second, uint i) {
-    value = apply(code & 0xffu, source(code >> 8, i), source(code >> 12, i), source(code >> 16, i), first, second);
-    registers[(code >> 20) & 3u] = value;
-}
-
-#define RUN(n) if (n < LENGTH) { run(CODE_##n, FIRST_##n, SECOND_##n, i); }
+#endif
 
 void main() {
     // Four elements an invocation, a workgroup's width apart.
@@ -155,8 +189,6 @@ void main() {
     for (uint turn = 0u; turn < 4u; turn++) {
         uint i = first + turn * LANES;
         if (i >= p[0]) { return; }
-        RUN(0) RUN(1) RUN(2) RUN(3) RUN(4) RUN(5) RUN(6) RUN(7)
-        RUN(8) RUN(9) RUN(10) RUN(11) RUN(12) RUN(13) RUN(14) RUN(15)
-        result[at[7] + i] = value;
+        result[RESULT + i] = compute(i);
     }
 }

@@ -1,0 +1,42 @@
+//! Another element type, and dropout.
+
+use tenon_runtime::DType;
+
+use super::{Job, LANES, word};
+use crate::vulkan::shader::Shader;
+
+/// Elements of an invocation: whole words of any type.
+const EACH: usize = 4;
+
+/// A type's number in the shader.
+fn code(dtype: DType) -> Option<u32> {
+    match dtype {
+        DType::F32 => Some(0),
+        DType::F16 => Some(1),
+        DType::BF16 => Some(2),
+        DType::I8 => Some(3),
+        DType::U8 => Some(4),
+        DType::I32 => Some(5),
+        DType::Quant(_) => None,
+    }
+}
+
+pub(super) fn launch(job: &mut Job<'_>) -> Option<()> {
+    let (from, to) = (job.input(0).dtype(), job.output(0).dtype());
+    if from != DType::F32 && to != DType::F32 {
+        return None;
+    }
+    let n = job.input(0).numel();
+    let bindings = [job.reads(0), job.writes(0)];
+    let groups = n.div_ceil(EACH * LANES as usize);
+    job.run(Shader::Cast, &[LANES, code(from)?, code(to)?], &[word(n)?], &bindings, groups)
+}
+
+pub(super) fn dropout(job: &mut Job<'_>, keep: f32, stream: u32) -> Option<()> {
+    let n = job.input(0).numel();
+    let scale = if keep > 0.0 { 1.0 / keep } else { 0.0 };
+    let params = [word(n)?, keep.to_bits(), scale.to_bits(), stream];
+    let bindings = [job.reads(0), job.reads(1), job.writes(0)];
+    let groups = n.div_ceil(EACH * LANES as usize);
+    job.run(Shader::Dropout, &[LANES], &params, &bindings, groups)
+}

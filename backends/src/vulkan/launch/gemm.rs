@@ -1,0 +1,189 @@
+//! Matrix products.
+
+use tenon_kernels::gemm::{Precision, is_narrow};
+use tenon_kernels::quant::Format;
+use tenon_runtime::backend::GemmLaunch;
+use tenon_runtime::{DType, TensorDesc};
+
+use super::{Job, LANES, Place, read, update, word, write};
+use crate::vulkan::shader::Shader;
+
+/// A register tile: rows and columns of an invocation, steps of a slab.
+struct Tile {
+    rows: usize,
+    columns: usize,
+    depth: usize,
+}
+
+/// 128 by 128 results of a workgroup: 64 multiply-adds for 16 numbers read from shared memory.
+const LARGE: Tile = Tile { rows: 8, columns: 8, depth: 8 };
+/// 64 by 64 results.
+const SMALL: Tile = Tile { rows: 4, columns: 4, depth: 16 };
+/// Workgroups that keep a device busy.
+const BUSY: usize = 64;
+/// Least steps of a part, where sums are cut because there are too few tiles.
+const PART: usize = 256;
+
+/// `C = op(A) op(B)` of one or several matrices.
+pub(super) struct Product {
+    pub(super) sizes: [usize; 3],
+    pub(super) trans_a: bool,
+    pub(super) trans_b: bool,
+    /// How B is stored.
+    pub(super) format: Format,
+    /// Whether both are rounded to bfloat16.
+    pub(super) round: bool,
+    /// Whether the product is added to what C holds.
+    pub(super) add: bool,
+    pub(super) a: Place,
+    pub(super) b: Place,
+    pub(super) c: Place,
+    /// From there to the first of A in elements, of B in bytes and of C in elements.
+    pub(super) first: [usize; 3],
+    pub(super) bias: Option<Place>,
+    /// Leading axes, the innermost first: size, elements of A and bytes of B to the next.
+    pub(super) axes: Vec<[usize; 3]>,
+}
+
+/// A format's number in the shaders.
+pub(super) fn format_code(format: Format) -> u32 {
+    format as u32
+}
+
+/// What a precision rounds to bfloat16; `None` for what is not done here.
+pub(super) fn rounds(precision: Precision, m: usize, trans_b: bool) -> Option<bool> {
+    match precision {
+        Precision::F32 => Some(false),
+        Precision::Bf16 => Some(!is_narrow(m, trans_b)),
+        Precision::Int8 => None,
+    }
+}
+
+impl Product {
+    /// Adds the product's dispatches.
+    pub(super) fn run(&self, job: &mut Job<'_>) -> Option<()> {
+        let [m, n, k] = self.sizes;
+        let count: usize = self.axes.iter().map(|axis| axis[0]).product();
+        let (lda, fast_a) = if self.trans_a { (m, m) } else { (k, k) };
+        let fast_b = if self.trans_b { k } else { n };
+        let row_b = self.format.row_bytes(fast_b)?;
+        let tiles = |t: &Tile| m.div_ceil(16 * t.rows) * n.div_ceil(16 * t.columns) * count;
+        let tile = if m > 64 && n > 64 && tiles(&LARGE) >= BUSY { LARGE } else { SMALL };
+        let parts = if count == 1 { (BUSY / tiles(&tile).max(1)).min(k / PART).max(1) } else { 1 };
+        let part = k.div_ceil(parts).next_multiple_of(tile.depth).max(tile.depth);
+        let parts = k.div_ceil(part).max(1);
+
+        let quads = |x: usize| x.is_multiple_of(4);
+        let bit = |set: bool, bit: u32| if set { bit } else { 0 };
+        let epilogue = bit(self.bias.is_some(), 8) | bit(self.add, 16);
+        let flags = bit(self.trans_a, 1)
+            | bit(self.trans_b, 2)
+            | bit(self.round, 4)
+            | bit(
+                quads(fast_a) && quads(self.first[0]) && self.axes.iter().all(|a| quads(a[1])),
+                32,
+            )
+            | bit(
+                quads(fast_b)
+                    && quads(self.first[1] / 4)
+                    && self.axes.iter().all(|a| quads(a[2] / 4)),
+                64,
+            )
+            | bit(quads(n) && (parts > 1 || quads(self.first[2])), 128)
+            | if parts == 1 { epilogue } else { 0 };
+        let constants = [
+            LANES,
+            format_code(self.format),
+            flags,
+            tile.rows as u32,
+            tile.columns as u32,
+            tile.depth as u32,
+        ];
+        let [first_a, first_b, first_c] = self.first;
+        let to_c = if parts > 1 { 0 } else { first_c };
+        let params = [m, n, k, lda, row_b, part, parts, first_a, first_b, to_c, self.axes.len()];
+        let mut params = params.into_iter().map(word).collect::<Option<Vec<u32>>>()?;
+        for axis in &self.axes {
+            params.extend(axis.iter().map(|&x| word(x)).collect::<Option<Vec<u32>>>()?);
+        }
+        let to = if parts > 1 { job.scratch(parts * m * n) } else { self.c };
+        let written = if parts == 1 && self.add { update(to) } else { write(to) };
+        let bias = self.bias.map_or(read(self.a), read);
+        let bindings = [read(self.a), read(self.b), bias, written];
+        let grid = [n.div_ceil(16 * tile.columns), m.div_ceil(16 * tile.rows), count * parts];
+        job.grid(Shader::Gemm, &constants, &params, &bindings, grid)?;
+        if parts > 1 {
+            let bindings = [read(to), bias, if self.add { update(self.c) } else { write(self.c) }];
+            let params = [word(m * n)?, word(n)?, word(parts)?, word(first_c)?];
+            let groups = (m * n).div_ceil(LANES as usize);
+            job.run(Shader::Parts, &[LANES, epilogue], &params, &bindings, groups)?;
+        }
+        Some(())
+    }
+}
+
+/// The last two sizes.
+fn last(desc: &TensorDesc) -> (usize, usize) {
+    let shape = desc.shape();
+    (shape[shape.len() - 2], shape[shape.len() - 1])
+}
+
+pub(super) fn launch(job: &mut Job<'_>, spec: &GemmLaunch) -> Option<()> {
+    let (a, b, y) = (job.input(0), job.input(1), job.output(0));
+    let format = b.dtype().format()?;
+    if a.dtype() != DType::F32 || y.dtype() != DType::F32 {
+        return None;
+    }
+    let mut axes = Vec::new();
+    let sizes = if spec.fold {
+        [a.rows(), y.cols(), a.cols()]
+    } else {
+        let (m, n) = last(y);
+        let (rows, columns) = last(a);
+        let (out, of_a, of_b) = (y.shape(), a.shape(), b.shape());
+        let matrix_b = b.bytes() / of_b[..of_b.len() - 2].iter().product::<usize>().max(1);
+        let mut next = [rows * columns, matrix_b];
+        // Axis `back` counts from the matrices outwards.
+        for back in 2..out.len() {
+            let size = out[out.len() - 1 - back];
+            let mut axis = [size, 0, 0];
+            for (i, own) in [of_a, of_b].into_iter().enumerate() {
+                let extent = own.len().checked_sub(back + 1).map_or(1, |d| own[d]);
+                if extent != 1 {
+                    axis[i + 1] = next[i];
+                    next[i] *= extent;
+                }
+            }
+            match axes.last_mut() {
+                _ if size == 1 => {}
+                Some(before) if follows(before, &axis) => before[0] *= size,
+                _ => axes.push(axis),
+            }
+        }
+        [m, n, if spec.trans_a { rows } else { columns }]
+    };
+    let round = rounds(spec.precision, sizes[0], spec.trans_b)?;
+    if axes.len() > 4 {
+        return None;
+    }
+    let product = Product {
+        sizes,
+        trans_a: spec.trans_a,
+        trans_b: spec.trans_b,
+        format,
+        round,
+        add: false,
+        a: job.inputs[0],
+        b: job.inputs[1],
+        c: job.outputs[0],
+        first: [0; 3],
+        bias: job.inputs.get(2).copied(),
+        axes,
+    };
+    product.run(job)
+}
+
+/// Whether an axis goes on where the one inside it ends, for both operands.
+fn follows(inner: &[usize; 3], axis: &[usize; 3]) -> bool {
+    (1..3).all(|i| axis[i] == inner[i] * inner[0])
+}

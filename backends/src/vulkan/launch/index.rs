@@ -1,0 +1,93 @@
+//! Copies between layouts, rows by number, and formats decoded.
+
+use tenon_kernels::movement::StridedCopy;
+use tenon_runtime::DType;
+
+use super::gemm::format_code;
+use super::{Binding, Job, LANES, MAX_PARAMS, update, word};
+use crate::vulkan::shader::Shader;
+
+/// Elements of an invocation of a plain copy.
+const EACH: usize = 4;
+/// Side of a square of a transpose.
+const SQUARE: usize = 32;
+
+pub(super) fn movement(
+    job: &mut Job<'_>,
+    fill: Option<f32>,
+    copies: &[(usize, StridedCopy)],
+) -> Option<()> {
+    // Elements of half a word would share it with others' invocations.
+    if job.output(0).dtype().row_bytes(1) != Some(4) {
+        return None;
+    }
+    if let Some(value) = fill {
+        super::elementwise::fill(job, job.outputs[0], value)?;
+    }
+    copies.iter().try_for_each(|(input, nest)| copy(job, *input, nest))
+}
+
+fn copy(job: &mut Job<'_>, input: usize, nest: &StridedCopy) -> Option<()> {
+    let dims: Vec<[usize; 3]> = nest.dims().collect();
+    let (from, to) = nest.starts();
+    let mut params = vec![word(from)?, word(to)?, word(nest.len())?];
+    for dim in &dims {
+        params.extend(dim.iter().map(|&x| word(x)).collect::<Option<Vec<u32>>>()?);
+    }
+    if params.len() > MAX_PARAMS {
+        return None;
+    }
+    let bindings = [job.reads(input), job.writes(0)];
+    let rank = dims.len() as u32;
+    // The plane's rows run along the source and its columns along the result.
+    if let [columns, rows, outer @ ..] = &dims[..]
+        && rows[1] == 1
+        && columns[2] == 1
+        && columns[1] > 1
+    {
+        let planes = outer.iter().map(|dim| dim[0]).product();
+        let grid = [columns[0].div_ceil(SQUARE), rows[0].div_ceil(SQUARE), planes];
+        return job.grid(Shader::Move, &[LANES, rank, 1], &params, &bindings, grid);
+    }
+    let groups = nest.len().div_ceil(EACH * LANES as usize);
+    job.run(Shader::Move, &[LANES, rank, 0], &params, &bindings, groups)
+}
+
+pub(super) fn gather(job: &mut Job<'_>) -> Option<()> {
+    let rows = job.input(1).numel();
+    decode(job, rows, Some(job.reads(1)))
+}
+
+pub(super) fn dequantize(job: &mut Job<'_>) -> Option<()> {
+    let rows = job.input(0).rows();
+    decode(job, rows, None)
+}
+
+fn decode(job: &mut Job<'_>, rows: usize, ids: Option<Binding>) -> Option<()> {
+    let table = job.input(0);
+    let format = table.dtype().format()?;
+    let cols = table.cols();
+    let params = [word(rows)?, word(cols)?, word(format.row_bytes(cols)?)?, word(table.rows())?];
+    let constants = [LANES, format_code(format), u32::from(ids.is_some())];
+    let bindings = [job.reads(0), ids.unwrap_or(job.reads(0)), job.writes(0)];
+    let groups = (rows * cols.div_ceil(4)).div_ceil(LANES as usize);
+    job.run(Shader::Gather, &constants, &params, &bindings, groups)
+}
+
+pub(super) fn scatter_add(job: &mut Job<'_>) -> Option<()> {
+    if job.input(0).dtype() != DType::F32 {
+        return None;
+    }
+    let (to, cols) = (job.outputs[0], job.output(0).cols());
+    match job.inputs.get(2) {
+        // The table to add to may lie in the output's memory already.
+        Some(&table) if table == to && to.slot != 0 => {}
+        Some(&table) => super::elementwise::copy(job, table, to)?,
+        None => super::elementwise::fill(job, to, 0.0)?,
+    }
+    let rows = job.input(1).numel();
+    let params = [word(rows)?, word(cols)?, word(job.output(0).rows())?];
+    let bindings = [job.reads(0), job.reads(1), update(to)];
+    let lanes = super::row::lanes(cols);
+    job.run(Shader::Scatter, &[lanes], &params, &bindings, rows)
+}

@@ -1,0 +1,55 @@
+#version 450
+#extension GL_GOOGLE_include_directive : require
+#include "core.glsl"
+
+// A box of words from one strided layout to another.
+
+layout(constant_id = 1) const uint RANK = 1u;
+// Whether a workgroup takes a square of 32 by 32: rows run along the source, columns along the result.
+layout(constant_id = 2) const bool TRANSPOSE = false;
+
+layout(set = 0, binding = 0) readonly buffer X { uint x[]; };
+layout(set = 0, binding = 1) writeonly buffer Y { uint y[]; };
+
+shared uint square[32 * 33];
+
+// p: first element of either side, elements, then for each dimension, the innermost first, its size
+// and the strides of either side. In a transpose the first two dimensions are columns and rows.
+void main() {
+    uint from = at[0] + p[0], to = at[1] + p[1];
+    if (TRANSPOSE) {
+        uint rest = gl_WorkGroupID.z;
+        for (uint d = 2u; d < RANK; d++) {
+            uint size = p[3u + 3u * d];
+            from += rest % size * p[4u + 3u * d];
+            to += rest % size * p[5u + 3u * d];
+            rest /= size;
+        }
+        uint column = gl_WorkGroupID.x * 32u, row = gl_WorkGroupID.y * 32u;
+        uint quick = LANE % 32u;
+        for (uint slow = LANE / 32u; slow < 32u; slow += 8u) {
+            if (row + quick < p[6] && column + slow < p[3]) {
+                square[slow * 33u + quick] = x[from + (row + quick) * p[7] + (column + slow) * p[4]];
+            }
+        }
+        barrier();
+        for (uint slow = LANE / 32u; slow < 32u; slow += 8u) {
+            if (row + slow < p[6] && column + quick < p[3]) {
+                y[to + (row + slow) * p[8] + (column + quick) * p[5]] = square[quick * 33u + slow];
+            }
+        }
+        return;
+    }
+    uint first = group_number() * 4u * LANES + LANE;
+    for (uint turn = 0u; turn < 4u; turn++) {
+        uint i = first + turn * LANES, source = from, target = to;
+        if (i >= p[2]) { return; }
+        for (uint d = 0u; d < RANK; d++) {
+            uint size = p[3u + 3u * d];
+            source += i % size * p[4u + 3u * d];
+            target += i % size * p[5u + 3u * d];
+            i /= size;
+        }
+        y[target] = x[source];
+    }
+}
