@@ -1,6 +1,7 @@
 //! The table of shaders: the one list, from which Rust's [`Shader`] and `shaders/build` both come.
 //!
-//! A row is `Name = "spirv name", "source under shaders/", bindings, tier, [definitions];`. The SPIR-V
+//! A row is `Name = "spirv name", "source under shaders/", bindings, tier, [definitions];`. Bindings are
+//! a letter each: `r` where the source says `readonly`, else `w`. The SPIR-V
 //! is checked in, so that a user needs cargo alone; `shaders/build` makes it again after a change.
 
 use super::tier::Tier;
@@ -34,7 +35,17 @@ macro_rules! shaders {
 
             /// Storage buffers it declares, bindings 0 to this less one of set 0.
             pub(super) const fn bindings(self) -> usize {
-                match self { $(Self::$shader => $bindings),* }
+                self.uses().len()
+            }
+
+            /// What it may do with each, whatever its constants say: `r` reads, `w` may write.
+            const fn uses(self) -> &'static [u8] {
+                match self { $(Self::$shader => $bindings.as_bytes()),* }
+            }
+
+            /// Whether some of its kernels write binding `i`: a validation layer sees those in all.
+            pub(super) const fn may_write(self, i: usize) -> bool {
+                self.uses()[i] == b'w'
             }
 
             /// What it asks of a device.
@@ -71,55 +82,57 @@ impl Shader {
 
 shaders! {
     /// A function of up to three operands, with any broadcasting.
-    Elementwise = "elementwise", "elementwise/elementwise.comp", 4, Baseline, [];
+    Elementwise = "elementwise", "elementwise/elementwise.comp", "rrrw", Baseline, [];
     /// A chain of functions of up to seven operands.
-    Chain = "chain", "elementwise/elementwise.comp", 8, Baseline, ["CHAIN"];
+    Chain = "chain", "elementwise/elementwise.comp", "rrrrrrrw", Baseline, ["CHAIN"];
     /// Softmax, normalisation and their gradients.
-    Row = "row", "row/row.comp", 8, Baseline, [];
+    Row = "row", "row/row.comp", "rrrrrwww", Baseline, [];
     /// Rotary position embedding.
-    Rope = "rope", "row/rope.comp", 4, Baseline, [];
+    Rope = "rope", "row/rope.comp", "rrrw", Baseline, [];
     /// Cross-entropy over a strip of logits.
-    Loss = "loss", "row/loss.comp", 7, Baseline, [];
+    Loss = "loss", "row/loss.comp", "wrwrrrw", Baseline, [];
     /// The end of a head and loss in one pass.
-    LossTargets = "targets", "row/targets.comp", 6, Baseline, [];
+    LossTargets = "targets", "row/targets.comp", "rrrrrw", Baseline, [];
     /// One workgroup's work: losses, counts, norms.
-    Finish = "finish", "row/finish.comp", 4, Baseline, [];
+    Finish = "finish", "row/finish.comp", "rrrww", Baseline, [];
     /// Matrix products.
-    Gemm = "gemm", "gemm/gemm.comp", 4, Baseline, [];
+    Gemm = "gemm", "gemm/gemm.comp", "rrrw", Baseline, [];
     /// The sum of a product's parts.
-    Parts = "parts", "gemm/parts.comp", 3, Baseline, [];
+    Parts = "parts", "gemm/parts.comp", "rrw", Baseline, [];
     /// Attention.
-    Attention = "attention", "attention/attention.comp", 6, Baseline, ["FORWARD"];
+    Attention = "attention", "attention/attention.comp", "rrrrww", Baseline, ["FORWARD"];
     /// What its backward pass reads of a row.
-    AttentionDelta = "attention_delta", "attention/delta.comp", 4, Baseline, [];
+    AttentionDelta = "attention_delta", "attention/delta.comp", "rrrw", Baseline, [];
     /// Its gradient toward the queries.
-    AttentionQueries = "attention_queries", "attention/attention.comp", 7, Baseline, ["QUERIES"];
+    AttentionQueries = "attention_queries", "attention/attention.comp", "rrrrrrw", Baseline, ["QUERIES"];
     /// Its gradients toward keys and values.
-    AttentionKeys = "attention_keys", "attention/attention.comp", 8, Baseline, ["KEYS"];
+    AttentionKeys = "attention_keys", "attention/attention.comp", "rrrrrrww", Baseline, ["KEYS"];
     /// Another element type.
-    Cast = "cast", "elementwise/cast.comp", 2, Baseline, [];
+    Cast = "cast", "elementwise/cast.comp", "rw", Baseline, [];
     /// Dropout.
-    Dropout = "dropout", "elementwise/dropout.comp", 3, Baseline, [];
+    Dropout = "dropout", "elementwise/dropout.comp", "rrw", Baseline, [];
     /// Sums and maxima along axes.
-    Reduce = "reduce", "reduce/reduce.comp", 2, Baseline, [];
+    Reduce = "reduce", "reduce/reduce.comp", "rw", Baseline, [];
     /// Strided copies.
-    Move = "move", "index/move.comp", 2, Baseline, [];
+    Move = "move", "index/move.comp", "rw", Baseline, [];
     /// Rows by number, decoded.
-    Gather = "gather", "index/gather.comp", 3, Baseline, [];
+    Gather = "gather", "index/gather.comp", "rrw", Baseline, [];
     /// Rows added at numbers.
-    Scatter = "scatter", "index/scatter.comp", 3, Baseline, [];
-    /// Optimizer steps.
-    Update = "update", "update/update.comp", 8, Baseline, [];
+    Scatter = "scatter", "index/scatter.comp", "rrw", Baseline, [];
+    /// Optimizer steps with states of f32 or bf16.
+    Update = "update", "update/update.comp", "wrwwrrr", Baseline, [];
+    /// Optimizer steps with states of int8 in blocks.
+    UpdateBlocks = "update_blocks", "update/update.comp", "wrwwwwr", Baseline, ["BLOCKS"];
     /// Convolutions and their gradients.
-    Conv = "conv", "conv/conv.comp", 4, Baseline, [];
+    Conv = "conv", "conv/conv.comp", "rrrw", Baseline, [];
     /// Pooling, both ways.
-    Pool = "pool", "conv/pool.comp", 3, Baseline, [];
+    Pool = "pool", "conv/pool.comp", "rww", Baseline, [];
     /// Batch normalisation, both ways.
-    Normalize = "normalize", "conv/normalize.comp", 8, Baseline, [];
+    Normalize = "normalize", "conv/normalize.comp", "rwwrrwww", Baseline, [];
     /// Products of bytes.
-    Bytes = "bytes", "gemm/bytes.comp", 6, Baseline, [];
+    Bytes = "bytes", "gemm/bytes.comp", "rrrrrw", Baseline, [];
     /// f32 in blocks of codes.
-    Quantize = "quantize", "index/quantize.comp", 2, Baseline, [];
+    Quantize = "quantize", "index/quantize.comp", "rw", Baseline, [];
 }
 
 #[cfg(test)]
@@ -171,7 +184,7 @@ mod tests {
             }
             let sources: Vec<Vec<u8>> = paths.iter().map(|path| read(path)).collect();
             let fixed =
-                fixed.iter().map(String::as_bytes).chain(words[2..].iter().map(|s| s.as_bytes()));
+                fixed.iter().map(String::as_bytes).chain(words[3..].iter().map(|s| s.as_bytes()));
             let parts: Vec<&[u8]> = fixed.chain(sources.iter().map(Vec::as_slice)).collect();
             let line =
                 format!("\"{name}\": [\"{}\", \"{}\"]", fnv(&parts), fnv(&[shader.packed()]));

@@ -71,7 +71,8 @@ impl Pass {
             match self.dx {
                 Some(dx) if self.kind == EXPONENTIALS => update(dx),
                 Some(dx) => write(dx),
-                None => read(self.targets),
+                // Not used.
+                None => read(self.running),
             },
         ];
         job.run(Shader::Loss, &[lanes(self.cols), self.kind], &params, &bindings, self.rows)
@@ -104,15 +105,15 @@ impl Finish {
             word(self.first_row)?,
             u32::from(fresh),
         ];
-        let bindings = [running, read(self.targets), lse, y];
+        let bindings = [running, read(self.targets), running, y, lse];
         job.run(Shader::Finish, &[LANES, kind], &params, &bindings, 1)
     }
 
     /// The number of rows that count, in scratch.
     fn count(&self, job: &mut Job<'_>) -> Option<Place> {
         let count = job.scratch(1);
-        let spare = read(self.targets);
-        self.run(job, COUNT, [spare, spare, write(count)], true)?;
+        let (spare, y) = (read(self.targets), write(count));
+        self.run(job, COUNT, [spare, y, y], true)?;
         Some(count)
     }
 }

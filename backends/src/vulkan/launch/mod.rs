@@ -220,8 +220,13 @@ impl Job<'_> {
         debug_assert!(bindings.len() <= shader.bindings() && params.len() <= MAX_PARAMS);
         let mut bindings = bindings.to_vec();
         // What a shader declares must be bound, used or not.
-        let spare = Binding { access: Access::Read, ..bindings[0] };
+        let spare = *bindings.iter().find(|b| b.access != Access::Read).unwrap_or(&bindings[0]);
         bindings.resize(shader.bindings(), spare);
+        for (i, binding) in bindings.iter_mut().enumerate() {
+            if binding.access == Access::Read && shader.may_write(i) {
+                binding.access = Access::ReadWrite;
+            }
+        }
         let fits = |n: &usize| *n <= 65535;
         if bindings.iter().any(|b| b.place.len > self.limits.max_binding)
             || !groups.iter().all(fits)

@@ -77,19 +77,21 @@ fn run(
     let [rate, step, scale] = scalars;
     let grad = job.inputs[1];
     let mut bindings: Vec<Binding> = vec![update(job.inputs[0]), read(grad)];
-    if format == StateFormat::Int8 {
+    // A state that is not there repeats the parameter.
+    let state = |i: usize| update(*states.get(i).unwrap_or(&job.inputs[0]));
+    let shader = if format == StateFormat::Int8 {
+        bindings.extend([state(0), state(2), state(1), state(3)]);
         let all = job.scratch(3);
         let collected = [read(rate), read(step), read(scale), write(all)];
         job.run(Shader::Finish, &[1, COLLECT], &[], &collected, 1)?;
-        bindings.extend(states.iter().map(|&s| update(s)));
-        bindings.resize(6, read(grad));
-        bindings.extend([read(grad), read(all)]);
+        bindings.push(read(all));
+        Shader::UpdateBlocks
     } else {
-        let state = |i: usize| states.get(i).map_or(read(grad), |&s| update(s));
-        bindings.extend([state(0), read(step), state(1), read(scale), read(rate), read(grad)]);
-    }
+        bindings.extend([state(0), state(1), read(rate), read(step), read(scale)]);
+        Shader::Update
+    };
     let mut params = vec![word(n)?, rule.stream];
     params.extend(rule.numbers.map(f32::to_bits));
     let constants = [BLOCK as u32, rule.kind, format as u32, rule.flags];
-    job.run(Shader::Update, &constants, &params, &bindings, n.div_ceil(BLOCK))
+    job.run(shader, &constants, &params, &bindings, n.div_ceil(BLOCK))
 }

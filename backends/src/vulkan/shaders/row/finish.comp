@@ -11,8 +11,9 @@ layout(constant_id = 1) const uint KIND = 0u;
 
 layout(set = 0, binding = 0) readonly buffer X { float x[]; };
 layout(set = 0, binding = 1) readonly buffer Targets { int targets[]; };
-layout(set = 0, binding = 2) buffer Lse { float lse[]; };
+layout(set = 0, binding = 2) readonly buffer Other { float other[]; };
 layout(set = 0, binding = 3) buffer Y { float y[]; };
+layout(set = 0, binding = 4) writeonly buffer Lse { float lse[]; };
 
 #define N p[0]
 #define IGNORE int(p[1])
@@ -43,7 +44,7 @@ void losses(bool apart) {
     for (uint row = LANE; row < N; row += LANES) {
         uint of = at[0] + row * 4u;
         float of_row = x[of] + log_exact(x[of + 1u]);
-        lse[at[2] + FIRST_ROW + row] = of_row;
+        lse[at[4] + FIRST_ROW + row] = of_row;
         bool is_in = counts(FIRST_ROW + row);
         float loss = is_in ? of_row - x[of + 2u] : 0.0;
         if (apart) { y[at[3] + FIRST_ROW + row] = loss; }
@@ -78,21 +79,21 @@ void norm() {
     if (LANE == 0u) { y[at[3]] = exact_sqrt(sum); }
 }
 
-// y = scale min(1, max / (norm scale + 1e-6)): norm in x, scale in lse.
+// y = scale min(1, max / (norm scale + 1e-6)): norm in x, scale in other.
 void clip() {
     if (LANE == 0u) {
-        float scale = lse[at[2]];
+        float scale = other[at[2]];
         float factor = uintBitsToFloat(p[1]) / (x[at[0]] * scale + 1e-6);
         y[at[3]] = scale * (factor < 1.0 ? factor : 1.0);
     }
 }
 
-// Three numbers in one buffer: x[0], targets[0], lse[0].
+// Three numbers in one buffer: x[0], targets[0], other[0].
 void collect() {
     if (LANE == 0u) {
         y[at[3]] = x[at[0]];
         y[at[3] + 1u] = intBitsToFloat(targets[at[1]]);
-        y[at[3] + 2u] = lse[at[2]];
+        y[at[3] + 2u] = other[at[2]];
     }
 }
 

@@ -13,7 +13,7 @@ layout(set = 0, binding = 0) buffer Logits { float x[]; };
 layout(set = 0, binding = 1) readonly buffer Targets { int targets[]; };
 // Of each row: greatest logit, sum of exponentials, target's logit, factor.
 layout(set = 0, binding = 2) buffer Running { float running[]; };
-layout(set = 0, binding = 3) buffer Lse { float lse[]; };
+layout(set = 0, binding = 3) readonly buffer Lse { float lse[]; };
 // What the gradients are scaled by, and by how many rows they are divided.
 layout(set = 0, binding = 4) readonly buffer Scale { float scale[]; };
 layout(set = 0, binding = 5) readonly buffer Count { float count[]; };

@@ -9,21 +9,40 @@
 
 // 0 accumulate, 1 SGD, 2 Adam.
 layout(constant_id = 1) const uint KIND = 0u;
-// Of the states: 0 f32, 1 bf16, 2 int8.
+#ifdef BLOCKS
+const uint STATES = 2u;
+#else
+// Of the states: 0 f32, 1 bf16; with BLOCKS 2, int8.
 layout(constant_id = 2) const uint STATES = 0u;
+#endif
 // Bits: 1 momentum, 2 Nesterov, 4 decoupled decay.
 layout(constant_id = 3) const uint FLAGS = 0u;
 
 layout(set = 0, binding = 0) buffer P { float param[]; };
 layout(set = 0, binding = 1) readonly buffer Grad { float grad[]; };
 layout(set = 0, binding = 2) buffer First { uint first[]; };
-layout(set = 0, binding = 3) buffer FirstScales { float first_scales[]; };
-layout(set = 0, binding = 4) buffer Second { uint second[]; };
+layout(set = 0, binding = 3) buffer Second { uint second[]; };
+#ifdef BLOCKS
+layout(set = 0, binding = 4) buffer FirstScales { float first_scales[]; };
 layout(set = 0, binding = 5) buffer SecondScales { float second_scales[]; };
-// The learning rate (what is kept of the total, in an accumulation). The step's number and the gradient's
-// factor lie where the scales would; with scales, all three in `scalars`.
-layout(set = 0, binding = 6) readonly buffer Rate { float rate[]; };
-layout(set = 0, binding = 7) readonly buffer Scalars { float scalars[]; };
+// The learning rate, the step's number and the gradient's factor.
+layout(set = 0, binding = 6) readonly buffer Scalars { float scalars[]; };
+#define RATE scalars[at[6]]
+#define STEP scalars[at[6] + 1u]
+#define SCALE scalars[at[6] + 2u]
+#define FIRST_SCALE first_scales[at[4] + block]
+#define SECOND_SCALE second_scales[at[5] + block]
+#else
+// The learning rate, or what is kept of the total in an accumulation.
+layout(set = 0, binding = 4) readonly buffer Rate { float rate[]; };
+layout(set = 0, binding = 5) readonly buffer Step { float step_number[]; };
+layout(set = 0, binding = 6) readonly buffer Scale { float scale_of[]; };
+#define RATE rate[at[4]]
+#define STEP step_number[at[5]]
+#define SCALE scale_of[at[6]]
+#define FIRST_SCALE 1.0
+#define SECOND_SCALE 1.0
+#endif
 
 #define N p[0]
 #define STREAM p[1]
@@ -124,15 +143,13 @@ void main() {
     if (block * 256u >= N) { return; }
     float x = is_in ? param[at[0] + i] : 0.0, g = is_in ? grad[at[1] + i] : 0.0;
     if (KIND == 0u) {
-        float keep = rate[at[6]];
+        float keep = RATE;
         if (is_in) { param[at[0] + i] = keep == 0.0 ? g : fma(x, keep, g); }
         return;
     }
     // What is decayed in the gradient.
     precise float decay = KIND == 2u && (FLAGS & 4u) != 0u ? 0.0 : DECAY;
-    float lr = STATES == 2u ? scalars[at[7]] : rate[at[6]];
-    float step_number = STATES == 2u ? scalars[at[7] + 1u] : first_scales[at[3]];
-    float scale = STATES == 2u ? scalars[at[7] + 2u] : second_scales[at[5]];
+    float lr = RATE, number = STEP, scale = SCALE;
     precise float scaled = g * scale;
     g = x * decay;
     precise float slope = g + scaled;
@@ -140,11 +157,11 @@ void main() {
     bool keeps = KIND == 2u || (FLAGS & 1u) != 0u;
     if (keeps && STATES != 0u) {
         // The step is a whole number in f32.
-        uvec4 four = philox(uvec4(i / 4u, 0u, uint(step_number), 0u), uvec2(STREAM, 1u));
+        uvec4 four = philox(uvec4(i / 4u, 0u, uint(number), 0u), uvec2(STREAM, 1u));
         random = four[i % 4u];
     }
     float m = 0.0, v = 0.0, scale_m = 0.0, scale_v = 0.0;
-    if (keeps && is_in) { m = widen(first[at[2] + from], STATES == 2u ? first_scales[at[3] + block] : 1.0, i, true); }
+    if (keeps && is_in) { m = widen(first[at[2] + from], FIRST_SCALE, i, true); }
     precise float moved;
     if (KIND == 1u) {
         if (keeps) {
@@ -158,7 +175,7 @@ void main() {
         moved = slope * -lr;
         moved = moved + x;
     } else {
-        if (is_in) { v = widen(second[at[4] + from], STATES == 2u ? second_scales[at[5] + block] : 1.0, i, false); }
+        if (is_in) { v = widen(second[at[3] + from], SECOND_SCALE, i, false); }
         precise float kept = m * BETA1, share = slope * REST1;
         kept = kept + share;
         precise float square = slope * slope;
@@ -168,7 +185,7 @@ void main() {
         m = kept;
         v = second_kept;
         // 1 - beta^t without the digits that the difference would lose.
-        float correct1 = -expm1_exact(step_number * LOG1), correct2 = -expm1_exact(step_number * LOG2);
+        float correct1 = -expm1_exact(number * LOG1), correct2 = -expm1_exact(number * LOG2);
         precise float root = exact_sqrt(v) * exact_div(1.0, exact_sqrt(correct2));
         root = root + EPS;
         precise float by = exact_div(m, root) * exact_div(-lr, correct1);
@@ -181,11 +198,15 @@ void main() {
     if (keeps) {
         uint word, bits = narrow(is_in ? m : 0.0, random & 0xffffu, true, scale_m);
         if (pack(bits, word) && is_in) { first[at[2] + from] = word; }
-        if (LANE == 0u && STATES == 2u) { first_scales[at[3] + block] = scale_m; }
+#ifdef BLOCKS
+        if (LANE == 0u) { FIRST_SCALE = scale_m; }
+#endif
     }
     if (KIND == 2u) {
         uint word, bits = narrow(is_in ? v : 0.0, random >> 16, false, scale_v);
-        if (pack(bits, word) && is_in) { second[at[4] + from] = word; }
-        if (LANE == 0u && STATES == 2u) { second_scales[at[5] + block] = scale_v; }
+        if (pack(bits, word) && is_in) { second[at[3] + from] = word; }
+#ifdef BLOCKS
+        if (LANE == 0u) { SECOND_SCALE = scale_v; }
+#endif
     }
 }
