@@ -46,6 +46,7 @@ mod reference;
 mod tests;
 mod tile;
 
+pub use narrow::takes as is_narrow;
 pub use reference::reference;
 
 use crate::isa::{Isa, Kernel};
@@ -133,13 +134,6 @@ impl Precision {
     pub const fn or_f32(self, trans_a: bool) -> Self {
         if self.takes(trans_a) { self } else { Self::F32 }
     }
-}
-
-/// Whether a product of `m` rows is so narrow that it rounds no float of its operands to bfloat16,
-/// whatever the precision: reading them is what takes the time.
-#[must_use]
-pub fn is_narrow(m: usize, trans_b: bool) -> bool {
-    narrow::takes(m, trans_b)
 }
 
 /// A product: shapes, layouts, and how it is cut into tasks.

@@ -31,9 +31,10 @@ const CHUNK: usize = 512;
 /// Bytes of B that are worth a task.
 const TASK: usize = 16 << 10;
 
-/// Whether a product takes this path. It depends on neither n nor k, so that products which share
-/// a packed A agree.
-pub(super) fn takes(m: usize, trans_b: bool) -> bool {
+/// Whether a product of `m` rows takes this path, which rounds no float to bfloat16, whatever the
+/// precision. It depends on neither n nor k, so that products which share a packed A agree.
+#[must_use]
+pub fn takes(m: usize, trans_b: bool) -> bool {
     let most = if trans_b { ROWS } else { ROWS - 1 };
     (1..=most).contains(&m)
 }
