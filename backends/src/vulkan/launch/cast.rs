@@ -2,7 +2,7 @@
 
 use tenon_runtime::DType;
 
-use super::{Job, LANES, word};
+use super::{Binding, Job, LANES, word};
 use crate::vulkan::shader::Shader;
 
 /// Elements of an invocation: whole words of any type.
@@ -22,14 +22,23 @@ fn code(dtype: DType) -> Option<u32> {
 }
 
 pub(super) fn launch(job: &mut Job<'_>) -> Option<()> {
-    let (from, to) = (job.input(0).dtype(), job.output(0).dtype());
-    if from != DType::F32 && to != DType::F32 {
+    let types = [job.input(0).dtype(), job.output(0).dtype()];
+    if !types.contains(&DType::F32) {
         return None;
     }
-    let n = job.input(0).numel();
-    let bindings = [job.reads(0), job.writes(0)];
+    let (n, operands) = (job.input(0).numel(), [job.reads(0), job.writes(0)]);
+    run(job, n, types, operands)
+}
+
+/// Casts `n` elements from one type to another.
+pub(super) fn run(
+    job: &mut Job<'_>,
+    n: usize,
+    [from, to]: [DType; 2],
+    operands: [Binding; 2],
+) -> Option<()> {
     let groups = n.div_ceil(EACH * LANES as usize);
-    job.run(Shader::Cast, &[LANES, code(from)?, code(to)?], &[word(n)?], &bindings, groups)
+    job.run(Shader::Cast, &[LANES, code(from)?, code(to)?], &[word(n)?], &operands, groups)
 }
 
 pub(super) fn dropout(job: &mut Job<'_>, keep: f32, stream: u32) -> Option<()> {

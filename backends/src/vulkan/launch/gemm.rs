@@ -31,8 +31,8 @@ pub(super) struct Product {
     pub(super) trans_b: bool,
     /// How B is stored.
     pub(super) format: Format,
-    /// Whether both are rounded to bfloat16.
-    pub(super) round: bool,
+    /// What operands are rounded to.
+    pub(super) precision: Precision,
     /// Whether the product is added to what C holds.
     pub(super) add: bool,
     pub(super) a: Place,
@@ -50,18 +50,66 @@ pub(super) fn format_code(format: Format) -> u32 {
     format as u32
 }
 
-/// What a precision rounds to bfloat16; `None` for what is not done here.
-pub(super) fn rounds(precision: Precision, m: usize, trans_b: bool) -> Option<bool> {
-    match precision {
-        Precision::F32 => Some(false),
-        Precision::Bf16 => Some(!is_narrow(m, trans_b)),
-        Precision::Int8 => None,
-    }
-}
-
 impl Product {
     /// Adds the product's dispatches.
     pub(super) fn run(&self, job: &mut Job<'_>) -> Option<()> {
+        let taken = job.taken;
+        if self.precision == Precision::Int8 {
+            self.rounded(job)?.multiply(job)?;
+        } else {
+            self.multiply(job)?;
+        }
+        job.taken = taken;
+        Some(())
+    }
+
+    /// Whether B is multiplied by its codes where that is asked for.
+    fn keeps_codes(&self) -> bool {
+        self.trans_b && self.format.has_codes()
+    }
+
+    /// The product of operands in scratch, rounded to int8 codes in blocks of 32 along the sums.
+    fn rounded(&self, job: &mut Job<'_>) -> Option<Self> {
+        let [m, n, k] = self.sizes;
+        let float = Self { precision: Precision::F32, axes: self.axes.clone(), ..*self };
+        if self.trans_a || is_narrow(m, self.trans_b) && !self.keeps_codes() {
+            return Some(float);
+        }
+        // Matrices of an operand: as far as the axes step.
+        let extent = |which: usize, one: usize| {
+            self.axes.iter().map(|axis| (axis[0] - 1) * axis[which]).sum::<usize>() + one
+        };
+        let elements = extent(1, m * k);
+        let a = job.scratch(elements);
+        let from = [self.first[0], 0];
+        super::quant::int8(job, [elements, k, m, m * k, k, 1], from, [read(self.a), write(a)])?;
+        let mut product = Self { a, first: [0, self.first[1], self.first[2]], ..float };
+        if self.keeps_codes() {
+            return Some(product);
+        }
+        let row = self.format.row_bytes(if self.trans_b { k } else { n })?;
+        let rows = extent(2, row * if self.trans_b { n } else { k }) / row;
+        let cols = if self.trans_b { k } else { n };
+        let mut from = (self.b, self.first[1] / 4);
+        if self.format != Format::F32 {
+            // Rows of codes begin where the operand does.
+            let decoded = job.scratch(rows * cols);
+            super::index::decode(job, (self.b, self.format), [rows, cols], decoded)?;
+            from = (decoded, 0);
+        }
+        let b = job.scratch(rows * cols);
+        let steps = if self.trans_b { [k, 1] } else { [1, n] };
+        let shape = [rows * cols, k, n, n * k, steps[0], steps[1]];
+        super::quant::int8(job, shape, [from.1, 0], [read(from.0), write(b)])?;
+        // Bytes from one matrix to the next, now of f32.
+        for axis in &mut product.axes {
+            axis[2] = axis[2] / row * cols * 4;
+        }
+        product.first[1] = 0;
+        Some(Self { b, format: Format::F32, ..product })
+    }
+
+    fn multiply(&self, job: &mut Job<'_>) -> Option<()> {
         let [m, n, k] = self.sizes;
         let count: usize = self.axes.iter().map(|axis| axis[0]).product();
         let (lda, fast_a) = if self.trans_a { (m, m) } else { (k, k) };
@@ -78,7 +126,7 @@ impl Product {
         let epilogue = bit(self.bias.is_some(), 8) | bit(self.add, 16);
         let flags = bit(self.trans_a, 1)
             | bit(self.trans_b, 2)
-            | bit(self.round, 4)
+            | bit(self.precision == Precision::Bf16 && !is_narrow(m, self.trans_b), 4)
             | bit(
                 quads(fast_a) && quads(self.first[0]) && self.axes.iter().all(|a| quads(a[1])),
                 32,
@@ -162,7 +210,6 @@ pub(super) fn launch(job: &mut Job<'_>, spec: &GemmLaunch) -> Option<()> {
         }
         [m, n, if spec.trans_a { rows } else { columns }]
     };
-    let round = rounds(spec.precision, sizes[0], spec.trans_b)?;
     if axes.len() > 4 {
         return None;
     }
@@ -171,7 +218,7 @@ pub(super) fn launch(job: &mut Job<'_>, spec: &GemmLaunch) -> Option<()> {
         trans_a: spec.trans_a,
         trans_b: spec.trans_b,
         format,
-        round,
+        precision: spec.precision,
         add: false,
         a: job.inputs[0],
         b: job.inputs[1],

@@ -1,10 +1,11 @@
 //! Copies between layouts, rows by number, and formats decoded.
 
 use tenon_kernels::movement::StridedCopy;
+use tenon_kernels::quant::Format;
 use tenon_runtime::DType;
 
 use super::gemm::format_code;
-use super::{Binding, Job, LANES, MAX_PARAMS, update, word};
+use super::{Binding, Job, LANES, MAX_PARAMS, Place, read, update, word, write};
 use crate::vulkan::shader::Shader;
 
 /// Elements of an invocation of a plain copy.
@@ -54,22 +55,38 @@ fn copy(job: &mut Job<'_>, input: usize, nest: &StridedCopy) -> Option<()> {
 }
 
 pub(super) fn gather(job: &mut Job<'_>) -> Option<()> {
-    let rows = job.input(1).numel();
-    decode(job, rows, Some(job.reads(1)))
+    let (table, rows) = (job.input(0), job.input(1).numel());
+    let of = [table.rows(), table.cols(), rows];
+    rows_of(job, (job.inputs[0], table.dtype().format()?), of, Some(job.reads(1)), job.outputs[0])
 }
 
 pub(super) fn dequantize(job: &mut Job<'_>) -> Option<()> {
-    let rows = job.input(0).rows();
-    decode(job, rows, None)
+    let table = job.input(0);
+    let (format, of) = (table.dtype().format()?, [table.rows(), table.cols()]);
+    decode(job, (job.inputs[0], format), of, job.outputs[0])
 }
 
-fn decode(job: &mut Job<'_>, rows: usize, ids: Option<Binding>) -> Option<()> {
-    let table = job.input(0);
-    let format = table.dtype().format()?;
-    let cols = table.cols();
-    let params = [word(rows)?, word(cols)?, word(format.row_bytes(cols)?)?, word(table.rows())?];
+/// Decodes a matrix of so many rows and columns.
+pub(super) fn decode(
+    job: &mut Job<'_>,
+    table: (Place, Format),
+    [rows, cols]: [usize; 2],
+    to: Place,
+) -> Option<()> {
+    rows_of(job, table, [rows, cols, rows], None, to)
+}
+
+/// Rows of a table of so many rows and columns: so many by number, or all in order.
+fn rows_of(
+    job: &mut Job<'_>,
+    (table, format): (Place, Format),
+    [bound, cols, rows]: [usize; 3],
+    ids: Option<Binding>,
+    to: Place,
+) -> Option<()> {
+    let params = [word(rows)?, word(cols)?, word(format.row_bytes(cols)?)?, word(bound)?];
     let constants = [LANES, format_code(format), u32::from(ids.is_some())];
-    let bindings = [job.reads(0), ids.unwrap_or(job.reads(0)), job.writes(0)];
+    let bindings = [read(table), ids.unwrap_or(read(table)), write(to)];
     let groups = (rows * cols.div_ceil(4)).div_ceil(LANES as usize);
     job.run(Shader::Gather, &constants, &params, &bindings, groups)
 }

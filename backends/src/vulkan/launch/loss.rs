@@ -7,7 +7,7 @@ use tenon_kernels::quant::Format;
 use tenon_runtime::DType;
 use tenon_runtime::backend::{LinearLoss, LossPart, Reduction};
 
-use super::gemm::{Product, format_code, rounds};
+use super::gemm::{Product, format_code};
 use super::row::lanes;
 use super::{Access, Binding, Job, LANES, Place, read, update, word, write};
 use crate::vulkan::shader::Shader;
@@ -344,9 +344,22 @@ impl Head<'_> {
         add: bool,
         [(a, first_a), (b, first_b), (c, first_c)]: [(Place, usize); 3],
     ) -> Option<Product> {
-        let round = rounds(self.spec.precision.or_f32(trans_a), sizes[0], trans_b)?;
+        let precision = self.spec.precision.or_f32(trans_a);
         let (first, bias, axes) = ([first_a, first_b, first_c], None, Vec::new());
-        Some(Product { sizes, trans_a, trans_b, format, round, add, a, b, c, first, bias, axes })
+        Some(Product {
+            sizes,
+            trans_a,
+            trans_b,
+            format,
+            precision,
+            add,
+            a,
+            b,
+            c,
+            first,
+            bias,
+            axes,
+        })
     }
 
     /// The logits of a strip.

@@ -115,6 +115,7 @@ pub(super) fn plan(limits: &Limits, signature: Signature<'_>, step: Option<&Step
         inputs: operands(signature.inputs, &|s, i| (s.inputs[i].slot, s.inputs[i].offset)),
         outputs: operands(signature.outputs, &|s, i| (s.outputs[i].slot, s.outputs[i].offset)),
         scratch: step.map_or(0, |step| step.workspace.0),
+        taken: 0,
         plan: Plan::default(),
     };
     job.launch()?;
@@ -132,6 +133,8 @@ struct Job<'a> {
     outputs: Vec<Place>,
     /// Where in the arena the scratch begins.
     scratch: usize,
+    /// Bytes of it that are taken at the moment.
+    taken: usize,
     plan: Plan,
 }
 
@@ -188,8 +191,9 @@ impl Job<'_> {
 
     /// Takes so many words of scratch.
     fn scratch(&mut self, words: usize) -> Place {
-        let offset = self.scratch + self.plan.workspace;
-        self.plan.workspace += (words * 4).next_multiple_of(64);
+        let offset = self.scratch + self.taken;
+        self.taken += (words * 4).next_multiple_of(64);
+        self.plan.workspace = self.plan.workspace.max(self.taken);
         Place { slot: 0, offset, len: words * 4 }
     }
 

@@ -1,9 +1,10 @@
 //! Weight formats from f32.
 
 use tenon_kernels::quant::Format;
+use tenon_runtime::DType;
 
 use super::gemm::format_code;
-use super::{Binding, Job, LANES, word};
+use super::{Binding, Job, LANES, read, word, write};
 use crate::vulkan::shader::Shader;
 
 /// The number of int8 codes with a scale for 32, a matrix product's, in the shader.
@@ -25,30 +26,55 @@ pub(super) fn encode(job: &mut Job<'_>, format: Format) -> Option<()> {
     if format.is_float() {
         return super::cast::launch(job);
     }
-    run(job, code(format)?, false, job.input(0).cols())
+    run(job, code(format)?, false)
 }
 
 pub(super) fn round_trip(job: &mut Job<'_>, format: Format) -> Option<()> {
-    run(job, code(format)?, true, job.input(0).cols())
+    match format {
+        Format::F32 if job.inputs[0] == job.outputs[0] && job.inputs[0].slot != 0 => Some(()),
+        Format::F32 => super::elementwise::copy(job, job.inputs[0], job.outputs[0]),
+        Format::F16 | Format::BF16 => {
+            let n = job.input(0).numel();
+            let (x, y, dtype) = (job.reads(0), job.writes(0), DType::from_format(format));
+            let rounded = job.scratch(n.div_ceil(2));
+            super::cast::run(job, n, [DType::F32, dtype], [x, write(rounded)])?;
+            super::cast::run(job, n, [dtype, DType::F32], [read(rounded), y])
+        }
+        _ => run(job, code(format)?, true),
+    }
 }
 
-fn run(job: &mut Job<'_>, code: u32, rounds: bool, cols: usize) -> Option<()> {
-    let (x, y, n) = (job.reads(0), job.writes(0), job.input(0).numel());
-    dispatch(job, [code, u32::from(rounds)], [n, cols], [x, y])
+fn run(job: &mut Job<'_>, code: u32, rounds: bool) -> Option<()> {
+    let (n, cols) = (job.input(0).numel(), job.input(0).cols());
+    let operands = [job.reads(0), job.writes(0)];
+    dispatch(job, [code, u32::from(rounds)], [n, cols, n, 0, cols, 1], [0, 0], operands)
 }
 
-/// Rounds rows of `cols` elements to int8 codes with a scale for 32 of them.
-pub(super) fn int8(job: &mut Job<'_>, [n, cols]: [usize; 2], operands: [Binding; 2]) -> Option<()> {
-    dispatch(job, [INT8, 1], [n, cols], operands)
+/// Rounds rows to int8 codes with a scale for 32 elements of each. Elements, those of a row, rows of a
+/// matrix, and elements from one matrix, row and element to the next; then from both operands'
+/// start to their first.
+pub(super) fn int8(
+    job: &mut Job<'_>,
+    shape: [usize; 6],
+    first: [usize; 2],
+    operands: [Binding; 2],
+) -> Option<()> {
+    dispatch(job, [INT8, 1], shape, first, operands)
 }
 
 fn dispatch(
     job: &mut Job<'_>,
     [code, rounds]: [u32; 2],
-    [n, cols]: [usize; 2],
+    shape: [usize; 6],
+    first: [usize; 2],
     operands: [Binding; 2],
 ) -> Option<()> {
-    let params = [word(n)?, word(cols.max(1))?];
-    let groups = n.div_ceil(EACH).max(n / cols.max(1)).div_ceil(LANES as usize);
+    let [n, cols, ..] = shape;
+    let params = shape.iter().chain(&first).map(|&x| word(x)).collect::<Option<Vec<u32>>>()?;
+    if cols == 0 {
+        return Some(());
+    }
+    let blocks = n / cols * cols.div_ceil(32);
+    let groups = blocks.div_ceil(EACH / 32).div_ceil(LANES as usize);
     job.run(Shader::Quantize, &[LANES, code, rounds], &params, &operands, groups)
 }

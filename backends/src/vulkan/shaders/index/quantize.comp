@@ -14,7 +14,17 @@ layout(constant_id = 2) const bool ROUNDS = false;
 layout(set = 0, binding = 0) readonly buffer X { float x[]; };
 layout(set = 0, binding = 1) writeonly buffer Y { uint y[]; };
 
-// p: elements; elements of a row, whose last block may be short (of format 10).
+// Elements; those of a row, whose last block may be short (of format 10); rows of a matrix; elements
+// from one matrix, row and element to the next; from either operand's start to its first.
+#define N p[0]
+#define COLS p[1]
+#define ROWS p[2]
+#define NEXT_MATRIX p[3]
+#define NEXT_ROW p[4]
+#define NEXT p[5]
+#define FIRST_X p[6]
+#define FIRST_Y p[7]
+
 uint words[17];
 
 void put(uint place, uint value) { words[place >> 2] |= value << ((place & 3u) * 8u); }
@@ -36,7 +46,7 @@ uint code_of(float v, float base, float inverse, float bias, float top) {
 void block(uint first, uint count, uint place) {
     float largest = 0.0, low = uintBitsToFloat(0x7f800000u), high = -low;
     for (uint i = 0u; i < count; i++) {
-        float v = x[at[0] + first + i];
+        float v = x[at[0] + FIRST_X + first + i * NEXT];
         if (abs(v) > abs(largest)) { largest = v; }
         low = min(low, v);
         high = max(high, v);
@@ -61,7 +71,7 @@ void block(uint first, uint count, uint place) {
     }
     uint codes_at = place + (is_affine ? 4u : 2u);
     for (uint i = 0u; i < count; i++) {
-        float v = x[at[0] + first + i];
+        float v = x[at[0] + FIRST_X + first + i * NEXT];
         precise float value;
         uint code;
         if (FORMAT == 3u) {
@@ -79,7 +89,7 @@ void block(uint first, uint count, uint place) {
             if (is_affine) { value = value + m_stored; }
         }
         if (ROUNDS) {
-            y[at[1] + first + i] = floatBitsToUint(value);
+            y[at[1] + FIRST_Y + first + i * NEXT] = floatBitsToUint(value);
         } else if (FORMAT == 3u) {
             put(codes_at + i, code);
         } else {
@@ -91,13 +101,14 @@ void block(uint first, uint count, uint place) {
 
 void main() {
     uint pair = group_number() * LANES + LANE;
-    uint row_blocks = (p[1] + 31u) / 32u, blocks = p[0] / p[1] * row_blocks;
+    uint row_blocks = (COLS + 31u) / 32u, blocks = N / COLS * row_blocks;
     if (2u * pair >= blocks) { return; }
     for (uint i = 0u; i < 17u; i++) { words[i] = 0u; }
     uint each = FORMAT == 3u ? 34u : (FORMAT == 4u ? 18u : (FORMAT == 5u ? 20u : (FORMAT == 6u ? 22u : 24u)));
     for (uint which = 0u; which < 2u && 2u * pair + which < blocks; which++) {
         uint of = 2u * pair + which, row = of / row_blocks, column = of % row_blocks * 32u;
-        block(row * p[1] + column, min(32u, p[1] - column), which * each);
+        uint first = row / ROWS * NEXT_MATRIX + row % ROWS * NEXT_ROW + column * NEXT;
+        block(first, min(32u, COLS - column), which * each);
     }
     if (!ROUNDS) {
         uint count = (min(2u, blocks - 2u * pair) * each + 3u) / 4u;
