@@ -209,10 +209,30 @@ def step(optimizer, example, *layers):
 PEERS = {"product": product, "attention": attention, "stream": stream, "step": step}
 
 
+def objects(name, unit, work, rates):
+    """A row's figures as `tenon bench --json` has them, a library each."""
+    kind, *words = name.split()
+    dtype = words.pop() if kind == "product" else "f32"
+    if kind == "product":
+        kind += " " + words.pop(0)
+    elif kind != "step":
+        kind = words.pop(0) if kind == "stream" else f"{kind} {words.pop(0)}"
+    for library, rate in rates.items():
+        figure = {"GFLOP/s": "gflops", "GB/s": "gbps"}.get(unit, "per_second")
+        yield {
+            "kernel": kind, "shape": " ".join(words), "dtype": dtype, "backend": library, "threads": 1,
+            "median_s": work / rate, figure: rate,
+        }
+
+
 def main():
+    """`pypi.py [--json FILE] COMMAND...`."""
+    command, file = sys.argv[1:], None
+    if command[0] == "--json":
+        file, command = open(command[1], "w"), command[2:]
     print("one thread; x: Tenon over the best peer; of: Tenon over the limit", flush=True)
     name = None
-    with subprocess.Popen(sys.argv[1:], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as rust:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as rust:
         for line in rust.stdout:
             row = json.loads(line)
             if row["row"] != name:
@@ -223,6 +243,9 @@ def main():
                 rates[peer] = max(rates.get(peer, 0), row["work"] / best(call))
             if row["left"] == 0:
                 rates = row["rates"] | rates
+                if file:
+                    for figures in objects(name, row["unit"], row["work"], rates):
+                        print(json.dumps(figures), file=file, flush=True)
                 tenon, limit = rates["tenon"], rates.pop("limit", None)
                 others = [rate for peer, rate in rates.items() if peer != "tenon"]
                 text = "  ".join(f"{peer} {rate:.4g}" for peer, rate in rates.items())

@@ -49,7 +49,7 @@ type Table = BTreeMap<(&'static str, &'static str), Vec<Tally>>;
 
 impl Check {
     pub(crate) fn run(&self) -> Result<()> {
-        let targets = self.targets.list(Isa::available(), NonZero::new(1), None)?;
+        let targets = self.targets.list(Isa::available(), NonZero::new(1))?;
         let portable = cpu::Options {
             threads: NonZero::new(1),
             isa: Some(Isa::PORTABLE),

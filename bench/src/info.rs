@@ -10,6 +10,7 @@ use tenon_kernels::quant::Format;
 use tenon_runtime::Result;
 use tenon_runtime::models::Model;
 
+use crate::bench::{machine, peaks::Peaks};
 use crate::measure::human;
 use crate::say;
 
@@ -33,15 +34,24 @@ impl Info {
         if self.json {
             say(&facts.to_string());
         } else if let Value::Object(facts) = facts {
-            for (name, value) in facts {
-                let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-                say(&format!("{name:22} {value}"));
+            for (name, value) in facts.iter().filter(|(_, value)| is_told(value)) {
+                say(&format!(
+                    "{:22} {}",
+                    name.trim_end_matches("_bytes"),
+                    machine::text(name, value)
+                ));
             }
         }
         Ok(())
     }
 }
 
+/// Whether people are told of it in a line.
+fn is_told(value: &Value) -> bool {
+    !value.is_null() && !value.is_object()
+}
+
+/// The machine, its devices, and how fast they are: some tenths of a second are measured.
 fn machine() -> Result<Value> {
     let devices: Vec<String> = tenon_backends::all()?
         .iter()
@@ -51,13 +61,23 @@ fn machine() -> Result<Value> {
         })
         .collect();
     let list = |names: Vec<&str>| names.join(" ");
-    Ok(json!({
-        "version": env!("CARGO_PKG_VERSION"),
+    let mut facts = machine::facts();
+    let best = Isa::available().last().unwrap_or(Isa::PORTABLE);
+    let peaks = Peaks::measure(best, 1)?;
+    let more = json!({
         "devices": devices.join("; "),
-        "instruction_sets": list(Isa::available().map(Isa::name).collect()),
+        "levels": list(Isa::available().map(Isa::name).collect()),
+        "one_thread": peaks.to_string(),
+        "peaks": peaks,
+        "energy": if machine::energy().is_some() { "counted" } else { "not told by the system" },
+        "celsius": machine::heat(),
         "weight_formats": list(Format::ALL.iter().map(|f| f.name()).collect()),
         "ops": list(tenon_runtime::ops::table().iter().map(|o| o.name).collect()),
-    }))
+    });
+    if let (Value::Object(facts), Value::Object(more)) = (&mut facts, more) {
+        facts.extend(more);
+    }
+    Ok(facts)
 }
 
 fn model(model: &Model) -> Value {

@@ -7,7 +7,6 @@ use clap::Args;
 use tenon_backends::cpu::{self, Cpu};
 use tenon_kernels::Isa;
 use tenon_runtime::backend::{Backend, Device};
-use tenon_runtime::tensor::Allocator;
 use tenon_runtime::{Error, Result};
 
 /// The options that choose among devices.
@@ -36,7 +35,6 @@ impl Targets {
         &self,
         usual: impl Iterator<Item = Isa>,
         threads: Option<NonZero<usize>>,
-        allocator: Option<Arc<dyn Allocator>>,
     ) -> Result<Vec<Target>> {
         let levels: Vec<Isa> = match self.isa.as_deref() {
             None => usual.collect(),
@@ -45,8 +43,7 @@ impl Targets {
         };
         let mut all = Vec::new();
         for isa in levels {
-            let allocator = allocator.clone();
-            let cpu = Cpu::new(cpu::Options { threads, isa: Some(isa), allocator })?;
+            let cpu = Cpu::new(cpu::Options { threads, isa: Some(isa), allocator: None })?;
             all.push(Target::new(Arc::new(cpu), Some(isa)));
         }
         let others = tenon_backends::all()?.into_iter().map(|backend| Target::new(backend, None));

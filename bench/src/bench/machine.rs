@@ -9,10 +9,11 @@ use serde_json::{Value, json};
 use tenon_backends::cpu::caches;
 use tenon_kernels::Isa;
 
+use crate::measure::human;
+
 /// Facts that figures depend on.
 pub(crate) fn facts() -> Value {
     let caches = caches();
-    let seconds = std::time::UNIX_EPOCH.elapsed().map_or(0, |time| time.as_secs());
     json!({
         "tenon": env!("CARGO_PKG_VERSION"),
         "system": std::env::consts::OS,
@@ -23,8 +24,22 @@ pub(crate) fn facts() -> Value {
         "l2_bytes": caches.l2,
         "l3_bytes": caches.l3,
         "levels": Isa::available().map(Isa::name).collect::<Vec<_>>(),
-        "unix_seconds": seconds,
     })
+}
+
+/// The time, for pages and files to tell when they were made.
+pub(crate) fn now() -> u64 {
+    std::time::UNIX_EPOCH.elapsed().map_or(0, |time| time.as_secs())
+}
+
+/// A fact as people read it.
+pub(crate) fn text(name: &str, fact: &Value) -> String {
+    match fact {
+        Value::String(text) => text.clone(),
+        Value::Array(list) => list.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" "),
+        Value::Number(n) if name.ends_with("_bytes") => human(n.as_u64().unwrap_or(0) as usize),
+        other => other.to_string(),
+    }
 }
 
 /// The processor's name.

@@ -105,8 +105,9 @@ impl Bench {
         let start = Instant::now();
         let best = Isa::from_env()
             .map_err(|e| Error::Device { backend: "cpu", why: format!("TENON_ISA: {e}") })?;
-        let targets = self.targets.list(std::iter::once(best), Some(self.threads), None)?;
+        let targets = self.targets.list(std::iter::once(best), Some(self.threads))?;
         let mut report = Report { machine: machine::facts(), ..Report::default() };
+        report.machine["unix_seconds"] = machine::now().into();
         self.print("machine", &report.machine);
         for isa in targets.iter().filter_map(|target| target.isa) {
             let peaks = Peaks::measure(isa, self.threads.get())?;
@@ -121,11 +122,12 @@ impl Bench {
         }
         self.head(&report);
         self.time(&tasks, start, &mut report)?;
-        if let Some(seconds) = self.soak {
-            if let Some(mut ready) = tasks[0].ready()? {
-                report.soak = Some(Soak::run(&tasks[0].row, &mut ready, seconds)?);
-                report.soak.iter().for_each(|soak| self.print_soak(soak));
-            }
+        if let Some(seconds) = self.soak
+            && let Some(mut ready) = tasks[0].ready()?
+        {
+            let soak = Soak::run(&tasks[0].row, &mut ready, seconds)?;
+            self.print_soak(&soak);
+            report.soak = Some(soak);
         }
         self.sum_up(&report, start);
         for path in &self.with {
@@ -201,12 +203,8 @@ impl Bench {
             return;
         }
         for peaks in &report.peaks {
-            let (read, triad) = peaks.memory();
-            let Peaks { isa, threads, f32_gflops, bf16_gflops, int8_gflops, .. } = peaks;
-            say(&format!(
-                "{isa}, threads: {threads}; at most {f32_gflops:.0} GFLOP/s f32, {bf16_gflops:.0} bf16, \
-                 {int8_gflops:.0} int8; memory read at {read:.1}, triad {triad:.1} GB/s"
-            ));
+            let Peaks { isa, threads, .. } = peaks;
+            say(&format!("{isa}, threads: {threads}; at most {peaks}"));
         }
         say(&format!(
             "{:22} {:34} {:6} {:>10} {:>6} {:>9} {:>7} {:>7}",

@@ -1,5 +1,6 @@
 //! The roof over a target's figures: the rates of multiply-adds in registers, and of memory.
 
+use std::fmt::{self, Display, Formatter};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -89,6 +90,18 @@ impl Peaks {
     /// GB/s beyond all caches, of reading and of the triad.
     pub(crate) fn memory(&self) -> (f64, f64) {
         (self.gbps(f64::INFINITY, true), self.gbps(f64::INFINITY, false))
+    }
+}
+
+impl Display for Peaks {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let (read, triad) = self.memory();
+        let Self { f32_gflops, bf16_gflops, int8_gflops, .. } = self;
+        write!(
+            f,
+            "{f32_gflops:.0} GFLOP/s f32, {bf16_gflops:.0} bf16, {int8_gflops:.0} int8; memory read at \
+             {read:.1}, triad {triad:.1} GB/s"
+        )
     }
 }
 

@@ -9,7 +9,7 @@ use tenon_runtime::memory::escape;
 use super::peaks::Peaks;
 use super::row::Row;
 use super::soak::Soak;
-use super::{roofline, time};
+use super::{machine, roofline, time};
 use crate::chart::{COLOURS, Chart};
 use crate::measure::human;
 
@@ -79,30 +79,20 @@ impl Report {
     fn facts(&self, out: &mut String) {
         out.push_str("<dl>\n");
         for (name, value) in self.machine.as_object().into_iter().flatten() {
-            let text = match value {
-                Value::Null => continue,
-                Value::String(text) => text.clone(),
-                Value::Array(list) => {
-                    list.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" ")
-                }
-                Value::Number(n) if name.ends_with("_bytes") => {
-                    human(n.as_u64().unwrap_or(0) as usize)
-                }
-                other => other.to_string(),
-            };
+            if value.is_null() {
+                continue;
+            }
+            let text = machine::text(name, value);
             let label = name.trim_end_matches("_bytes").replace('_', " ");
             let (label, text) = (escape(&label), escape(&text));
             let _ =
                 writeln!(out, "<div><dt>{label}</dt><dd data-fact=\"{name}\">{text}</dd></div>");
         }
         for peaks in &self.peaks {
-            let (read, triad) = peaks.memory();
-            let Peaks { isa, threads, f32_gflops, bf16_gflops, int8_gflops, .. } = peaks;
+            let Peaks { isa, threads, .. } = peaks;
             let _ = writeln!(
                 out,
-                "<div><dt>roofs of {isa}, threads: {threads}</dt><dd>{f32_gflops:.0} GFLOP/s f32, \
-                 {bf16_gflops:.0} bf16, {int8_gflops:.0} int8; memory read {read:.1}, triad {triad:.1} \
-                 GB/s</dd></div>"
+                "<div><dt>roofs of {isa}, threads: {threads}</dt><dd>{peaks}</dd></div>"
             );
         }
         let disturbed = self.rows.iter().filter(|row| row.disturbed.is_some()).count();
@@ -136,10 +126,12 @@ impl Report {
             let _ = writeln!(out, "<h3>{}</h3>\n<div class=\"bars\">", escape(name));
             for row in rows {
                 let colour = if row.backend == "tenon" { COLOURS[0] } else { "#999" };
-                let figure = match (row.gflops > 0.0, row.gbps > 0.0) {
-                    (true, _) => format!("{:.1} GFLOP/s", row.gflops),
-                    (false, true) => format!("{:.1} GB/s", row.gbps),
-                    _ => time(row.median_s),
+                let figure = if row.gflops > 0.0 {
+                    format!("{:.1} GFLOP/s", row.gflops)
+                } else if row.gbps > 0.0 {
+                    format!("{:.1} GB/s", row.gbps)
+                } else {
+                    time(row.median_s)
                 };
                 let _ = writeln!(
                     out,
