@@ -16,6 +16,7 @@ use tenon_bench::limits::{Read, Triad};
 use tenon_kernels::Isa;
 use tenon_kernels::exchange::{BLOCK, Bits, Mask, Stream, add_masks, collect};
 use tenon_kernels::random::Philox;
+use tenon_runtime::federated::compress::{Compression, compress};
 
 const N: usize = 1 << 24;
 
@@ -31,6 +32,7 @@ struct Data {
     scales: Vec<u8>,
     codes: Vec<u8>,
     places: Vec<u32>,
+    values: Vec<f32>,
 }
 
 /// A row: name, bytes an element, whether a sum is its limit, and a call.
@@ -90,8 +92,17 @@ fn rows() -> Vec<Row> {
     }
     // One in a hundred of a uniform distribution.
     rows.push(row("collect", 4.0, true, |d| {
-        black_box(collect(d.isa, 0.99, 0, &d.x, &mut d.places));
+        black_box(collect(d.isa, 0.99, &d.x, &mut d.places, &mut d.values));
     }));
+    // Whole messages with error feedback: the update read, the residual read and written.
+    for (percent, bits) in [(1, None), (1, Some(Bits::Four)), (10, Some(Bits::Four))] {
+        let width = bits.map_or(32, Bits::count);
+        let how = Compression { keep: N * percent / 100, bits, seed: 1, round: 2 };
+        rows.push(row(format!("top {percent} %/{width}"), 12.0, false, move |d| {
+            let done = compress(&d.isa, &how, &d.x, Some(&mut d.y), &mut d.codes);
+            black_box(done.expect("there is room"));
+        }));
+    }
     rows
 }
 
@@ -142,6 +153,7 @@ fn exchange(c: &mut Criterion) {
         scales: vec![0; N / BLOCK * 4],
         codes: vec![0; N],
         places: vec![0; N / 8],
+        values: vec![0.0; N / 8],
     };
     let filter = std::env::args().skip(1).find(|a| !a.starts_with('-')).unwrap_or_default();
     let rows: Vec<Row> = rows().into_iter().filter(|row| row.name.contains(&filter)).collect();

@@ -155,7 +155,7 @@ fn what_is_not_finite_is_seen() {
                     &mut scales,
                     &mut codes,
                 );
-                assert!(!encoded && !collect(isa, 1.0, 0, &x, &mut [0; 800]).finite);
+                assert!(!encoded && !collect(isa, 1.0, &x, &mut [0; 800], &mut [0.0; 800]).finite);
             }
         }
     }
@@ -166,18 +166,34 @@ fn collects_what_is_large_enough() {
     for &n in LENGTHS {
         let x = noise(n, 4);
         for least in [0.0, 1e-3, 0.5, 1e9] {
-            let want: Vec<u32> =
-                (0..n).filter(|&i| x[i].abs() >= least).map(|i| i as u32 + 5).collect();
+            let want: Vec<usize> = (0..n).filter(|&i| x[i].abs() >= least).collect();
+            let values: Vec<f32> = want.iter().map(|&i| x[i]).collect();
+            let want: Vec<u32> = want.into_iter().map(|i| i as u32).collect();
+            let half: Vec<f32> = x.iter().map(|x| x / 2.0).collect();
             for isa in Isa::available() {
-                let mut places = vec![0; n + 64];
-                let found = collect(isa, least, 5, &x, &mut places);
-                assert_eq!(found, Collected { count: want.len(), finite: true });
-                assert_eq!(places[..found.count], want, "{}", isa.name());
-                // Too little room: the count is right, and nothing is written beyond it.
-                let short = want.len() / 2;
-                places.fill(7);
-                assert_eq!(collect(isa, least, 5, &x, &mut places[..short]).count, want.len());
-                assert!(places[short..].iter().all(|&p| p == 7));
+                for adds in [false, true] {
+                    let mut sum = half.clone();
+                    let mut run = |places: &mut [u32], values: &mut [f32]| {
+                        if !adds {
+                            return collect(isa, least, &x, places, values);
+                        }
+                        sum.copy_from_slice(&half);
+                        let found = add_and_collect(isa, least, &half, &mut sum, places, values);
+                        assert_eq!(sum, x);
+                        found
+                    };
+                    let (mut places, mut seen) = (vec![0; n + 64], vec![0.0; n + 64]);
+                    let found = run(&mut places, &mut seen);
+                    assert_eq!(found, Collected { count: want.len(), finite: true });
+                    assert_eq!(places[..found.count], want, "{}", isa.name());
+                    assert_eq!(seen[..found.count], values, "{}", isa.name());
+                    // Too little room: the count is right, and nothing is written beyond it.
+                    let short = want.len() / 2;
+                    places.fill(7);
+                    let found = run(&mut places[..short], &mut seen[..short]);
+                    assert_eq!(found.count, want.len());
+                    assert!(places[short..].iter().all(|&p| p == 7));
+                }
             }
         }
     }

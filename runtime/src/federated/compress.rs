@@ -4,12 +4,13 @@
 //! values as codes of few bits rounded at random (QSGD: Alistarh et al. 2017), or both. What is not
 //! sent can be kept and added to the next update (error feedback: Karimireddy et al. 2019).
 
+use tenon_kernels::Isa;
 use tenon_kernels::exchange::{BLOCK, Bits, Stream, collect};
 use tenon_kernels::random::Philox;
 
 use super::message::{HEADER, Head, Message};
-use super::select::{largest, not_finite};
-use super::{PART, Workers, each, indices, room, same_length, sums};
+use super::select::{Largest, add_and_choose, largest, not_finite};
+use super::{PART, Workers, each, indices, same_length, sums};
 use crate::error::{Error, Result};
 
 /// How a vector is compressed.
@@ -62,9 +63,7 @@ pub fn compress(
     if let Some(residual) = residual.as_deref() {
         same_length("the residual", residual.len(), update.len())?;
         // Before anything is added to it.
-        if !collect(workers.isa(), f32::INFINITY, 0, update, &mut []).finite {
-            return Err(not_finite());
-        }
+        all_finite(workers.isa(), update)?;
     }
     let mut head = how.head(update.len())?;
     let sizes = head.parts().ok_or(Error::OutOfMemory(usize::MAX))?.map(|size| size as usize);
@@ -79,19 +78,16 @@ pub fn compress(
         }
         (None, None) => {
             let whole = with_residual(workers, update, residual.as_deref_mut())?;
-            if !collect(workers.isa(), f32::INFINITY, 0, whole, &mut []).finite {
-                return Err(not_finite());
-            }
+            all_finite(workers.isa(), whole)?;
             copy(whole.iter().copied(), values);
             residual.unwrap_or_default().fill(0.0);
         }
         (Some(parameter), bits) => {
-            let whole = with_residual(workers, update, residual.as_deref_mut())?;
-            let places = largest(workers.isa(), whole, head.kept as usize)?;
-            let mut kept = room(places.len())?;
-            for (to, &place) in kept.iter_mut().zip(&places) {
-                *to = whole[place as usize];
-            }
+            let (isa, k) = (workers.isa(), head.kept as usize);
+            let Largest { places, values: mut kept } = match residual.as_deref_mut() {
+                Some(residual) => add_and_choose(isa, update, residual, k)?,
+                None => largest(isa, update, k)?,
+            };
             if let Some(bits) = bits {
                 let random = Philox::new(how.seed, how.round);
                 encode(workers, bits, random, &[], &mut kept, scales, values)?;
@@ -109,6 +105,12 @@ pub fn compress(
     }
     head.write(start);
     Ok(HEADER + sizes[0] + sizes[1] + head.place_bytes as usize)
+}
+
+/// Refuses a vector that must not be sent.
+fn all_finite(isa: Isa, x: &[f32]) -> Result<()> {
+    let found = collect(isa, f32::INFINITY, x, &mut [], &mut []);
+    if found.finite { Ok(()) } else { Err(not_finite()) }
 }
 
 /// The vector to send: the update, or the residual with the update added.

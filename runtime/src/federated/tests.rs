@@ -40,7 +40,15 @@ fn the_largest_are_those_of_a_sort() {
     cases.push((0..200_000).map(|i| if i < 9000 { 1e6 + i as f32 } else { 1e-9 }).collect());
     for x in cases {
         for k in [0, 1, 5, 1000, 4321, x.len() / 2, x.len() - 1, x.len()] {
-            assert_eq!(select::largest(workers(), &x, k).unwrap(), sorted(&x, k), "{k}");
+            let want = sorted(&x, k);
+            let values = want.iter().map(|&place| x[place as usize]).collect();
+            let want = select::Largest { places: want, values };
+            assert_eq!(select::largest(workers(), &x, k).unwrap(), want, "{k}");
+            // As a sum whose halves are exact.
+            let mut sum: Vec<f32> = x.iter().map(|x| x / 2.0).collect();
+            let half = sum.clone();
+            let found = select::add_and_choose(workers(), &half, &mut sum, k).unwrap();
+            assert_eq!((&sum, found), (&x, want), "{k}");
         }
         assert!(select::largest(workers(), &x, x.len() + 1).is_err());
     }
