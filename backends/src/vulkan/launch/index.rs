@@ -98,7 +98,7 @@ pub(super) fn scatter_add(job: &mut Job<'_>) -> Option<()> {
     let (to, cols) = (job.outputs[0], job.output(0).cols());
     match job.inputs.get(2) {
         // The table to add to may lie in the output's memory already.
-        Some(&table) if table == to && to.slot != 0 => {}
+        Some(&table) if table == to => {}
         Some(&table) => super::elementwise::copy(job, table, to)?,
         None => super::elementwise::fill(job, to, 0.0)?,
     }
