@@ -29,7 +29,7 @@ use tenon_runtime::backend::Backend;
 /// there.
 pub fn all() -> Result<Vec<Arc<dyn Backend>>> {
     let wanted = std::env::var("TENON_BACKEND").unwrap_or_default();
-    let mut backends = Vec::new();
+    let mut backends: Vec<Arc<dyn Backend>> = Vec::new();
     #[cfg(feature = "vulkan")]
     if wanted == "vulkan" {
         backends.push(Arc::new(vulkan::Vulkan::new(&vulkan::Options::from_env()?)?) as Arc<dyn Backend>);

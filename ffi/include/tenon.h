@@ -41,7 +41,9 @@
  *   keeps what it needs of it alive: handles may be destroyed in any order, each once, when no other
  *   call uses it.
  * Callbacks are called only from within a call of yours, on the thread that made it. They must
- *   return: no C++ exception and no longjmp may leave them.
+ *   return: no C++ exception and no longjmp may leave them. They may use any handle but the one that
+ *   the call is with, where it is no context: such a call is refused with TN_ERROR_ARGUMENT. They may
+ *   destroy any: the one that the call is with goes when that call returns.
  * Units. Sizes are in bytes, counts in elements, times in seconds unless a name says otherwise.
  * Strings are UTF-8 and end in NUL.
  * Tensors are contiguous and row-major, elements in the machine's byte order. What is copied in or out
@@ -138,7 +140,11 @@ const char *tn_status_text(tn_status status);
 
 /* ---- context ---------------------------------------------------------------------------- */
 
-/* Memory from the caller; both functions are given. */
+/* Memory from the caller, for everything that a plan counts: parameters, states, inputs and what a
+ * step works in. Both functions are given. Where there is none of it, a call fails with
+ * TN_ERROR_MEMORY, changes nothing, and may be made again. What is small beside tensors (handles,
+ * graphs, plans, messages, tables of a model, tensors below 64 KiB of a file) is the process's own
+ * memory. */
 typedef struct tn_allocator {
   size_t struct_size;
   void *user; /* passed to both functions; may be NULL */
@@ -492,8 +498,7 @@ tn_status tn_session_read(tn_session *session, const char *name, void *data, siz
 tn_status tn_session_dlpack(tn_session *session, const char *name, uint32_t major, void **tensor);
 
 /* Called between nodes: `done` of `total` have run. Not 0 stops the step. The step waits for as long
- * as the call takes: to pause, or to let a warm device rest, return late. Must not call into the
- * session. */
+ * as the call takes: to pause, or to let a warm device rest, return late. */
 typedef int32_t (*tn_progress)(void *user, uint64_t done, uint64_t total);
 
 /* How a step or an evaluation runs. */
@@ -706,8 +711,8 @@ tn_status tn_session_forward(tn_session *session, const tn_run_options *options)
  *   tn_update_add(cx, share, bytes, size, sum, n);                 for every client
  *   start[i] += sum[i]: tn_update_accumulate(cx, 1, sum, start, n)
  *
- * Vectors are the caller's own, aligned as their type asks, and do not overlap others of the call;
- * they may be NULL where their length is 0. Messages are bytes at any address. Functions on
+ * Vectors are the caller's own, aligned as their type asks, and do not overlap others of the call,
+ * which is refused; they may be NULL where their length is 0. Messages are bytes at any address. Functions on
  * vectors run on the context's threads; all but the selection of elements keep the pace of memory. Bits
  * do not depend on the number of threads or the instruction set.
  */

@@ -188,7 +188,7 @@ pub(crate) unsafe extern "C" fn tn_error_message(
     size: usize,
 ) -> usize {
     // SAFETY: NULL or a live context, which is only shared.
-    match unsafe { context.cast::<ContextHandle>().as_ref() } {
+    match unsafe { handle::shared(context) } {
         // SAFETY: the header's contract.
         Some(ContextHandle(context)) => unsafe { context.message.copy(text, size) },
         // SAFETY: as above.
@@ -205,8 +205,12 @@ pub(crate) unsafe fn with(
     body: impl FnOnce(&Arc<Context>) -> Result<()>,
 ) -> abi::tn_status {
     // SAFETY: the caller's contract.
-    match unsafe { context.cast::<ContextHandle>().as_ref() } {
+    match unsafe { handle::shared(context) } {
         None => guard(None, || Err(argument("`context` is NULL"))),
-        Some(ContextHandle(context)) => guard(Some(&context.message), || body(context)),
+        Some(ContextHandle(context)) => {
+            // A callback may give the handle back meanwhile.
+            let context = context.clone();
+            guard(Some(&context.message), || body(&context))
+        }
     }
 }

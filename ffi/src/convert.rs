@@ -1,6 +1,7 @@
 //! C arguments as Rust values, checked.
 
 use std::ffi::{CStr, c_char};
+use std::ops::Range;
 
 use tenon_kernels::quant::Format;
 use tenon_runtime::{DType, Result, Shape, TensorDesc};
@@ -80,6 +81,22 @@ pub(crate) unsafe fn slice_mut<'a, T>(
     }
     // SAFETY: checked above; the caller's contract.
     Ok(unsafe { std::slice::from_raw_parts_mut(pointer, len) })
+}
+
+/// The addresses of `count` elements, for [`apart`].
+pub(crate) fn span<T>(pointer: *const T, count: usize) -> Range<usize> {
+    let start = pointer.addr();
+    start..start.saturating_add(count.saturating_mul(size_of::<T>()))
+}
+
+/// Refuses vectors that share memory, before there is a reference to any of them.
+pub(crate) fn apart<const N: usize>(spans: [Range<usize>; N]) -> Result<()> {
+    let shares = |a: &Range<usize>, b: &Range<usize>| a.start < b.end && b.start < a.end;
+    let is_clear = |i: usize| !spans[..i].iter().any(|other| shares(other, &spans[i]));
+    match (0..N).all(is_clear) {
+        true => Ok(()),
+        false => Err(argument("two vectors of this call share memory: give each its own")),
+    }
 }
 
 /// A string that must not be NULL.

@@ -371,4 +371,74 @@ mod tests {
         assert_eq!(size_of::<DLManagedTensorVersioned>(), 80);
         assert_eq!(std::mem::offset_of!(DLManagedTensorVersioned, tensor), 32);
     }
+
+    /// For Miri, too, which sees every use of what is gone.
+    #[test]
+    fn handles_and_tensors_go_in_any_order() {
+        use abi::*;
+        let ok = TN_OK as tn_status;
+        // SAFETY: good arguments, by the header.
+        unsafe {
+            let options = tn_context_options {
+                struct_size: size_of::<tn_context_options>(),
+                threads: 1,
+                ..std::mem::zeroed()
+            };
+            let (mut context, mut graph, mut session) =
+                (std::ptr::null_mut(), std::ptr::null_mut(), std::ptr::null_mut());
+            assert_eq!(tn_context_create(&raw const options, &raw mut context), ok);
+            assert_eq!(tn_graph_create(context, &raw mut graph), ok);
+            let (mut w, mut loss, dims, data) = (0, 0, [2i64, 3], [1f32, 2.0, 3.0, 4.0, 5.0, 6.0]);
+            let name = c"w".as_ptr();
+            let (f32, from) = (TN_F32 as i32, data.as_ptr().cast());
+            let status =
+                tn_graph_parameter(graph, name, f32, dims.as_ptr(), 2, from, 24, 1, &raw mut w);
+            assert_eq!(status, ok);
+            let axes = [0i64, 1];
+            let attr = tn_attr {
+                struct_size: size_of::<tn_attr>(),
+                name: c"axes".as_ptr(),
+                kind: TN_ATTR_INTS as i32,
+                integers: axes.as_ptr(),
+                integer_count: 2,
+                ..std::mem::zeroed()
+            };
+            let (sum, none) = (c"reduce_sum".as_ptr(), std::ptr::null_mut());
+            let status = tn_graph_add(
+                graph,
+                sum,
+                &raw const attr,
+                1,
+                &raw const w,
+                1,
+                &raw mut loss,
+                1,
+                none,
+            );
+            assert_eq!(status, ok);
+            assert_eq!(tn_session_create(graph, loss, std::ptr::null(), &raw mut session), ok);
+            tn_graph_destroy(graph);
+            tn_context_destroy(context);
+            let mut tensors = [std::ptr::null_mut(); 2];
+            for (major, tensor) in tensors.iter_mut().enumerate() {
+                assert_eq!(tn_session_dlpack(session, name, major as u32, tensor), ok);
+            }
+            assert_eq!(tn_session_step(session, std::ptr::null(), std::ptr::null_mut()), ok);
+            tn_session_destroy(session);
+            let [old, new] = tensors;
+            let (old, new) =
+                (old.cast::<DLManagedTensor>(), new.cast::<DLManagedTensorVersioned>());
+            let first = (*old).tensor.data.cast::<f32>();
+            assert!(*first < 1.0 && first == (*new).tensor.data.cast());
+            (*old).deleter.expect("Tenon's have one")(old);
+            // What was shared serves another graph, which gives it back.
+            assert_eq!(tn_context_create(&raw const options, &raw mut context), ok);
+            assert_eq!(tn_graph_create(context, &raw mut graph), ok);
+            assert_eq!(tn_graph_parameter_dlpack(graph, name, 1, new.cast(), 1, &raw mut w), ok);
+            let status = tn_graph_parameter_dlpack(graph, name, 1, new.cast(), 1, &raw mut w);
+            assert_eq!(status, TN_ERROR_GRAPH as tn_status);
+            tn_context_destroy(context);
+            tn_graph_destroy(graph);
+        }
+    }
 }

@@ -1,6 +1,8 @@
 //! Handles: what a caller holds without seeing.
 
+use std::cell::UnsafeCell;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use tenon_runtime::Result;
 
@@ -19,22 +21,55 @@ pub(crate) trait Handle: Sized {
     fn context(&self) -> &Arc<Context>;
 }
 
+/// What a handle points to. A callback, or by mistake another thread, may use a handle that a call is
+/// in already: that is seen here, before there are two who change one value.
+struct Held<H> {
+    state: AtomicU8,
+    context: Arc<Context>,
+    value: UnsafeCell<H>,
+}
+
+/// No call is in it.
+const FREE: u8 = 0;
+/// A call is in it.
+const BUSY: u8 = 1;
+/// A call is in it, in whose course it was given back: it goes when that returns.
+const GONE: u8 = 2;
+
 /// Runs the body of an ABI function on the value behind a handle.
 ///
 /// # Safety
-/// `handle` is NULL or was given by [`give`], not yet taken back, and is used by no one else.
+/// `handle` is NULL or was given by [`give`] and not yet taken back.
 pub(crate) unsafe fn with<H: Handle>(
     handle: *mut H::Opaque,
     body: impl FnOnce(&mut H) -> Result<()>,
 ) -> abi::tn_status {
+    let place = handle.cast::<Held<H>>();
     // SAFETY: the caller's contract.
-    match unsafe { handle.cast::<H>().as_mut() } {
-        None => guard(None, || Err(argument(format!("`{}` is NULL", H::NAME)))),
-        Some(value) => {
-            let context = value.context().clone();
-            guard(Some(&context.message), || body(value))
-        }
+    let Some(held) = (unsafe { place.as_ref() }) else {
+        return guard(None, || Err(argument(format!("`{}` is NULL", H::NAME))));
+    };
+    let context = held.context.clone();
+    if held.state.compare_exchange(FREE, BUSY, Ordering::Acquire, Ordering::Relaxed).is_err() {
+        let why = "is in use by another call: call from one thread at a time, and from no callback";
+        return guard(Some(&context.message), || Err(argument(format!("the {} {why}", H::NAME))));
     }
+    // SAFETY: whoever made it busy is the only one to use the value.
+    let status = guard(Some(&context.message), || body(unsafe { &mut *held.value.get() }));
+    if held.state.swap(FREE, Ordering::Release) == GONE {
+        // SAFETY: given back while this call was in it, which left the rest to this.
+        unsafe { release(place) };
+    }
+    status
+}
+
+/// The value behind a handle that any threads may use at once.
+///
+/// # Safety
+/// `handle` is NULL or was given by [`give`], and is not taken back for `'a`; nothing takes it by [`with`].
+pub(crate) unsafe fn shared<'a, H: Handle>(handle: *const H::Opaque) -> Option<&'a H> {
+    // SAFETY: the caller's contract.
+    unsafe { handle.cast::<Held<H>>().as_ref().map(|held| &*held.value.get()) }
 }
 
 /// Makes a value and gives its handle to the caller. The place for it is checked first, so that
@@ -48,7 +83,10 @@ pub(crate) unsafe fn give<H: Handle>(
 ) -> Result<()> {
     // SAFETY: the caller's contract.
     let out = unsafe { unique(out, H::NAME)? };
-    *out = Box::into_raw(Box::new(make()?)).cast();
+    let value = make()?;
+    let (state, context) = (AtomicU8::new(FREE), value.context().clone());
+    let held = Held { state, context, value: UnsafeCell::new(value) };
+    *out = Box::into_raw(Box::new(held)).cast();
     Ok(())
 }
 
@@ -57,11 +95,24 @@ pub(crate) unsafe fn give<H: Handle>(
 /// # Safety
 /// As [`with`]; the handle is not used again.
 pub(crate) unsafe fn destroy<H: Handle>(handle: *mut H::Opaque) {
-    if !handle.is_null() {
-        guard(None, || {
-            // SAFETY: given by `give`, which boxed it; given back once.
-            drop(unsafe { Box::from_raw(handle.cast::<H>()) });
-            Ok(())
-        });
+    let place = handle.cast::<Held<H>>();
+    // SAFETY: the caller's contract.
+    let Some(held) = (unsafe { place.as_ref() }) else { return };
+    let busy = held.state.compare_exchange(BUSY, GONE, Ordering::AcqRel, Ordering::Acquire);
+    if busy.is_err() {
+        // SAFETY: given by `give`, which boxed it; given back once, and no call is in it.
+        unsafe { release(place) };
     }
+}
+
+/// Frees what a handle points to.
+///
+/// # Safety
+/// `place` was boxed by [`give`], and nothing uses it any more.
+unsafe fn release<H: Handle>(place: *mut Held<H>) {
+    guard(None, || {
+        // SAFETY: the caller's contract.
+        drop(unsafe { Box::from_raw(place) });
+        Ok(())
+    });
 }

@@ -217,8 +217,9 @@ pub(crate) unsafe extern "C" fn tn_session_evaluate(
     // SAFETY: the header's contract.
     unsafe {
         with(session, |handle: &mut SessionHandle| {
-            let (mut run, loss) = (Run::new(given)?, unique(loss, "loss")?);
+            let loss = unique(loss, "loss")?;
             handle.check_written()?;
+            let mut run = Run::new(given)?;
             // It runs in the memory that the step's outputs lie in.
             handle.last = Last::Nothing;
             let found = handle.trainer.evaluate(&mut run);

@@ -48,6 +48,72 @@ pub fn lay_out(name: &str, folder: &Path) -> BTreeMap<String, Array> {
     answers
 }
 
+/// Lays a llama golden out as a GGUF file, in f32. Its q and k rows are not permuted as such files have
+/// them, so that it computes something else than the golden.
+///
+/// # Panics
+/// Where the golden is damaged or no llama's, or the file cannot be written.
+pub fn lay_out_gguf(name: &str, path: &Path) {
+    const NUMBERS: [(&str, &str); 6] = [
+        ("embedding_length", "hidden_size"),
+        ("block_count", "num_hidden_layers"),
+        ("feed_forward_length", "intermediate_size"),
+        ("attention.head_count", "num_attention_heads"),
+        ("attention.head_count_kv", "num_key_value_heads"),
+        ("context_length", "max_position_embeddings"),
+    ];
+    const PARTS: [(&str, &str); 10] = [
+        ("model.embed_tokens", "token_embd"),
+        ("model.norm", "output_norm"),
+        ("lm_head", "output"),
+        ("model.layers.", "blk."),
+        ("self_attn.o_proj", "attn_output"),
+        ("self_attn.", "attn_"),
+        ("_proj", ""),
+        ("mlp.", "ffn_"),
+        ("input_layernorm", "attn_norm"),
+        ("post_attention_layernorm", "ffn_norm"),
+    ];
+    let config: serde_json::Value =
+        serde_json::from_slice(&golden::bytes(&format!("hf/{name}.json"))).expect("a config");
+    let all = golden::tensors(&format!("hf/{name}.safetensors"));
+    let parameters =
+        all.iter().filter_map(|(key, array)| Some((key.strip_prefix("param/")?, array)));
+    let parameters: Vec<_> = parameters.collect();
+    let mut file = b"GGUF\x03\0\0\0".to_vec();
+    let text = |file: &mut Vec<u8>, text: &str| {
+        file.extend((text.len() as u64).to_le_bytes());
+        file.extend(text.as_bytes());
+    };
+    for count in [parameters.len(), NUMBERS.len() + 1] {
+        file.extend((count as u64).to_le_bytes());
+    }
+    text(&mut file, "general.architecture");
+    file.extend(8u32.to_le_bytes());
+    text(&mut file, "llama");
+    for (key, entry) in NUMBERS {
+        text(&mut file, &format!("llama.{key}"));
+        let number = config[entry].as_u64().unwrap_or_else(|| panic!("{name}: no {entry}"));
+        file.extend([4, number as u32].map(u32::to_le_bytes).concat());
+    }
+    let mut data = Vec::new();
+    for (key, array) in parameters {
+        text(
+            &mut file,
+            &PARTS.iter().fold(key.to_owned(), |key, (hf, gguf)| key.replace(hf, gguf)),
+        );
+        file.extend((array.dims.len() as u32).to_le_bytes());
+        array.dims.iter().rev().for_each(|&dim| file.extend((dim as u64).to_le_bytes()));
+        file.extend(0u32.to_le_bytes());
+        file.extend((data.len() as u64).to_le_bytes());
+        data.extend(array.floats().iter().flat_map(|v| v.to_le_bytes()));
+        data.resize(data.len().next_multiple_of(32), 0);
+    }
+    file.resize(file.len().next_multiple_of(32), 0);
+    file.append(&mut data);
+    std::fs::write(path, file).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+}
+
 /// A trainer that gives gradients and moves nothing: plain descent at rate 0.
 ///
 /// # Errors

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use tenon_tests::golden::{report, root, smollm2};
-use tenon_tests::models::lay_out;
+use tenon_tests::models::{lay_out, lay_out_gguf};
 
 /// Most bytes of the stripped library: it goes into every app that uses it.
 const MOST_BYTES: u64 = 4_000_000;
@@ -242,6 +242,24 @@ fn a_failing_allocator_is_an_error() {
     let out = run_all("tests/c/allocator.c", &[]);
     report(&format!("allocator: {}", out.trim().replace('\n', ", ")));
     assert!(number_before(&out, " checks, 0 failures") > 100, "{out}");
+}
+
+#[test]
+fn any_request_for_memory_may_be_refused() {
+    let (folder, model) = (scratch("failures"), scratch("model whole"));
+    let gguf = folder.join("llama.gguf");
+    let _ = lay_out("llama", &model);
+    lay_out_gguf("llama", &gguf);
+    let out = run_all("tests/c/failures.c", &[&folder, &model, &gguf]);
+    report(&format!("failures: {}", out.trim().replace('\n', ", ")));
+    assert!(number_before(&out, " checks, 0 failures") > 1000, "{out}");
+}
+
+#[test]
+fn callbacks_may_call_back() {
+    let out = run_all("tests/c/callbacks.c", &[]);
+    report(&format!("callbacks: {}", out.trim()));
+    assert!(number_before(&out, " checks, 0 failures") > 40, "{out}");
 }
 
 #[test]

@@ -308,6 +308,42 @@ fn what_rounds_keep_is_in_the_plan() {
     }
 }
 
+/// What runs between steps may take more of the arena than a step whose gradient is of one element.
+#[test]
+fn a_budget_holds_for_what_runs_between_steps() -> Result<()> {
+    let mut g = Graph::new();
+    let w = g.parameter("w", TensorDesc::f32(&[1 << 12])?, true)?;
+    let scale = g.parameter("scale", TensorDesc::f32(&[])?, true)?;
+    g.set_trainable(w, false)?;
+    let all = g.call("mul", &[], &[w, scale])?[0];
+    let small = g.call("reduce_sum", &[("axes", [0usize][..].into())], &[all])?[0];
+    g.set_trainable(w, true)?;
+    let backends = tenon_backends::all()?;
+    let outer = Some(Outer { lr: 0.5, momentum: 0.9 });
+    for rounds in [
+        Rounds { outer, ..Rounds::default() },
+        Rounds { control: true, ..Rounds::default() },
+        Rounds { proximal: 0.1, control: true, outer },
+    ] {
+        let make = |memory_budget| {
+            let options = Options { memory_budget, ..descent(rounds) };
+            Trainer::new(g.clone(), small, &backends, &HashMap::new(), options)
+        };
+        let peak = make(None)?.plan().peak_bytes();
+        for budget in (0..=20).map(|part| peak * part / 20) {
+            match make(Some(budget)) {
+                Ok(made) => assert!(made.plan().peak_bytes() <= budget, "{rounds:?}"),
+                Err(Error::Budget { needed, .. }) => {
+                    assert!(needed > budget, "{needed} of {budget}");
+                    assert!(make(Some(needed))?.plan().peak_bytes() <= needed);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn rounds_that_cannot_be_are_refused() {
     let usage = |made: Result<()>| {

@@ -178,7 +178,8 @@ impl Part {
         let (dim, inner) = (self.dims[last], strides[last]);
         let straight = len.min(dim - first);
         let outer: usize = self.windows[..last].iter().map(|w| w.1).product();
-        if len * inner == 0 {
+        // Strides are as if a dimension of 0 were 1.
+        if self.dims.numel() == 0 {
             return;
         }
         for number in 0..outer {

@@ -275,6 +275,7 @@ fn windows_roll_over_their_axes() {
         ("out.weight", shape(&[3, 6])),
         ("conv.weight", shape(&[6, 6, 2])),
         ("none", shape(&[])),
+        ("empty", shape(&[6, 0])),
     ];
     let whole_count = 30 + 6 + 18 + 72 + 1;
     let whole: Vec<f32> = (0..whole_count).map(|i| i as f32).collect();
@@ -293,6 +294,7 @@ fn windows_roll_over_their_axes() {
             axis("out.weight", 1),
             axis("conv.weight", 0),
             axis("conv.weight", 1),
+            axis("empty", 0),
         ];
         let sub = Submodel::new(&parameters, &axes).unwrap();
         // The indices of the window, as the papers have them.

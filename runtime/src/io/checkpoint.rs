@@ -135,7 +135,8 @@ pub fn load(path: &Path) -> Result<Checkpoint> {
         .map(|(name, view)| {
             let dtype = from_safetensors(view.dtype())
                 .ok_or_else(|| broken(format!("`{name}` has type {:?}", view.dtype())))?;
-            let desc = TensorDesc::new(dtype, Shape::new(view.shape())?)?;
+            let desc = Shape::new(view.shape()).and_then(|shape| TensorDesc::new(dtype, shape));
+            let desc = desc.map_err(|e| broken(format!("`{name}`: {e}")))?;
             let start = view.data().as_ptr().addr() - bytes.as_ptr().addr();
             let storage = Storage::mapped(bytes.clone(), start..start + view.data().len())?;
             Ok((name.to_owned(), Tensor::new(desc, storage)?))

@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use super::MappedTensor;
 use super::mapped::map;
+use super::text;
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Shape, TensorDesc};
 
@@ -84,7 +85,7 @@ impl SafeTensors {
     }
 
     fn add_index(&mut self, path: &Path) -> Result<()> {
-        let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
+        let text = text(path)?;
         let index: Index =
             serde_json::from_str(&text).map_err(|e| Error::format(path, e.to_string()))?;
         let mut files: Vec<_> = index.weight_map.values().collect();

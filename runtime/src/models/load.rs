@@ -1,7 +1,6 @@
 //! Models from files, or from nothing.
 
 use std::collections::HashMap;
-use std::fs;
 use std::path::Path;
 
 use tenon_kernels::random::Philox;
@@ -12,7 +11,8 @@ use crate::error::{Error, Result};
 use crate::graph::{Graph, Source};
 use crate::io::gguf::Gguf;
 use crate::io::safetensors::SafeTensors;
-use crate::tensor::{Allocator, Storage, Tensor, TensorDesc};
+use crate::io::text;
+use crate::tensor::{Allocator, Tensor, TensorDesc};
 
 /// A model: its configuration, and its weights by Hugging Face's names.
 ///
@@ -51,7 +51,7 @@ impl Model {
 
     fn from_hf(folder: &Path) -> Result<Self> {
         let path = folder.join("config.json");
-        let json = fs::read_to_string(&path).map_err(|e| Error::io(&path, e))?;
+        let json = text(&path)?;
         let config = ModelConfig::from_hf(&json, &path)?;
 
         let file = SafeTensors::open(folder)?;
@@ -72,7 +72,7 @@ impl Model {
         let is_config = path.extension().is_some_and(|ending| ending == "json");
         let (config, weights) = if path.is_dir() || is_config {
             let path = if is_config { path.to_owned() } else { path.join("config.json") };
-            let json = fs::read_to_string(&path).map_err(|e| Error::io(&path, e))?;
+            let json = text(&path)?;
             let config = ModelConfig::from_hf(&json, &path)?;
             check_layers(&config, &path)?;
             let mut weights = expected(&config);
@@ -110,12 +110,16 @@ impl Model {
         let mut weights = HashMap::new();
         for (stream, (name, dims)) in expected(&config).into_iter().enumerate() {
             let desc = TensorDesc::f32(&dims)?;
-            let mut values = vec![1f32; desc.numel()];
-            if dims.len() > 1 {
-                Philox::new(seed, stream as u64).normals(0, &mut values);
-                values.iter_mut().for_each(|v| *v *= 0.02);
-            }
-            weights.insert(name, f32_tensor(desc, &values, allocator)?);
+            let tensor = filled(desc, allocator, |values| {
+                if dims.len() > 1 {
+                    Philox::new(seed, stream as u64).normals(0, values);
+                    values.iter_mut().for_each(|v| *v *= 0.02);
+                } else {
+                    values.fill(1.0);
+                }
+                Ok(())
+            })?;
+            weights.insert(name, tensor);
         }
         Ok(Self { config, weights })
     }
@@ -288,24 +292,64 @@ fn hf_name(gguf: &str) -> Option<String> {
 /// An adapter's A: uniform in +-1/sqrt(inputs) (He et al. 2015 with slope sqrt(5), as PEFT has it).
 fn adapter(desc: &TensorDesc, random: Philox, allocator: &dyn Allocator) -> Result<Tensor> {
     let bound = 1.0 / (desc.cols() as f32).sqrt();
-    let values: Vec<f32> =
-        (0..desc.numel()).map(|i| (2.0 * random.uniform(i as u64) - 1.0) * bound).collect();
-    f32_tensor(desc.clone(), &values, allocator)
+    filled(desc.clone(), allocator, |to| {
+        for (i, to) in to.iter_mut().enumerate() {
+            *to = (2.0 * random.uniform(i as u64) - 1.0) * bound;
+        }
+        Ok(())
+    })
 }
 
 /// A weight as f32 in memory of its own.
 fn decoded(weight: &Tensor, allocator: &dyn Allocator) -> Result<Tensor> {
     let desc = TensorDesc::f32(weight.desc().shape())?;
-    let storage = Storage::zeroed(desc.bytes(), allocator)?;
-    // SAFETY: new memory for so many f32, aligned, which nobody else knows.
-    let to = unsafe { std::slice::from_raw_parts_mut(storage.host().cast(), desc.numel()) };
-    weight.decode(to)?;
+    let tensor = filled(desc, allocator, |to| weight.decode(to))?;
     // What was read of a file is not needed twice.
     weight.storage().release(0..usize::MAX);
-    Tensor::new(desc, storage)
+    Ok(tensor)
 }
 
-fn f32_tensor(desc: TensorDesc, values: &[f32], allocator: &dyn Allocator) -> Result<Tensor> {
-    let bytes = <f32 as crate::tensor::Element>::bytes_of(values);
-    Tensor::new(desc, Storage::copied(bytes, allocator)?)
+/// A tensor of f32 that `fill` writes in place: there is no memory but the allocator's, which may say
+/// that there is none.
+fn filled(
+    desc: TensorDesc,
+    allocator: &dyn Allocator,
+    fill: impl FnOnce(&mut [f32]) -> Result<()>,
+) -> Result<Tensor> {
+    let tensor = Tensor::zeros(desc, allocator)?;
+    let (to, len) = (tensor.storage().host().cast(), tensor.desc().numel());
+    // SAFETY: new memory for so many f32, aligned, which nobody else knows.
+    fill(unsafe { std::slice::from_raw_parts_mut(to, len) })?;
+    Ok(tensor)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ptr::NonNull;
+    use std::sync::Arc;
+
+    use super::*;
+
+    /// Has no memory, and nothing to take back.
+    struct Empty;
+
+    impl Allocator for Empty {
+        fn allocate(&self, _: usize) -> Option<NonNull<u8>> {
+            None
+        }
+
+        unsafe fn release(&self, _: NonNull<u8>, _: usize) {}
+
+        fn handle(&self) -> Arc<dyn Allocator> {
+            Arc::new(Self)
+        }
+    }
+
+    /// 2^38 bytes, by the widest model and the largest rank that are taken.
+    #[test]
+    fn an_adapter_that_no_memory_holds_is_an_error() {
+        let desc = TensorDesc::f32(&[1 << 12, 1 << 24]).unwrap();
+        let error = adapter(&desc, Philox::new(1, 1), &Empty).unwrap_err();
+        assert!(matches!(error, Error::OutOfMemory(_)), "{error}");
+    }
 }

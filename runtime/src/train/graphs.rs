@@ -116,6 +116,16 @@ impl Graphs {
         for graph in self.rounds.iter().flatten() {
             between = between.max(Plan::new(graph, backends)?.arena_bytes());
         }
+        // However little the step takes in the arena they share.
+        let least = owned_bytes(&self.step).saturating_add(beside).saturating_add(between);
+        if let Some(budget) = budget.filter(|&budget| budget < least) {
+            let step = Plan::within(&mut self.step.clone(), backends, Some(budget), beside);
+            let (needed, slower) = match step {
+                Err(Error::Budget { needed, slower, .. }) => (needed.max(least), slower),
+                plan => (least, plan?.slowdown()),
+            };
+            return Err(Error::Budget { budget, needed, slower, spillable: 0 });
+        }
         let Some(measure) = &mut self.measure else {
             let step = Plan::within(&mut self.step, backends, budget, beside)?;
             let arena = step.arena_bytes().max(between);

@@ -31,17 +31,21 @@ pub struct Privacy {
 /// Added to a norm before it divides: a gradient of 0 stays 0.
 const LEAST: f32 = 1e-6;
 
+/// Most samples in a batch: some ops take nodes for each.
+const MOST_SAMPLES: usize = 1 << 16;
+
 impl Privacy {
     /// Refuses what hides nothing, and what would give a sample away.
     pub(super) fn check(&self, graph: &Graph, options: &Options) -> Result<()> {
-        let good = self.samples > 0
+        let good = (1..=MOST_SAMPLES).contains(&self.samples)
             && self.clip.is_finite()
             && self.clip > 0.0
             && self.noise.is_finite()
             && self.noise >= 0.0;
         if !good {
             return Err(Error::Usage(format!(
-                "unusable {self:?}: give samples, a clip norm above 0 and noise of at least 0"
+                "unusable {self:?}: give samples, at most {MOST_SAMPLES}, a clip norm above 0 and \
+                 noise of at least 0"
             )));
         }
         let why = if self.noise > 0.0 && self.seed == 0 {

@@ -107,7 +107,7 @@ fn state(trainer: &Trainer) -> (u64, Vec<u8>) {
     let mut all = Vec::new();
     for (_, tensor) in trainer.executor().persistent() {
         // SAFETY: nothing runs.
-        all.extend_from_slice(unsafe { tensor.storage().bytes() });
+        all.extend_from_slice(unsafe { tensor.storage().bytes() }.expect("no device"));
     }
     (trainer.updates(), all)
 }

@@ -249,7 +249,7 @@ fn train(trainer: &mut Trainer, index: i32) -> Result<(u32, Vec<u8>)> {
     let mut kept = Vec::new();
     for (_, tensor) in trainer.executor().persistent() {
         // SAFETY: nothing runs.
-        kept.extend_from_slice(unsafe { tensor.storage().bytes() });
+        kept.extend_from_slice(unsafe { tensor.storage().bytes() }?);
     }
     trainer.evaluate(&mut ())?;
     Ok((loss.to_bits(), kept))
