@@ -74,7 +74,7 @@ fn product(job: &mut Job<'_>, shape: &Conv2d, mode: u32) -> Option<()> {
     job.grid(Shader::Conv, &constants, &params, &bindings, grid)?;
     if parts > 1 {
         let all = shape.groups * m * n;
-        let params = words([all, 1, parts, 0])?;
+        let params = words([all, 1, parts, 0, 1])?;
         let bindings = [read(sums), read(sums), write(result)];
         job.run(Shader::Parts, &[LANES, 0], &params, &bindings, all.div_ceil(LANES as usize))?;
     }

@@ -5,7 +5,7 @@ use tenon_kernels::quant::Format;
 use tenon_runtime::backend::GemmLaunch;
 use tenon_runtime::{DType, TensorDesc};
 
-use super::{Job, LANES, Place, read, update, word, write};
+use super::{Job, LANES, MAX_PARAMS, Place, read, update, word, write};
 use crate::vulkan::shader::Shader;
 
 /// A register tile: rows and columns of an invocation, steps of a slab.
@@ -109,10 +109,46 @@ impl Product {
         Some(Self { b, format: Format::F32, ..product })
     }
 
+    /// The product, a range of B's stored rows at a time where a binding cannot take all of them.
     fn multiply(&self, job: &mut Job<'_>) -> Option<()> {
         let [m, n, k] = self.sizes;
+        let strides = [if self.trans_a { m } else { k }, n];
+        if self.b.len <= job.limits.max_binding || !self.axes.is_empty() || self.first[1] > 0 {
+            return self.part(job, strides);
+        }
+        let (row, rows) = if self.trans_b { (k, n) } else { (n, k) };
+        let row = self.format.row_bytes(row)?;
+        // So that each range begins at a line.
+        let most = job.limits.max_binding / row / 32 * 32;
+        if most == 0 {
+            return None;
+        }
+        for start in (0..rows).step_by(most) {
+            let len = most.min(rows - start);
+            let b = self.b.from(start * row).first(len * row);
+            let [first_a, _, first_c] = self.first;
+            let taken = job.taken;
+            if self.trans_b {
+                let bias = self.bias.map(|bias| bias.from(start * 4).first(len * 4));
+                let first = [first_a, 0, first_c + start];
+                Self { sizes: [m, len, k], b, bias, first, axes: Vec::new(), ..*self }
+            } else {
+                let bias = self.bias.filter(|_| start == 0);
+                let first = [first_a + start * if self.trans_a { m } else { 1 }, 0, first_c];
+                let add = self.add || start > 0;
+                Self { sizes: [m, n, len], b, bias, first, add, axes: Vec::new(), ..*self }
+            }
+            .part(job, strides)?;
+            job.taken = taken;
+        }
+        Some(())
+    }
+
+    /// The product of operands that bindings can take; `strides` are elements of rows of A and C.
+    fn part(&self, job: &mut Job<'_>, [lda, ldc]: [usize; 2]) -> Option<()> {
+        let [m, n, k] = self.sizes;
         let count: usize = self.axes.iter().map(|axis| axis[0]).product();
-        let (lda, fast_a) = if self.trans_a { (m, m) } else { (k, k) };
+        let fast_a = if self.trans_a { m } else { k };
         let fast_b = if self.trans_b { k } else { n };
         let row_b = self.format.row_bytes(fast_b)?;
         let tiles = |t: &Tile| m.div_ceil(16 * t.rows) * n.div_ceil(16 * t.columns) * count;
@@ -128,7 +164,10 @@ impl Product {
             | bit(self.trans_b, 2)
             | bit(self.precision == Precision::Bf16 && !is_narrow(m, self.trans_b), 4)
             | bit(
-                quads(fast_a) && quads(self.first[0]) && self.axes.iter().all(|a| quads(a[1])),
+                quads(fast_a)
+                    && quads(lda)
+                    && quads(self.first[0])
+                    && self.axes.iter().all(|a| quads(a[1])),
                 32,
             )
             | bit(
@@ -137,7 +176,7 @@ impl Product {
                     && self.axes.iter().all(|a| quads(a[2] / 4)),
                 64,
             )
-            | bit(quads(n) && (parts > 1 || quads(self.first[2])), 128)
+            | bit(quads(n) && (parts > 1 || quads(ldc) && quads(self.first[2])), 128)
             | if parts == 1 { epilogue } else { 0 };
         let constants = [
             LANES,
@@ -154,6 +193,8 @@ impl Product {
         for axis in &self.axes {
             params.extend(axis.iter().map(|&x| word(x)).collect::<Option<Vec<u32>>>()?);
         }
+        params.resize(MAX_PARAMS - 1, 0);
+        params.push(word(if parts > 1 { n } else { ldc })?);
         let to = if parts > 1 { job.scratch(parts * m * n) } else { self.c };
         let written = if parts == 1 && self.add { update(to) } else { write(to) };
         let bias = self.bias.map_or(read(self.a), read);
@@ -162,7 +203,7 @@ impl Product {
         job.grid(Shader::Gemm, &constants, &params, &bindings, grid)?;
         if parts > 1 {
             let bindings = [read(to), bias, if self.add { update(self.c) } else { write(self.c) }];
-            let params = [word(m * n)?, word(n)?, word(parts)?, word(first_c)?];
+            let params = [word(m * n)?, word(n)?, word(parts)?, word(first_c)?, word(ldc)?];
             let groups = (m * n).div_ceil(LANES as usize);
             job.run(Shader::Parts, &[LANES, epilogue], &params, &bindings, groups)?;
         }

@@ -50,6 +50,8 @@ layout(set = 0, binding = 3) buffer C4 { vec4 result4[]; };
 // Products: up to four leading axes, the innermost first: size, elements of A and bytes of B from
 // one to the next. p[10] is their number.
 #define AXES p[10]
+// Elements of a row of C.
+#define LDC p[23]
 
 uint base_a, base_b;
 
@@ -162,7 +164,7 @@ void main() {
         if (row >= M) { continue; }
         for (uint j = 0u; j < TN / 4u; j++) {
             uint column = first_column + j * 64u + tx * 4u;
-            uint to = at[3] + base_c + row * N + column;
+            uint to = at[3] + base_c + row * LDC + column;
             vec4 y = sums[i][j];
             if (VEC_C) {
                 if (column >= N) { continue; }
