@@ -27,12 +27,12 @@ use tenon_runtime::backend::Backend;
 /// # Errors
 /// What a backend says of its settings, such as an unknown `TENON_ISA`, or of a device that is not
 /// there.
+#[allow(clippy::vec_init_then_push, reason = "features decide what is pushed")]
 pub fn all() -> Result<Vec<Arc<dyn Backend>>> {
-    let wanted = std::env::var("TENON_BACKEND").unwrap_or_default();
     let mut backends: Vec<Arc<dyn Backend>> = Vec::new();
     #[cfg(feature = "vulkan")]
-    if wanted == "vulkan" {
-        backends.push(Arc::new(vulkan::Vulkan::new(&vulkan::Options::from_env()?)?) as Arc<dyn Backend>);
+    if std::env::var("TENON_BACKEND").is_ok_and(|wanted| wanted == "vulkan") {
+        backends.push(Arc::new(vulkan::Vulkan::new(&vulkan::Options::from_env()?)?));
     }
     #[cfg(feature = "cpu")]
     backends.push(Arc::new(cpu::Cpu::new(cpu::Options::default())?));

@@ -44,6 +44,9 @@
  *   return: no C++ exception and no longjmp may leave them. They may use any handle but the one that
  *   the call is with, where it is no context: such a call is refused with TN_ERROR_ARGUMENT. They may
  *   destroy any: the one that the call is with goes when that call returns.
+ * Loading. The library may be loaded by dlopen. Once all handles and shared tensors are given back,
+ *   dlclose unloads it, from any thread, also where threads that called it go on: none of its own
+ *   threads, no memory and no thread-local value is left.
  * Units. Sizes are in bytes, counts in elements, times in seconds unless a name says otherwise.
  * Strings are UTF-8 and end in NUL.
  * Tensors are contiguous and row-major, elements in the machine's byte order. What is copied in or out
@@ -61,7 +64,8 @@
  * VERSIONS
  *
  * This header is C99, C11 and C++17. Within a major version the ABI only grows: functions, codes
- * and fields at a struct's end are added; none goes, changes its number or its meaning.
+ * and fields at a struct's end are added, fields called `unused` get a name, and TN_VERSION rises.
+ * Nothing goes, and nothing changes its name, its place, its type, its number or its meaning.
  * A program built against an older header runs with a newer library: its structs are read as if the
  *   rest were zero, and never written beyond what it knows.
  * A program built against a newer header runs with an older library where it uses nothing newer:
@@ -730,7 +734,8 @@ enum {
 /* A model of the shapes that a file tells, with zeros in the place of weights, to be written with
  * what a server sends: a .gguf file, of which only what comes before the data must be there, or a
  * config.json (or a folder with one), for f32. The file is not needed afterwards. Sessions of such a
- * model share the memory of weights that do not train, and write it by tn_session_write.
+ * model share the memory of weights that do not train, and write it by tn_session_write: none of them
+ * may run meanwhile.
  * Any thread. Fails: ARGUMENT, NOT_FOUND, IO, FORMAT, MEMORY. Since 100. */
 tn_status tn_model_empty(tn_context *context, const char *path, tn_model **model);
 

@@ -3,30 +3,7 @@
  * needs them; and structs that no one should have made, each of which is refused and not taken.
  */
 #include "check.h"
-
-/* As dlpack.h has them, which a program that shares tensors brings along. */
-typedef struct {
-  void *data;
-  int32_t device_type, device_id, ndim;
-  uint8_t code, bits;
-  uint16_t lanes;
-  int64_t *shape, *strides;
-  uint64_t byte_offset;
-} DLTensor;
-
-typedef struct DLManagedTensor {
-  DLTensor tensor;
-  void *manager;
-  void (*deleter)(struct DLManagedTensor *);
-} DLManagedTensor;
-
-typedef struct DLManagedTensorVersioned {
-  uint32_t major, minor;
-  void *manager;
-  void (*deleter)(struct DLManagedTensorVersioned *);
-  uint64_t flags;
-  DLTensor tensor;
-} DLManagedTensorVersioned;
+#include "dlpack.h"
 
 enum { CPU = 1, READ_ONLY = 1, SIDE = 8 };
 

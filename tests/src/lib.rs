@@ -6,10 +6,14 @@
 //! | [`opinfo`] | says PyTorch's operators in Tenon's |
 //! | [`models`] | lays goldens out as models, and compares their gradients |
 //! | [`corpus`] | builds graphs to plan |
+//! | [`bindings`] | reads the C header |
+//! | [`programs`] | lists, builds and runs the C programs |
 //! | [`tidy`] | the rules of the house, over any tree of files |
 
+pub mod bindings;
 pub mod corpus;
 pub mod golden;
 pub mod models;
 pub mod opinfo;
+pub mod programs;
 pub mod tidy;

@@ -23,6 +23,7 @@ mod reduce;
 mod row;
 mod scratch;
 mod select;
+mod thread;
 mod unary;
 mod update;
 

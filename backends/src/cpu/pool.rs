@@ -9,7 +9,8 @@
 use std::num::NonZero;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
+
+use super::thread::Thread;
 
 /// Turns of looking for work before sleeping. Waking a sleeper costs some 5-50 us, and the gap
 /// between two launches of a step is mostly shorter.
@@ -21,7 +22,7 @@ type Body<'a> = &'a (dyn Fn(usize, usize) + Sync);
 /// A pool of threads; the calling thread is number 0 of them.
 pub struct Pool {
     shared: Arc<Shared>,
-    workers: Vec<JoinHandle<()>>,
+    workers: Vec<Thread>,
     /// One caller at a time.
     turn: Mutex<()>,
 }
@@ -76,8 +77,7 @@ impl Pool {
         let workers: Vec<_> = (1..threads.get())
             .map_while(|number| {
                 let shared = shared.clone();
-                let thread = std::thread::Builder::new().name(format!("tenon-{number}"));
-                thread.spawn(move || shared.work(number)).ok()
+                Thread::start(Box::new(move || shared.work(number)))
             })
             .collect();
         // A thread allocates as it starts, and on a busy machine that could be in a step.
@@ -120,8 +120,7 @@ impl Drop for Pool {
         self.shared.epoch.fetch_add(1, Ordering::Release);
         self.shared.wake.notify_all();
         for worker in self.workers.drain(..) {
-            // A worker never panics: tasks are caught. Should one, there is nothing left to save.
-            let _ = worker.join();
+            worker.join();
         }
     }
 }
@@ -179,6 +178,7 @@ impl Shared {
         }
     }
 
+    /// What a worker does. It never panics: tasks are caught.
     fn work(&self, thread: usize) {
         lock(&self.state).started += 1;
         self.idle.notify_all();
