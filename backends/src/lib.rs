@@ -6,8 +6,7 @@
 //! | [`null`] | plans and counts, computes nothing |
 //! | [`vulkan`] | graphics cards, and whatever else has a Vulkan driver |
 //!
-//! To add a backend: a folder here, one line below, one feature. The conformance suite runs over
-//! [`found`] by itself.
+//! To add a backend: a folder here, a module below, one feature, and an arm in [`Choice`].
 
 #[cfg(feature = "cpu")]
 pub mod cpu;
@@ -18,23 +17,124 @@ pub mod vulkan;
 
 use std::sync::Arc;
 
-use tenon_runtime::Result;
 use tenon_runtime::backend::Backend;
+use tenon_runtime::tensor::Allocator;
+use tenon_runtime::{Error, Result};
 
-/// The backends to run on, in order of preference: the CPU, and before it the one that the variable
-/// `TENON_BACKEND` names.
+/// What to run on. What a device does not claim runs on the CPU, op by op.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Choice {
+    /// The CPU alone.
+    #[default]
+    Cpu,
+    /// A Vulkan device; an error where there is none.
+    Vulkan,
+    /// A graphics card where there is one, else the CPU.
+    Auto,
+}
+
+impl Choice {
+    /// The names, as users give them.
+    pub const NAMES: [(&str, Self); 3] =
+        [("cpu", Self::Cpu), ("vulkan", Self::Vulkan), ("auto", Self::Auto)];
+
+    /// The choice of that name.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub fn from_name(name: &str) -> Result<Self> {
+        let found = Self::NAMES.iter().find(|(known, _)| *known == name);
+        found.map(|(_, choice)| *choice).ok_or_else(|| Error::NotFound {
+            kind: "backend",
+            name: name.to_owned(),
+            known: Self::NAMES.iter().map(|(known, _)| (*known).to_owned()).collect(),
+        })
+    }
+
+    /// What the variable `TENON_BACKEND` names, or the CPU.
+    ///
+    /// # Errors
+    /// As [`Self::from_name`].
+    pub fn from_env() -> Result<Self> {
+        std::env::var("TENON_BACKEND").map_or(Ok(Self::Cpu), |name| Self::from_name(&name))
+    }
+
+    /// The backends, in order of preference; the CPU, which is given, is the last. Their memory comes
+    /// from `allocator`, if there is one; `warn` is told what a device gets wrong.
+    ///
+    /// # Errors
+    /// [`Error::Device`] where there is no such device, or it fails.
+    pub fn backends(
+        self,
+        cpu: Arc<dyn Backend>,
+        allocator: Option<Arc<dyn Allocator>>,
+        warn: &mut dyn FnMut(&str),
+    ) -> Result<Vec<Arc<dyn Backend>>> {
+        let mut backends = self.device(&cpu, allocator, warn)?;
+        backends.push(cpu);
+        Ok(backends)
+    }
+
+    #[cfg(feature = "vulkan")]
+    fn device(
+        self,
+        cpu: &Arc<dyn Backend>,
+        allocator: Option<Arc<dyn Allocator>>,
+        warn: &mut dyn FnMut(&str),
+    ) -> Result<Vec<Arc<dyn Backend>>> {
+        if self == Self::Cpu {
+            return Ok(Vec::new());
+        }
+        let options = vulkan::Options { allocator, ..vulkan::Options::from_env()? };
+        let device = match vulkan::Vulkan::new(&options) {
+            Ok(device) if self == Self::Vulkan || !device.is_processor() => device,
+            Err(error) if self == Self::Vulkan => return Err(error),
+            _ => return Ok(Vec::new()),
+        };
+        for wrong in device.self_check(cpu)? {
+            warn(&wrong);
+        }
+        Ok(vec![Arc::new(device)])
+    }
+
+    #[cfg(not(feature = "vulkan"))]
+    fn device(
+        self,
+        _: &Arc<dyn Backend>,
+        _: Option<Arc<dyn Allocator>>,
+        _: &mut dyn FnMut(&str),
+    ) -> Result<Vec<Arc<dyn Backend>>> {
+        match self {
+            Self::Vulkan => Err(Error::Device {
+                backend: "vulkan",
+                why: "this build is without Vulkan".to_owned(),
+            }),
+            _ => Ok(Vec::new()),
+        }
+    }
+}
+
+/// The backends to run on, in order of preference, as the variable `TENON_BACKEND` says.
 ///
 /// # Errors
 /// What a backend says of its settings, such as an unknown `TENON_ISA`, or of a device that is not
 /// there.
-#[allow(clippy::vec_init_then_push, reason = "features decide what is pushed")]
+#[cfg(feature = "cpu")]
 pub fn all() -> Result<Vec<Arc<dyn Backend>>> {
-    let mut backends: Vec<Arc<dyn Backend>> = Vec::new();
+    let cpu = Arc::new(cpu::Cpu::new(cpu::Options::default())?);
+    Choice::from_env()?.backends(cpu, None, &mut |_| {})
+}
+
+/// Every backend of this build that finds its device here.
+///
+/// # Errors
+/// What a backend says of its settings.
+#[cfg(feature = "cpu")]
+pub fn found() -> Result<Vec<Arc<dyn Backend>>> {
+    let mut found: Vec<Arc<dyn Backend>> = vec![Arc::new(cpu::Cpu::new(cpu::Options::default())?)];
     #[cfg(feature = "vulkan")]
-    if std::env::var("TENON_BACKEND").is_ok_and(|wanted| wanted == "vulkan") {
-        backends.push(Arc::new(vulkan::Vulkan::new(&vulkan::Options::from_env()?)?));
+    if let Ok(device) = vulkan::Vulkan::new(&vulkan::Options::from_env()?) {
+        found.push(Arc::new(device));
     }
-    #[cfg(feature = "cpu")]
-    backends.push(Arc::new(cpu::Cpu::new(cpu::Options::default())?));
-    Ok(backends)
+    Ok(found)
 }

@@ -53,7 +53,7 @@ fn is_told(value: &Value) -> bool {
 
 /// The machine, its devices, and how fast they are: some tenths of a second are measured.
 fn machine() -> Result<Value> {
-    let devices: Vec<String> = tenon_backends::all()?
+    let devices: Vec<String> = tenon_backends::found()?
         .iter()
         .map(|b| {
             let d = b.describe();

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
+use tenon_backends::Choice;
 use tenon_backends::cpu::{self, Cpu};
 use tenon_kernels::gemm::Precision;
 use tenon_runtime::backend::Backend;
@@ -14,6 +15,7 @@ use tenon_runtime::train::{self, Clipping, Decay, Moments, Optimizer, Schedule, 
 use tenon_runtime::{Error, Result};
 
 use crate::measure::{Counting, parse_count, parse_size};
+use crate::tell;
 
 /// Which model, and how it trains.
 #[derive(Args, Debug)]
@@ -76,6 +78,9 @@ pub(crate) struct Options {
     /// Threads to work with; all cores by default. The result does not depend on it.
     #[arg(long, value_name = "N", value_parser = parse_count)]
     threads: Option<NonZero<usize>>,
+    /// What to run on; auto is a graphics card where there is one, else the CPU.
+    #[arg(long, value_enum, default_value = "cpu")]
+    backend: BackendOption,
     /// Seed of weights and data order.
     #[arg(long, value_name = "S", default_value_t = 0)]
     pub(crate) seed: u64,
@@ -86,6 +91,13 @@ enum DTypeOption {
     F32,
     Bf16,
     Int8,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum BackendOption {
+    Cpu,
+    Vulkan,
+    Auto,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -116,12 +128,20 @@ pub(crate) struct Machine {
 }
 
 impl Options {
-    /// The CPU, counted.
+    /// The backends, counted.
     pub(crate) fn machine(&self) -> Result<Machine> {
         let memory = Counting::default();
         let allocator: Arc<dyn tenon_runtime::tensor::Allocator> = Arc::new(memory.clone());
-        let options = cpu::Options { threads: self.threads, isa: None, allocator: Some(allocator) };
-        Ok(Machine { backends: vec![Arc::new(Cpu::new(options)?)], memory })
+        let counted = Some(allocator.clone());
+        let options = cpu::Options { threads: self.threads, isa: None, allocator: counted };
+        let choice = match self.backend {
+            BackendOption::Cpu => Choice::Cpu,
+            BackendOption::Vulkan => Choice::Vulkan,
+            BackendOption::Auto => Choice::Auto,
+        };
+        let mut warn = |warning: &str| tell(&format!("warning: {warning}"));
+        let backends = choice.backends(Arc::new(Cpu::new(options)?), Some(allocator), &mut warn)?;
+        Ok(Machine { backends, memory })
     }
 
     /// The model: from its file, or the small one.

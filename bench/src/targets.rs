@@ -46,7 +46,7 @@ impl Targets {
             let cpu = Cpu::new(cpu::Options { threads, isa: Some(isa), allocator: None })?;
             all.push(Target::new(Arc::new(cpu), Some(isa)));
         }
-        let others = tenon_backends::all()?.into_iter().map(|backend| Target::new(backend, None));
+        let others = tenon_backends::found()?.into_iter().map(|backend| Target::new(backend, None));
         all.extend(others.filter(|t| t.device.backend != "cpu" && self.isa.is_none()));
         let mut known: Vec<_> = all.iter().map(|target| target.device.backend).collect();
         known.dedup();

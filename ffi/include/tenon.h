@@ -173,6 +173,12 @@ typedef struct tn_context_options {
                                     at once from any threads that use its handles */
   tn_log log;                    /* as long as the allocator; NULL: silence */
   void *log_user;                /* passed to log; may be NULL */
+  const char *backend;           /* what to run on: "cpu"; "vulkan", an error where there is no such
+                                    device; "auto", a graphics card where there is one, else the
+                                    CPU. What a device does not claim runs on the CPU, op by op. The
+                                    log is told what a device gets wrong on its first use, and is not
+                                    used for. NULL: what the environment's TENON_BACKEND says, or
+                                    "cpu" */
 } tn_context_options;
 
 /* Makes a context. `options` may be NULL. There is no message where this fails: the status alone

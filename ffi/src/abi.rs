@@ -95,6 +95,7 @@ pub struct tn_context_options {
     pub allocator: *const tn_allocator,
     pub log: tn_log,
     pub log_user: *mut ::core::ffi::c_void,
+    pub backend: *const ::core::ffi::c_char,
 }
 unsafe extern "C" {
     pub fn tn_context_create(

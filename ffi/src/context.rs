@@ -5,6 +5,7 @@ use std::num::NonZero;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
+use tenon_backends::Choice;
 use tenon_backends::cpu::{Cpu, Options};
 use tenon_kernels::Isa;
 use tenon_runtime::Result;
@@ -20,7 +21,7 @@ use crate::structs::options;
 /// What all handles of a context share.
 pub(crate) struct Context {
     pub(crate) backends: Vec<Arc<dyn Backend>>,
-    /// The first of them, for work that is no graph's.
+    /// The last of them, for work that is no graph's.
     pub(crate) cpu: Cpu,
     pub(crate) message: Message,
     log: Option<Log>,
@@ -133,10 +134,18 @@ unsafe fn make(given: &abi::tn_context_options) -> Result<Context> {
     let isa = isa.map(Isa::from_name).transpose().map_err(|e| argument(e.to_string()))?;
     // SAFETY: the caller's contract.
     let allocator = unsafe { allocator(given.allocator)? };
-    let cpu = Cpu::new(Options { threads, isa, allocator })?;
+    // SAFETY: the caller's contract.
+    let choice = match unsafe { optional_string(given.backend, "backend")? } {
+        Some(name) => Choice::from_name(name),
+        None => Choice::from_env(),
+    };
+    let choice = choice.map_err(|e| argument(e.to_string()))?;
+    let cpu = Cpu::new(Options { threads, isa, allocator: allocator.clone() })?;
     let log = given.log.map(|call| Log { call, user: given.log_user });
-    let backends: Vec<Arc<dyn Backend>> = vec![Arc::new(cpu.clone())];
-    Ok(Context { backends, cpu, message: Message::default(), log })
+    let mut made = Context { backends: Vec::new(), cpu, message: Message::default(), log };
+    let cpu = Arc::new(made.cpu.clone());
+    made.backends = choice.backends(cpu, allocator, &mut |warning| made.log(warning))?;
+    Ok(made)
 }
 
 /// See the header.

@@ -41,6 +41,11 @@ static void contexts(void) {
   options.isa = BROKEN;
   REFUSED_BARE(tn_context_create(&options, &out.context));
   options.isa = NULL;
+  options.backend = "abacus";
+  REFUSED_BARE(tn_context_create(&options, &out.context));
+  options.backend = BROKEN;
+  REFUSED_BARE(tn_context_create(&options, &out.context));
+  options.backend = NULL;
   memset(&allocator, 0, sizeof allocator);
   options.allocator = &allocator;
   REFUSED_BARE(tn_context_create(&options, &out.context));

@@ -35,7 +35,6 @@ pub(super) struct Facts {
     /// Its name.
     pub(super) name: String,
     /// Which driver's, of which version: caches are kept by it.
-    #[allow(dead_code, reason = "the caches are to come")]
     pub(super) driver: [u8; 16],
     /// Whether host and device see the same memory.
     pub(super) is_unified: bool,
@@ -156,6 +155,7 @@ impl Device {
             // SAFETY: the caller's contract; the lock keeps others from the queue.
             false => unsafe { self.raw.queue_submit(*queue, submits, fence) },
         };
+        drop(queue);
         self.noted("submitting", done)
     }
 
@@ -169,7 +169,11 @@ impl Device {
         self.noted("waiting", unsafe { self.raw.wait_for_fences(&[fence], true, u64::MAX) })
     }
 
-    fn check_lost(&self) -> Result<()> {
+    /// Whether it can still be used.
+    ///
+    /// # Errors
+    /// [`Error::Device`] where it is lost.
+    pub(super) fn check_lost(&self) -> Result<()> {
         match self.is_lost.load(Ordering::Relaxed) {
             true => Err(call("using it")(vk::Result::ERROR_DEVICE_LOST)),
             false => Ok(()),
@@ -179,8 +183,22 @@ impl Device {
     fn noted(&self, what: &'static str, done: ash::prelude::VkResult<()>) -> Result<()> {
         if done == Err(vk::Result::ERROR_DEVICE_LOST) {
             self.is_lost.store(true, Ordering::Relaxed);
+            let _queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+            // SAFETY: the lock keeps others from the queue. What was submitted is over after this, in
+            // one way or another, so that what it used can go.
+            let _ = unsafe { self.raw.device_wait_idle() };
         }
         done.map_err(call(what))
+    }
+
+    /// Whether the validation layers are listened to.
+    pub(super) fn is_validated(&self) -> bool {
+        self.watch.is_some()
+    }
+
+    /// Whether barriers are left out, so that they are missed.
+    pub(super) fn lacks_barriers(&self) -> bool {
+        self.faults.as_ref().is_some_and(|faults| faults.barriers.load(Ordering::Relaxed))
     }
 
     /// Allocates memory.

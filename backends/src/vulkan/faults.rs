@@ -1,6 +1,6 @@
 //! Failures on demand, for tests: a driver's are rare and cannot be asked for.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Which calls of a device fail.
 #[derive(Debug, Default)]
@@ -9,6 +9,8 @@ pub struct Faults {
     pub allocations: Nth,
     /// Of the submits: the device is lost.
     pub submits: Nth,
+    /// Whether barriers between dispatches are left out, for validation layers to find.
+    pub barriers: AtomicBool,
 }
 
 /// The one call of many that fails.
@@ -24,7 +26,7 @@ impl Nth {
         self.calls.load(Ordering::Relaxed)
     }
 
-    /// Lets the `n`-th call from now on fail, from 1.
+    /// Lets the `n`-th call from now on fail, from 1; with 0, none.
     pub fn fail(&self, n: usize) {
         self.fails.store(self.calls() + n, Ordering::Relaxed);
     }

@@ -3,6 +3,7 @@
 //! Where host and device see the same memory, an image is the storage's own bytes; elsewhere it is a
 //! copy of them, which [`super::transfer`] keeps up to date.
 
+use std::alloc::Layout;
 use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -229,11 +230,11 @@ impl Image {
     ) -> Result<Arc<Self>> {
         let device = &pool.device;
         if let Some(mirror) = storage.mirror() {
-            let mirror: Arc<dyn std::any::Any + Send + Sync> = mirror.clone();
+            let mirror: Arc<dyn std::any::Any + Send + Sync> = mirror;
             let image = mirror.downcast::<Self>().ok();
-            return image.filter(|image| Arc::ptr_eq(&image.device, device)).ok_or_else(|| {
-                Error::Usage("a tensor can be in the memory of one device at a time".into())
-            });
+            if let Some(image) = image.filter(|image| Arc::ptr_eq(&image.device, device)) {
+                return Ok(image);
+            }
         }
         // What a word holds beyond the storage may be somebody else's: a copy has room for it.
         let imported = if device.facts.is_unified && storage.len().is_multiple_of(4) {
@@ -372,22 +373,36 @@ pub(super) struct Pages {
 }
 
 impl Pages {
-    fn layout(self, bytes: usize) -> Option<std::alloc::Layout> {
-        let bytes = bytes.checked_next_multiple_of(self.size)?;
-        std::alloc::Layout::from_size_align(bytes, self.size).ok()
+    /// Room for `bytes` in whole pages from the first that begins in it. Of small alignment, as
+    /// [`tenon_runtime::tensor::SystemAllocator`] has it: what is never used is never resident then.
+    fn layout(self, bytes: usize) -> Option<Layout> {
+        let bytes = bytes.checked_next_multiple_of(self.size)?.checked_add(self.size)?;
+        Layout::from_size_align(bytes, align_of::<usize>()).ok()
     }
 }
 
 impl Allocator for Pages {
     fn allocate(&self, bytes: usize) -> Option<NonNull<u8>> {
-        // SAFETY: the size is not 0.
-        NonNull::new(unsafe { std::alloc::alloc_zeroed(self.layout(bytes)?) })
+        // SAFETY: the layout's size is not 0.
+        let start = NonNull::new(unsafe { std::alloc::alloc_zeroed(self.layout(bytes)?) })?;
+        // At least a word, by the layout's alignment.
+        let skipped = self.size - start.addr().get() % self.size;
+        // SAFETY: the layout is larger by a page; the word before the memory is for `release`.
+        unsafe {
+            let memory = start.add(skipped);
+            memory.cast::<usize>().sub(1).write(skipped);
+            Some(memory)
+        }
     }
 
     unsafe fn release(&self, memory: NonNull<u8>, bytes: usize) {
         if let Some(layout) = self.layout(bytes) {
-            // SAFETY: the caller vouches that this is one of ours, of this size.
-            unsafe { std::alloc::dealloc(memory.as_ptr(), layout) }
+            // SAFETY: the caller vouches that this is one of ours, of this size, before which
+            // `allocate` wrote where it starts.
+            unsafe {
+                let skipped = memory.cast::<usize>().sub(1).read();
+                std::alloc::dealloc(memory.sub(skipped).as_ptr(), layout);
+            }
         }
     }
 

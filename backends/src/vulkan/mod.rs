@@ -10,6 +10,8 @@
 //! | `pipeline` | shaders with their constants, made ready |
 //! | `launch` | launch classes as dispatches of shaders |
 //! | `record` | dispatches as command buffers |
+//! | `check` | what a driver gets wrong |
+//! | `cache` | what is kept from one process to the next |
 //! | `watch`, `faults` | validation and failures, for tests |
 //!
 //! | variable | what it does |
@@ -18,8 +20,11 @@
 //! | `TENON_VK_UNIFIED` | 0: copies all that shaders see, though host and device share memory |
 //! | `TENON_VK_MAX_BINDING` | lets shaders see at most so many bytes of a buffer (`1M`: 2^20) |
 //! | `TENON_VK_NO_F16`, `_INT8`, `_SUBGROUPS`, `_DOT`, `_COOPMAT` | switches a tier off |
+//! | `TENON_CACHE` | the folder of what is kept: compiled pipelines, what the check found |
 //! | `TENON_VK_VALIDATE` | 1: what validation layers complain of is an error |
 
+mod cache;
+mod check;
 mod device;
 mod faults;
 #[allow(dead_code, reason = "shared by classes, of which some are to come")]
@@ -33,19 +38,20 @@ mod tier;
 mod transfer;
 mod watch;
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
+use check::Checked;
 pub use faults::{Faults, Nth};
 use memory::{Image, Pages, Pool};
 use tenon_runtime::backend::{self, Backend, Launch, Part, Program, Signature, Speed, Step};
 use tenon_runtime::ops::Cost;
-use tenon_runtime::tensor::{Allocator, Storage};
+use tenon_runtime::tensor::{Allocator, Storage, SystemAllocator};
 use tenon_runtime::{Error, Result, TensorDesc};
 pub use tier::{Tier, Tiers};
 pub use transfer::Traffic;
 
 /// How a [`Vulkan`] is set up.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Options {
     /// Part of the device's name; the fastest kind where `None`.
     pub device: Option<String>,
@@ -57,6 +63,9 @@ pub struct Options {
     pub without: Tiers,
     /// Whether what the validation layers complain of is an error.
     pub validate: bool,
+    /// Where the memory comes from that the device and the host share, or copy; whole pages of the
+    /// process's where `None`.
+    pub allocator: Option<Arc<dyn Allocator>>,
     /// Which calls fail, for tests.
     pub faults: Option<Arc<Faults>>,
 }
@@ -75,6 +84,7 @@ impl Options {
             max_binding: var("TENON_VK_MAX_BINDING").map(|text| bytes(&text)).transpose()?,
             without: Tiers::switched_off(),
             validate: flag("TENON_VK_VALIDATE").unwrap_or(false),
+            allocator: None,
             faults: None,
         })
     }
@@ -112,6 +122,7 @@ struct Context {
     pipelines: pipeline::Pipelines,
     transfer: Arc<transfer::Transfer>,
     pool: Arc<Pool>,
+    checked: RwLock<Checked>,
     device: Arc<device::Device>,
 }
 
@@ -125,16 +136,32 @@ impl Vulkan {
         let pool = Pool::new(&device);
         let transfer = transfer::Transfer::new(&device, &pool);
         let pipelines = pipeline::Pipelines::new(&device)?;
-        // What cannot be shown to the device is copied, whatever its alignment.
-        let size = device.facts.import_align.unwrap_or(tenon_runtime::tensor::ALIGN);
-        let context = Context { pipelines, transfer, pool, device };
-        Ok(Self { context: Arc::new(context), allocator: Arc::new(Pages { size }) })
+        let allocator: Arc<dyn Allocator> = match (&options.allocator, device.facts.import_align) {
+            (Some(allocator), _) => allocator.clone(),
+            (None, Some(size)) if device.facts.is_unified => Arc::new(Pages { size }),
+            _ => Arc::new(SystemAllocator),
+        };
+        let checked = RwLock::new(Checked { tiers: device.tiers, wrong: Vec::new() });
+        let context = Context { pipelines, transfer, pool, checked, device };
+        Ok(Self { context: Arc::new(context), allocator })
     }
 
     /// Bytes copied between host and device so far.
     #[must_use]
     pub fn traffic(&self) -> Traffic {
         self.context.transfer.traffic()
+    }
+
+    /// Whether its device is a processor that only looks like a graphics card.
+    #[must_use]
+    pub fn is_processor(&self) -> bool {
+        self.context.device.facts.is_processor
+    }
+
+    /// Whether what the validation layers complain of is an error.
+    #[must_use]
+    pub fn is_validated(&self) -> bool {
+        self.context.device.is_validated()
     }
 
     /// What its device can do beyond the baseline.
@@ -160,11 +187,11 @@ impl Backend for Vulkan {
     }
 
     fn supports(&self, signature: Signature<'_>) -> bool {
-        launch::plan(&self.context.limits(), signature, None).is_some()
+        self.context.claimed(signature).is_some()
     }
 
     fn workspace(&self, signature: Signature<'_>) -> usize {
-        launch::plan(&self.context.limits(), signature, None).map_or(0, |plan| plan.workspace)
+        self.context.claimed(signature).map_or(0, |plan| plan.workspace)
     }
 
     fn seconds(&self, launch: &Launch, cost: Cost) -> f64 {
@@ -187,7 +214,16 @@ impl Context {
 
     /// The tiers in use.
     fn tiers(&self) -> Tiers {
-        self.device.tiers
+        self.trusted().tiers
+    }
+
+    /// What the device is trusted with.
+    fn trusted(&self) -> Checked {
+        self.checked.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn trust(&self, checked: Checked) {
+        *self.checked.write().unwrap_or_else(PoisonError::into_inner) = checked;
     }
 
     /// What shaders see of a storage.

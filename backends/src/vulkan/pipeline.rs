@@ -1,11 +1,13 @@
 //! Pipelines by shader and specialization.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use ash::vk;
 use tenon_runtime::Result;
 
+use super::cache::File;
 use super::device::{Device, Owned, call};
 use super::shader::Shader;
 
@@ -38,19 +40,34 @@ pub(super) struct Pipelines {
     made: Mutex<HashMap<Key, Owned<vk::Pipeline>>>,
     layouts: Vec<Layouts>,
     cache: Owned<vk::PipelineCache>,
+    /// What is kept of them, and whether there is more by now.
+    file: File,
+    kept: Mutex<Kept>,
 }
+
+/// When the file was written last, and whether pipelines have been made since.
+struct Kept {
+    at: Instant,
+    is_old: bool,
+}
+
+/// Least time between two writes of the file.
+const PAUSE: Duration = Duration::from_secs(1);
 
 impl Pipelines {
     pub(super) fn new(device: &Arc<Device>) -> Result<Self> {
         let layouts = (0..=BINDINGS).map(|n| Layouts::new(device, n)).collect::<Result<_>>()?;
-        let info = vk::PipelineCacheCreateInfo::default();
-        // SAFETY: an empty cache, destroyed after what was made with it.
+        let file = File::new("pipelines", device.facts.driver);
+        let known = file.read().unwrap_or_default();
+        let info = vk::PipelineCacheCreateInfo::default().initial_data(&known);
+        // SAFETY: empty, or what this driver gave, unchanged; destroyed after what was made with it.
         let cache = unsafe {
             let cache = device.raw.create_pipeline_cache(&info, None);
             let cache = cache.map_err(call("a pipeline cache"))?;
             Owned::new(device, cache, |d, c| d.destroy_pipeline_cache(c, None))
         };
-        Ok(Self { device: device.clone(), made: Mutex::default(), layouts, cache })
+        let kept = Mutex::new(Kept { at: Instant::now(), is_old: false });
+        Ok(Self { device: device.clone(), made: Mutex::default(), layouts, cache, file, kept })
     }
 
     /// The pipeline of a shader, whose specialization constants 0, 1, … are `constants`.
@@ -67,10 +84,29 @@ impl Pipelines {
                 let pipeline = self.make(shader, constants, *layouts.pipeline)?;
                 let handle = *pipeline;
                 made.insert(key, pipeline);
+                self.kept().is_old = true;
                 handle
             }
         };
         Ok(Pipeline { handle, layout: *layouts.pipeline, sets: *layouts.sets })
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes the file where there is more to keep: apps are ended without a word, so not only in the
+    /// end.
+    pub(super) fn keep(&self, at_once: bool) {
+        let mut kept = self.kept();
+        if !kept.is_old || !at_once && kept.at.elapsed() < PAUSE {
+            return;
+        }
+        // SAFETY: a cache of this device.
+        if let Ok(data) = unsafe { self.device.raw.get_pipeline_cache_data(*self.cache) } {
+            self.file.write(&data);
+        }
+        *kept = Kept { at: Instant::now(), is_old: false };
     }
 
     fn make(
@@ -102,6 +138,12 @@ impl Pipelines {
             let made = made.map_err(|(_, code)| call("a pipeline")(code))?;
             Ok(Owned::new(device, made[0], |d, p| d.destroy_pipeline(p, None)))
         }
+    }
+}
+
+impl Drop for Pipelines {
+    fn drop(&mut self) {
+        self.keep(true);
     }
 }
 

@@ -159,6 +159,7 @@ impl Replay {
             let fence = device.raw.create_fence(&vk::FenceCreateInfo::default(), None);
             Owned::new(device, fence.map_err(call("a fence"))?, |d, f| d.destroy_fence(f, None))
         };
+        context.pipelines.keep(false);
         device.check()?;
         let is_copied = !images[0].is_same();
         Ok(Self {
@@ -316,7 +317,7 @@ fn batch(
     barrier(device, buffer, &[SHADER, COPY, HOST], &[SHADER]);
     let (mut tracker, mut bound) = (Tracker::default(), vk::Pipeline::null());
     for ready in steps.iter().flat_map(|(ready, _)| ready) {
-        if tracker.needs_barrier(&ready.uses) {
+        if tracker.needs_barrier(&ready.uses) && !device.lacks_barriers() {
             barrier(device, buffer, &[SHADER], &[SHADER]);
         }
         let Pipeline { handle, layout, .. } = ready.pipeline;

@@ -5,7 +5,7 @@ use vulkano::device::physical::PhysicalDevice;
 use vulkano::device::{DeviceExtensions, DeviceFeatures};
 
 /// What a shader needs of a device. The baseline needs no more than Vulkan 1.1 gives everywhere.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Tier {
     /// f32 arithmetic; narrower elements are unpacked from words.
@@ -31,6 +31,14 @@ pub(super) const ALL: [(Tier, &str, &str); 5] = [
     (Tier::Matrix, "coopmat", "TENON_VK_NO_COOPMAT"),
 ];
 
+impl Tier {
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        ALL.iter().find(|t| t.0 == self).map_or("baseline", |t| t.1)
+    }
+}
+
 /// A set of tiers; the baseline is always in it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tiers(u8);
@@ -40,6 +48,12 @@ impl Tiers {
     pub(super) fn switched_off() -> Self {
         let is_set = |name: &str| std::env::var(name).is_ok_and(|value| value != "0");
         ALL.iter().filter(|(_, _, name)| is_set(name)).fold(Self(0), |set, t| set.with(t.0))
+    }
+
+    /// The tiers of these names, joined by `+` as they are displayed.
+    pub(super) fn from_names(names: &str) -> Self {
+        let named = |name: &str| ALL.iter().find(|t| t.1 == name).map(|t| t.0);
+        names.split('+').filter_map(named).fold(Self(0), Self::with)
     }
 
     /// What a device offers.

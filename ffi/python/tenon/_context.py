@@ -36,6 +36,8 @@ class Context:
     :param threads: threads that work, the caller's among them, at most 1024; 0: one a core.
     :param isa: instruction set by name, such as ``"avx2"``; None: the best there is, or what
         the environment's ``TENON_ISA`` says.
+    :param backend: what to run on: ``"cpu"``, ``"vulkan"``, or ``"auto"``, a graphics card where there
+        is one; None: what the environment's ``TENON_BACKEND`` says, or the CPU.
     :param log: called with what people may want to know, one line each.
     """
 
@@ -47,11 +49,13 @@ class Context:
         *,
         threads: int = 0,
         isa: str | None = None,
+        backend: str | None = None,
         log: Callable[[str], object] | None = None,
     ) -> None:
         name = NULL if isa is None else ffi.new("char[]", isa.encode())
+        runs_on = NULL if backend is None else ffi.new("char[]", backend.encode())
         token = next(_tokens)
-        options = struct("tn_context_options", threads=threads, isa=name)
+        options = struct("tn_context_options", threads=threads, isa=name, backend=runs_on)
         if log is not None:
             _logs[token] = log
             weakref.finalize(self, _logs.pop, token, None)
@@ -61,7 +65,8 @@ class Context:
         if status:
             # The one call without a message.
             failed = error(status)
-            failed.args = (f"{failed}: no context of threads={threads}, isa={isa!r} can be made",)
+            asked = f"threads={threads}, isa={isa!r}, backend={backend!r}"
+            failed.args = (f"{failed}: no context of {asked} can be made",)
             raise failed
         self._handle = ffi.gc(place[0], lib.tn_context_destroy)
 

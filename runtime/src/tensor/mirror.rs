@@ -1,7 +1,7 @@
 //! A device's own copy of a storage's bytes, and which of the two is newer.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::{Error, Result};
 
@@ -40,28 +40,52 @@ const DEVICE: u8 = 2;
 /// Where a storage's bytes are besides on the host.
 #[derive(Default)]
 pub(super) struct Mirrored {
-    mirror: OnceLock<Arc<dyn Mirror>>,
+    mirror: Mutex<Option<Arc<dyn Mirror>>>,
     newer: AtomicU8,
-    /// Whether an address was handed out, through which the host may write at any time.
+    /// Whether someone else has an address, through which the host may write between runs.
     is_lent: AtomicBool,
 }
 
 impl Mirrored {
-    /// The mirror, if there is one.
-    pub(super) fn get(&self) -> Option<&Arc<dyn Mirror>> {
-        self.mirror.get()
+    /// That of bytes to which someone else has an address.
+    pub(super) fn lent() -> Self {
+        Self { is_lent: true.into(), ..Self::default() }
     }
 
-    /// Gives a storage its mirror.
-    pub(super) fn set(&self, mirror: Arc<dyn Mirror>) -> Result<()> {
-        self.mirror.set(mirror).map_err(|_| {
-            Error::Usage("a tensor can be in the memory of one device at a time".into())
-        })
+    /// The mirror, if there is one.
+    pub(super) fn get(&self) -> Option<Arc<dyn Mirror>> {
+        self.mirror.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Gives a storage its mirror, in the place of one that nobody uses any more.
+    ///
+    /// # Safety
+    /// As [`Mirror::download`], for the old one.
+    pub(super) unsafe fn set(
+        &self,
+        mirror: Arc<dyn Mirror>,
+        host: *mut u8,
+        bytes: usize,
+    ) -> Result<()> {
+        // SAFETY: the caller's contract.
+        unsafe { self.to_host(host, bytes)? };
+        let mut kept = self.mirror.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*kept {
+            // Both see the host's own bytes: there is nothing to keep up to date.
+            Some(old) if old.is_same() && mirror.is_same() => return Ok(()),
+            Some(old) if Arc::strong_count(old) > 1 => {
+                let why = "a tensor can be in the memory of one device at a time";
+                return Err(Error::Usage(why.into()));
+            }
+            _ => *kept = Some(mirror),
+        }
+        self.newer.store(HOST, Ordering::Release);
+        Ok(())
     }
 
     /// The mirror, where it is a copy.
-    fn copy(&self) -> Option<&Arc<dyn Mirror>> {
-        self.mirror.get().filter(|mirror| !mirror.is_same())
+    fn copy(&self) -> Option<Arc<dyn Mirror>> {
+        self.get().filter(|mirror| !mirror.is_same())
     }
 
     /// Whether bytes have to be copied between host and device.
@@ -69,7 +93,7 @@ impl Mirrored {
         self.copy().is_some()
     }
 
-    /// Notes that an address of the bytes is handed out.
+    /// Notes that someone else has an address of the bytes.
     pub(super) fn lend(&self) {
         self.is_lent.store(true, Ordering::Relaxed);
     }

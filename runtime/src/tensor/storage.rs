@@ -202,7 +202,7 @@ impl Storage {
         writable: bool,
         owner: Arc<dyn Any + Send + Sync>,
     ) -> Self {
-        Self { ptr, len, writable, map: None, mirrored: Arc::default(), _owner: owner }
+        Self { ptr, len, writable, map: None, mirrored: Arc::new(Mirrored::lent()), _owner: owner }
     }
 
     /// Size in bytes.
@@ -242,16 +242,17 @@ impl Storage {
 
     /// The mirror that a device keeps.
     #[must_use]
-    pub fn mirror(&self) -> Option<&Arc<dyn Mirror>> {
+    pub fn mirror(&self) -> Option<Arc<dyn Mirror>> {
         self.mirrored.get()
     }
 
     /// Gives the bytes a mirror; they are the newer ones.
     ///
     /// # Errors
-    /// [`Error::Usage`] where there is one already.
+    /// [`Error::Usage`] where there is another that is in use.
     pub fn set_mirror(&self, mirror: Arc<dyn Mirror>) -> Result<()> {
-        self.mirrored.set(mirror)
+        // SAFETY: as in `update_host`.
+        unsafe { self.mirrored.set(mirror, self.host(), self.len) }
     }
 
     /// Whether bytes are copied to a device and back.

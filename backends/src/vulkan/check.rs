@@ -1,0 +1,140 @@
+//! The check on a device's first use: phone drivers return wrong answers silently.
+//!
+//! Each shader runs in the first case of the op table that it serves, against a reference. One that is
+//! wrong takes its tier with it; one of the baseline is not used, and what it served runs elsewhere.
+//! What was found is kept by driver.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use tenon_runtime::backend::{Backend, Launch, Signature};
+use tenon_runtime::check::{Check, Direction, Verdict, checks, make};
+use tenon_runtime::{Error, Result, TensorDesc};
+
+use super::cache::{File, sum};
+use super::shader::Shader;
+use super::tier::{Tier, Tiers};
+use super::{Context, Vulkan, launch};
+
+/// What a device is trusted with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Checked {
+    /// The tiers in use.
+    pub(super) tiers: Tiers,
+    /// Shaders that are not used.
+    pub(super) wrong: Vec<Shader>,
+}
+
+impl Vulkan {
+    /// Checks every shader in use against `reference`, unless that was done before with this driver and
+    /// these shaders. Gives what is wrong, and is used no more.
+    ///
+    /// # Errors
+    /// [`Error::Device`] where the device fails altogether.
+    pub fn self_check(&self, reference: &Arc<dyn Backend>) -> Result<Vec<String>> {
+        let context = &self.context;
+        let file = File::new("checked", context.device.facts.driver);
+        let offered = context.tiers();
+        if let Some(known) = file.read().and_then(|bytes| Checked::decode(&bytes, offered)) {
+            context.trust(known);
+            return Ok(Vec::new());
+        }
+        let this: Arc<dyn Backend> = Arc::new(self.clone());
+        let (mut warnings, mut seen) = (Vec::new(), HashSet::new());
+        for check in checks().filter(|check| check.direction == Direction::Forward) {
+            // What is wrong may be so in several ways: until the case passes, or is not claimed.
+            while let Some(shaders) = context.shaders(&check)?.filter(|s| !s.is_subset(&seen)) {
+                let said = match check.run(&this, reference) {
+                    Verdict::Passed(_) | Verdict::Skipped => {
+                        seen.extend(shaders);
+                        break;
+                    }
+                    Verdict::Wrong(excess) => format!("{excess:.1} times the error it may have"),
+                    Verdict::Failed(error @ Error::OutOfMemory(_)) => return Err(error),
+                    Verdict::Failed(error) => error.to_string(),
+                };
+                context.device.check_lost()?;
+                let name = &context.device.facts.name;
+                let lost = context.distrust(&shaders, &seen);
+                warnings.push(format!("{name} gets {} wrong ({said}): {lost}", check.case.label()));
+            }
+        }
+        file.write(&context.trusted().encode(offered));
+        Ok(warnings)
+    }
+}
+
+impl Checked {
+    /// What a file must begin with to be of these shaders.
+    fn head(offered: Tiers) -> String {
+        let bytes = Shader::ALL.iter().flat_map(|shader| shader.spirv().iter().copied());
+        format!("{:016x} {offered}", sum(bytes))
+    }
+
+    fn encode(&self, offered: Tiers) -> Vec<u8> {
+        let wrong: Vec<_> = self.wrong.iter().map(|shader| shader.name()).collect();
+        let lines = [Self::head(offered), self.tiers.to_string(), wrong.join(" ")];
+        lines.join("\n").into_bytes()
+    }
+
+    fn decode(bytes: &[u8], offered: Tiers) -> Option<Self> {
+        let text = std::str::from_utf8(bytes).ok()?;
+        let mut lines = text.split('\n');
+        if lines.next()? != Self::head(offered) {
+            return None;
+        }
+        let tiers = Tiers::from_names(lines.next()?);
+        let of_name = |name: &str| Shader::ALL.iter().copied().find(|s| s.name() == name);
+        let wrong = lines.next()?.split_whitespace().map(of_name).collect::<Option<_>>()?;
+        Some(Self { tiers, wrong })
+    }
+}
+
+impl Context {
+    /// The shaders that a check's op runs; `None` where it is not claimed.
+    fn shaders(&self, check: &Check) -> Result<Option<HashSet<Shader>>> {
+        let graph = make(&check.case, check.seed)?.graph;
+        let mut shaders = HashSet::new();
+        for node in graph.nodes() {
+            let descs =
+                |ids: &[_]| -> Vec<&TensorDesc> { ids.iter().map(|&v| graph.desc(v)).collect() };
+            let (inputs, outputs) = (descs(&node.inputs), descs(&node.outputs));
+            let launch = &node.op.launch(&inputs, &outputs);
+            let signature = Signature { launch, inputs: &inputs, outputs: &outputs };
+            if *launch == Launch::Alias {
+                continue;
+            }
+            let Some(plan) = self.claimed(signature) else { return Ok(None) };
+            shaders.extend(plan.dispatches.iter().map(|dispatch| dispatch.shader));
+        }
+        Ok(Some(shaders))
+    }
+
+    /// A launch as dispatches, unless it needs what is not trusted.
+    pub(super) fn claimed(&self, signature: Signature<'_>) -> Option<launch::Plan> {
+        let plan = launch::plan(&self.limits(), signature, None)?;
+        let trusted = self.trusted();
+        let is_fine =
+            |shader: Shader| trusted.tiers.has(shader.tier()) && !trusted.wrong.contains(&shader);
+        plan.dispatches.iter().all(|dispatch| is_fine(dispatch.shader)).then_some(plan)
+    }
+
+    /// Uses the highest tier of `shaders` no more, or of the baseline those that were not right
+    /// elsewhere; says what.
+    fn distrust(&self, shaders: &HashSet<Shader>, seen: &HashSet<Shader>) -> String {
+        let mut trusted = self.trusted();
+        let highest = shaders.iter().map(|s| s.tier()).max().unwrap_or(Tier::Baseline);
+        let said = if highest == Tier::Baseline {
+            let mut wrong: Vec<_> = shaders.difference(seen).copied().collect();
+            wrong.sort_unstable_by_key(|shader| shader.name());
+            let names: Vec<_> = wrong.iter().map(|shader| shader.name()).collect();
+            trusted.wrong.extend(&wrong);
+            format!("what `{}` serves runs on the CPU", names.join("`, `"))
+        } else {
+            trusted.tiers = trusted.tiers.without(Tiers::default().with(highest));
+            format!("the tier `{}` is not used", highest.name())
+        };
+        self.trust(trusted);
+        said
+    }
+}

@@ -1,0 +1,288 @@
+//! The Vulkan backend beyond what it computes: what it copies, allocates and keeps, and what is left
+//! when it fails. Without a device these tests pass unless `TENON_EXPECT_VULKAN=1`.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use tenon_backends::cpu::{self, Cpu};
+use tenon_backends::vulkan::{Faults, Options, Vulkan};
+use tenon_runtime::backend::Backend;
+use tenon_runtime::executor::Executor;
+use tenon_runtime::graph::Graph;
+use tenon_runtime::models::{GraphOptions, Model, Trains};
+use tenon_runtime::tensor::SystemAllocator;
+use tenon_runtime::train::{self, Trainer};
+use tenon_runtime::{Error, Result, Tensor, TensorDesc};
+use tenon_tests::golden::report;
+use tenon_tests::models::{feed, lay_out};
+
+/// Devices one at a time: their caches lie in one folder.
+static TURN: Mutex<()> = Mutex::new(());
+
+/// A device, if there is one.
+fn device(change: impl FnOnce(&mut Options)) -> Option<Vulkan> {
+    let mut options = Options::from_env().expect("settings");
+    change(&mut options);
+    match Vulkan::new(&options) {
+        Ok(vulkan) => Some(vulkan),
+        Err(e) => {
+            assert!(std::env::var_os("TENON_EXPECT_VULKAN").is_none(), "{e}");
+            report(&format!("vulkan: no device ({e})"));
+            None
+        }
+    }
+}
+
+fn with_cpu(vulkan: &Vulkan) -> Vec<Arc<dyn Backend>> {
+    let cpu = Cpu::new(cpu::Options::default()).expect("the CPU");
+    vec![Arc::new(vulkan.clone()), Arc::new(cpu)]
+}
+
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("vulkan-{name}"))
+}
+
+/// A small model in training, on its tokens.
+fn trainer(name: &str, backends: &[Arc<dyn Backend>]) -> Result<Trainer> {
+    let folder = folder(name);
+    let _ = lay_out("llama", &folder);
+    let model = Model::load(&folder)?;
+    let built = model.graph(&GraphOptions::new(1, 8, Trains::Everything))?;
+    let parameters = model.parameters(&built.graph, 1, &SystemAllocator)?;
+    let options = train::Options { clip_norm: Some(1.0), ..train::Options::default() };
+    let mut trainer = Trainer::new(built.graph, built.loss, backends, &parameters, options)?;
+    feed(&mut trainer, &(0..8).collect::<Vec<i32>>(), 8)?;
+    Ok(trainer)
+}
+
+/// `y = relu(relu(… x))`, of `n` elements and so many nodes.
+fn chain(n: usize, nodes: usize) -> Graph {
+    let mut graph = Graph::new();
+    let mut value = graph.input("x", TensorDesc::f32(&[n]).expect("a shape")).expect("x");
+    for _ in 0..nodes {
+        value = graph.call("relu", &[], &[value]).expect("a relu")[0];
+    }
+    graph.set_output("y", value).expect("an output");
+    graph
+}
+
+fn losses(trainer: &mut Trainer, steps: usize) -> Result<Vec<f32>> {
+    (0..steps).map(|_| Ok(trainer.step(&mut ())?.loss)).collect()
+}
+
+/// On a device with memory of its own, a step brings its inputs there and the loss back, and the rest
+/// stays where it is; what is read comes when it is read.
+#[test]
+fn a_step_copies_inputs_and_the_loss() {
+    let _turn = TURN.lock();
+    let Some(vulkan) = device(|options| options.unified = Some(false)) else { return };
+    let graph = chain(1 << 16, 3);
+    let backends: [Arc<dyn Backend>; 1] = [Arc::new(vulkan.clone())];
+    let mut executor = Executor::new(graph, &backends, &HashMap::new()).expect("an executor");
+    let x: Vec<f32> = (0..1 << 16).map(|i| i as f32 - 1000.0).collect();
+    for _ in 0..2 {
+        executor.write("x", &x).expect("x");
+        let before = vulkan.traffic();
+        executor.run(&mut ()).expect("a run");
+        let after = vulkan.traffic();
+        assert_eq!((after.up - before.up, after.down - before.down), (4 << 16, 4 << 16));
+        executor.run(&mut ()).expect("a run");
+        assert_eq!(vulkan.traffic().up, after.up, "inputs that nobody wrote stay");
+    }
+    let y = executor.read_vec::<f32>("y").expect("y");
+    assert!(y.iter().zip(&x).all(|(y, x)| *y == x.max(0.0)));
+}
+
+/// Copies or the host's own memory: the same bits, and those of another run.
+#[test]
+fn the_bits_do_not_depend_on_where_memory_is() {
+    let _turn = TURN.lock();
+    let mut all = Vec::new();
+    for unified in [Some(false), None, None] {
+        let Some(vulkan) = device(|options| options.unified = unified) else { return };
+        let mut trainer = trainer("bits", &with_cpu(&vulkan)).expect("a trainer");
+        let losses = losses(&mut trainer, 3).expect("steps");
+        let first = trainer.trainable().remove(0);
+        all.push((losses, trainer.executor().read_vec::<f32>(&first).expect("a weight")));
+    }
+    assert_eq!(all[1], all[2], "two runs");
+    assert_eq!(all[0], all[1], "copies");
+}
+
+/// A missing barrier is seen: silence of the validation layers means something.
+#[test]
+fn the_validation_layers_are_awake() {
+    let _turn = TURN.lock();
+    let faults = Arc::new(Faults::default());
+    faults.barriers.store(true, Ordering::Relaxed);
+    let Some(vulkan) = device(|options| options.faults = Some(faults)) else { return };
+    if !vulkan.is_validated() {
+        report("vulkan: TENON_VK_VALIDATE is not set: nothing is validated");
+        return;
+    }
+    let made = Executor::new(chain(64, 3), &with_cpu(&vulkan), &HashMap::new());
+    let error = made.err().expect("a complaint");
+    assert!(error.to_string().contains("SYNC-HAZARD"), "{error}");
+}
+
+/// An allocation that fails is an error, whichever it is, and the next attempt works.
+#[test]
+fn any_allocation_may_fail() {
+    let _turn = TURN.lock();
+    let faults = Arc::new(Faults::default());
+    let given = faults.clone();
+    let Some(vulkan) = device(move |options| {
+        options.unified = Some(false);
+        options.faults = Some(given);
+    }) else {
+        return;
+    };
+    let backends = with_cpu(&vulkan);
+    let make = || -> Result<Vec<f32>> { losses(&mut trainer("allocations", &backends)?, 1) };
+    let want = make().expect("a step");
+    let calls = faults.allocations.calls();
+    assert!(calls > 0);
+    for n in 1..=calls {
+        faults.allocations.fail(n);
+        match make() {
+            Err(Error::OutOfMemory(_)) => {}
+            other => assert_eq!(other.expect("a step"), want, "allocation {n}"),
+        }
+    }
+    faults.allocations.fail(0);
+    assert_eq!(make().expect("a step"), want);
+}
+
+/// A lost device is an error from then on; what the host has can be read still.
+#[test]
+fn a_device_may_be_lost_at_any_submit() {
+    let _turn = TURN.lock();
+    let mut n = 1;
+    loop {
+        let faults = Arc::new(Faults::default());
+        let given = faults.clone();
+        let Some(vulkan) = device(move |options| options.faults = Some(given)) else { return };
+        let mut trainer = trainer("lost", &with_cpu(&vulkan)).expect("a trainer");
+        trainer.step(&mut ()).expect("a step");
+        let names = trainer.trainable();
+        let read = |trainer: &Trainer| -> Result<Vec<Vec<f32>>> {
+            names.iter().map(|name| trainer.executor().read_vec(name)).collect()
+        };
+        let before = read(&trainer).expect("weights");
+        faults.submits.fail(n);
+        match trainer.step(&mut ()) {
+            Err(Error::Device { .. }) => {
+                let after = read(&trainer).expect("weights of a lost device");
+                assert!(after.iter().flatten().all(|v| v.is_finite()));
+                assert_eq!(before.len(), after.len());
+                assert!(trainer.step(&mut ()).is_err(), "a lost device stays lost");
+            }
+            Err(error) => panic!("submit {n}: {error}"),
+            Ok(_) => break,
+        }
+        n += 1;
+    }
+    report(&format!("vulkan: {} submits lost", n - 1));
+}
+
+/// Bindings of at most 1 MiB: the same answer, whether split or left to the CPU.
+#[test]
+fn small_bindings_give_the_same_answer() {
+    let _turn = TURN.lock();
+    let Some(vulkan) = device(|options| options.max_binding = Some(1 << 20)) else { return };
+    let n = (3 << 20) / 4 + 5;
+    let x: Vec<f32> = (0..n).map(|i| (i % 1000) as f32 - 500.0).collect();
+    let tensors = HashMap::from([("x".to_owned(), Tensor::from_slice(&[n], &x).expect("x"))]);
+    let made = Executor::new(chain(n, 2), &with_cpu(&vulkan), &tensors);
+    let mut executor = made.expect("an executor");
+    executor.run(&mut ()).expect("a run");
+    let y = executor.read_vec::<f32>("y").expect("y");
+    assert!(y.iter().zip(&x).all(|(y, x)| *y == x.max(0.0)));
+}
+
+/// What a replayed dispatch costs the host.
+#[test]
+fn replaying_costs_little() {
+    let _turn = TURN.lock();
+    let Some(vulkan) = device(|_| {}) else { return };
+    let backends: [Arc<dyn Backend>; 1] = [Arc::new(vulkan)];
+    const NODES: usize = 2000;
+    let made = Executor::new(chain(4, NODES), &backends, &HashMap::new());
+    let mut executor = made.expect("an executor");
+    let mut best = f64::INFINITY;
+    for _ in 0..5 {
+        let mut asked = Asked { last: None, seconds: 0.0 };
+        executor.run(&mut asked).expect("a run");
+        best = best.min(asked.seconds / NODES as f64);
+    }
+    report(&format!("vulkan: {:.3} us of the host's for a dispatch", best * 1e6));
+    assert!(best < 1e-6, "{best}");
+}
+
+/// Times what the executor does between being told to go on and telling again: launches.
+struct Asked {
+    last: Option<Instant>,
+    seconds: f64,
+}
+
+impl tenon_runtime::executor::Observer for Asked {
+    fn before(
+        &mut self,
+        _: usize,
+        _: usize,
+        _: &tenon_runtime::executor::Task,
+    ) -> std::ops::ControlFlow<()> {
+        self.last = Some(Instant::now());
+        std::ops::ControlFlow::Continue(())
+    }
+
+    fn after(&mut self) {
+        self.seconds += self.last.map_or(0.0, |last| last.elapsed().as_secs_f64());
+    }
+}
+
+/// Compiled pipelines are kept by driver; a damaged file is as good as none, and is replaced.
+#[test]
+fn a_damaged_pipeline_cache_is_replaced() {
+    let _turn = TURN.lock();
+    let cache = folder("cache");
+    let _ = std::fs::remove_dir_all(&cache);
+    // SAFETY: `TURN` keeps other tests of this process from reading the environment meanwhile.
+    unsafe { std::env::set_var("TENON_CACHE", &cache) };
+    let run = || {
+        let vulkan = device(|_| {})?;
+        let backends: [Arc<dyn Backend>; 1] = [Arc::new(vulkan)];
+        let made = Executor::new(chain(64, 1), &backends, &HashMap::new());
+        made.and_then(|mut executor| executor.run(&mut ())).expect("a run");
+        Some(())
+    };
+    let kept = || {
+        let files = std::fs::read_dir(&cache).expect("a folder");
+        let mut files: Vec<_> = files.map(|f| f.expect("a file").path()).collect();
+        files.retain(|path| path.extension().is_some_and(|e| e == "pipelines"));
+        assert_eq!(files.len(), 1, "{files:?}");
+        files.remove(0)
+    };
+    if run().is_none() {
+        return;
+    }
+    let whole = std::fs::read(kept()).expect("the file");
+    for damage in 0..4 {
+        let mut bytes = whole.clone();
+        match damage {
+            0 => bytes.truncate(bytes.len() / 2),
+            1 => bytes.clear(),
+            2 => bytes[whole.len() - 1] ^= 1,
+            _ => bytes[10] ^= 1,
+        }
+        std::fs::write(kept(), &bytes).expect("a damaged file");
+        run().expect("a device");
+        let now = std::fs::read(kept()).expect("the file");
+        assert!(now != bytes && now.len() > 32, "damage {damage} stays");
+    }
+    // SAFETY: as above.
+    unsafe { std::env::remove_var("TENON_CACHE") };
+}
