@@ -12,12 +12,9 @@ use tenon_backends::vulkan::{Faults, Options, Vulkan};
 use tenon_runtime::backend::Backend;
 use tenon_runtime::executor::Executor;
 use tenon_runtime::graph::Graph;
-use tenon_runtime::models::{GraphOptions, Model, Trains};
-use tenon_runtime::tensor::SystemAllocator;
 use tenon_runtime::train::{self, Trainer};
 use tenon_runtime::{Error, Result, Tensor, TensorDesc};
 use tenon_tests::golden::report;
-use tenon_tests::models::{feed, lay_out};
 
 /// Devices one at a time: their caches lie in one folder.
 static TURN: Mutex<()> = Mutex::new(());
@@ -45,16 +42,23 @@ fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("vulkan-{name}"))
 }
 
-/// A small model in training, on its tokens.
-fn trainer(name: &str, backends: &[Arc<dyn Backend>]) -> Result<Trainer> {
-    let folder = folder(name);
-    let _ = lay_out("llama", &folder);
-    let model = Model::load(&folder)?;
-    let built = model.graph(&GraphOptions::new(1, 8, Trains::Everything))?;
-    let parameters = model.parameters(&built.graph, 1, &SystemAllocator)?;
+/// Two layers in training.
+fn trainer(backends: &[Arc<dyn Backend>]) -> Result<Trainer> {
+    let mut graph = Graph::new();
+    let mut value = graph.input("x", TensorDesc::f32(&[4, 8])?)?;
+    let mut tensors = HashMap::new();
+    for (i, name) in ["first", "second"].into_iter().enumerate() {
+        let weights: Vec<f32> = (0..64).map(|j| ((i * 64 + j) as f32).sin()).collect();
+        let weight = graph.parameter(name, TensorDesc::f32(&[8, 8])?, true)?;
+        tensors.insert(name.to_owned(), Tensor::from_slice(&[8, 8], &weights)?);
+        value = graph.call("matmul", &[], &[value, weight])?[0];
+        value = graph.call("tanh", &[], &[value])?[0];
+    }
+    value = graph.call("square", &[], &[value])?[0];
+    let loss = graph.call("reduce_sum", &[], &[value])?[0];
     let options = train::Options { clip_norm: Some(1.0), ..train::Options::default() };
-    let mut trainer = Trainer::new(built.graph, built.loss, backends, &parameters, options)?;
-    feed(&mut trainer, &(0..8).collect::<Vec<i32>>(), 8)?;
+    let mut trainer = Trainer::new(graph, loss, backends, &tensors, options)?;
+    trainer.write("x", &(0..32).map(|i| (i as f32).cos()).collect::<Vec<f32>>())?;
     Ok(trainer)
 }
 
@@ -103,7 +107,7 @@ fn the_bits_do_not_depend_on_where_memory_is() {
     let mut all = Vec::new();
     for unified in [Some(false), None, None] {
         let Some(vulkan) = device(|options| options.unified = unified) else { return };
-        let mut trainer = trainer("bits", &with_cpu(&vulkan)).expect("a trainer");
+        let mut trainer = trainer(&with_cpu(&vulkan)).expect("a trainer");
         let losses = losses(&mut trainer, 3).expect("steps");
         let first = trainer.trainable().remove(0);
         all.push((losses, trainer.executor().read_vec::<f32>(&first).expect("a weight")));
@@ -141,7 +145,7 @@ fn any_allocation_may_fail() {
         return;
     };
     let backends = with_cpu(&vulkan);
-    let make = || -> Result<Vec<f32>> { losses(&mut trainer("allocations", &backends)?, 1) };
+    let make = || -> Result<Vec<f32>> { losses(&mut trainer(&backends)?, 1) };
     let want = make().expect("a step");
     let calls = faults.allocations.calls();
     assert!(calls > 0);
@@ -165,7 +169,7 @@ fn a_device_may_be_lost_at_any_submit() {
         let faults = Arc::new(Faults::default());
         let given = faults.clone();
         let Some(vulkan) = device(move |options| options.faults = Some(given)) else { return };
-        let mut trainer = trainer("lost", &with_cpu(&vulkan)).expect("a trainer");
+        let mut trainer = trainer(&with_cpu(&vulkan)).expect("a trainer");
         trainer.step(&mut ()).expect("a step");
         let names = trainer.trainable();
         let read = |trainer: &Trainer| -> Result<Vec<Vec<f32>>> {

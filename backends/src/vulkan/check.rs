@@ -67,7 +67,8 @@ impl Vulkan {
 impl Checked {
     /// What a file must begin with to be of these shaders.
     fn head(offered: Tiers) -> String {
-        let bytes = Shader::ALL.iter().flat_map(|shader| shader.spirv().iter().copied());
+        let words = Shader::ALL.iter().flat_map(|shader| shader.spirv());
+        let bytes = words.flat_map(u32::to_le_bytes);
         format!("{:016x} {offered}", sum(bytes))
     }
 
