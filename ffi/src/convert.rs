@@ -90,7 +90,7 @@ pub(crate) fn span<T>(pointer: *const T, count: usize) -> Range<usize> {
 }
 
 /// Refuses vectors that share memory, before there is a reference to any of them.
-pub(crate) fn apart<const N: usize>(spans: [Range<usize>; N]) -> Result<()> {
+pub(crate) fn apart<const N: usize>(spans: &[Range<usize>; N]) -> Result<()> {
     let shares = |a: &Range<usize>, b: &Range<usize>| a.start < b.end && b.start < a.end;
     let is_clear = |i: usize| !spans[..i].iter().any(|other| shares(other, &spans[i]));
     match (0..N).all(is_clear) {

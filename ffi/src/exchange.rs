@@ -152,7 +152,7 @@ pub(crate) unsafe extern "C" fn tn_parameters_difference(
     // SAFETY: the header's contract.
     unsafe {
         handle::with(session, |handle: &mut SessionHandle| {
-            apart([span(start, count), span(update, count)])?;
+            apart(&[span(start, count), span(update, count)])?;
             let (start, update) =
                 (slice(start, count, "start")?, slice_mut(update, count, "update")?);
             let (context, executor) = (handle::Handle::context(handle), handle.trainer.executor());
@@ -198,7 +198,7 @@ pub(crate) unsafe extern "C" fn tn_update_accumulate(
     // SAFETY: the header's contract.
     unsafe {
         with(context, |context| {
-            apart([span(update, count), span(sum, count)])?;
+            apart(&[span(update, count), span(sum, count)])?;
             let (update, sum) = (slice(update, count, "update")?, slice_mut(sum, count, "sum")?);
             sums::accumulate(&context.cpu, weight, update, sum)
         })
@@ -219,7 +219,7 @@ pub(crate) unsafe extern "C" fn tn_update_average(
     // SAFETY: the header's contract.
     unsafe {
         with(context, |context| {
-            apart([span(weights, count), span(sum, count)])?;
+            apart(&[span(weights, count), span(sum, count)])?;
             let (weights, sum) = (slice(weights, count, "weights")?, slice_mut(sum, count, "sum")?);
             sums::average(&context.cpu, weights, sum)
         })
@@ -284,7 +284,7 @@ pub(crate) unsafe extern "C" fn tn_update_compress(
             let (how, size) = (compression(how)?, unique(size, "size")?);
             let kept = if residual.is_null() { 0 } else { count };
             let message = span(bytes.cast::<u8>(), capacity);
-            apart([span(update, count), span(residual, kept), message])?;
+            apart(&[span(update, count), span(residual, kept), message])?;
             let update = slice(update, count, "update")?;
             let residual = match residual.is_null() {
                 true => None,
@@ -343,7 +343,7 @@ pub(crate) unsafe extern "C" fn tn_update_add(
     // SAFETY: the header's contract.
     unsafe {
         with(context, |context| {
-            apart([span(bytes.cast::<u8>(), size), span(sum, count)])?;
+            apart(&[span(bytes.cast::<u8>(), size), span(sum, count)])?;
             let bytes = slice(bytes.cast(), size, "bytes")?;
             compress::add(&context.cpu, weight, bytes, slice_mut(sum, count, "sum")?)
         })
@@ -376,7 +376,7 @@ pub(crate) unsafe extern "C" fn tn_secure_encode(
     // SAFETY: the header's contract.
     unsafe {
         with(context, |context| {
-            apart([span(x, count), span(words, count)])?;
+            apart(&[span(x, count), span(words, count)])?;
             let (x, words) = (slice(x, count, "x")?, slice_mut(words, count, "words")?);
             secure::encode(&context.cpu, fixed_point(fixed)?, weight, x, words)
         })
@@ -423,7 +423,7 @@ pub(crate) unsafe extern "C" fn tn_secure_add(
     // SAFETY: the header's contract.
     unsafe {
         with(context, |context| {
-            apart([span(words, count), span(sum, count)])?;
+            apart(&[span(words, count), span(sum, count)])?;
             let (words, sum) = (slice(words, count, "words")?, slice_mut(sum, count, "sum")?);
             secure::accumulate(&context.cpu, words, sum)
         })
@@ -446,7 +446,7 @@ pub(crate) unsafe extern "C" fn tn_secure_decode(
     // SAFETY: the header's contract.
     unsafe {
         with(context, |context| {
-            apart([span(words, count), span(x, count)])?;
+            apart(&[span(words, count), span(x, count)])?;
             let (words, x) = (slice(words, count, "words")?, slice_mut(x, count, "x")?);
             secure::decode(&context.cpu, fixed_point(fixed)?, factor, words, x)
         })
@@ -519,7 +519,7 @@ pub(crate) unsafe extern "C" fn tn_submodel_extract(
     // SAFETY: the header's contract.
     unsafe {
         with(context, |_| {
-            apart([span(whole, whole_count), span(part, part_count)])?;
+            apart(&[span(whole, whole_count), span(part, part_count)])?;
             let whole = slice(whole, whole_count, "whole")?;
             submodel(given)?.extract(whole, slice_mut(part, part_count, "part")?)
         })
@@ -545,7 +545,7 @@ pub(crate) unsafe extern "C" fn tn_submodel_add(
     unsafe {
         with(context, |context| {
             let [first, second] = [sum, weights].map(|sums| span(sums, whole_count));
-            apart([span(part, part_count), first, second])?;
+            apart(&[span(part, part_count), first, second])?;
             let part = slice(part, part_count, "part")?;
             let sum = slice_mut(sum, whole_count, "sum")?;
             let weights = slice_mut(weights, whole_count, "weights")?;
