@@ -24,6 +24,8 @@ pub(crate) struct Targets {
 #[derive(Clone)]
 pub(crate) struct Target {
     pub(crate) backend: Arc<dyn Backend>,
+    /// The CPU, for what the backend does not claim; none where it is the CPU itself.
+    pub(crate) fallback: Option<Arc<dyn Backend>>,
     pub(crate) device: Device,
     /// The level, where it is the CPU.
     pub(crate) isa: Option<Isa>,
@@ -47,7 +49,11 @@ impl Targets {
             all.push(Target::new(Arc::new(cpu), Some(isa)));
         }
         let others = tenon_backends::found()?.into_iter().map(|backend| Target::new(backend, None));
-        all.extend(others.filter(|t| t.device.backend != "cpu" && self.isa.is_none()));
+        for mut other in others.filter(|t| t.device.backend != "cpu" && self.isa.is_none()) {
+            let options = cpu::Options { threads, ..cpu::Options::default() };
+            other.fallback = Some(Arc::new(Cpu::new(options)?));
+            all.push(other);
+        }
         let mut known: Vec<_> = all.iter().map(|target| target.device.backend).collect();
         known.dedup();
         if let Some(name) = &self.backend {
@@ -68,7 +74,12 @@ impl Targets {
 impl Target {
     fn new(backend: Arc<dyn Backend>, isa: Option<Isa>) -> Self {
         let device = backend.describe();
-        Self { backend, device, isa }
+        Self { backend, fallback: None, device, isa }
+    }
+
+    /// What its graphs run on, in order of preference.
+    pub(crate) fn backends(&self) -> Vec<Arc<dyn Backend>> {
+        std::iter::once(&self.backend).chain(&self.fallback).cloned().collect()
     }
 
     /// A short name: the CPU's level, or the backend.

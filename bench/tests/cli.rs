@@ -342,7 +342,7 @@ fn info_names_what_there_is() {
     let folder = folder("info");
     let info = &objects(&tenon(&folder, "info --json"))[0];
     let has = |name: &str, part: &str| info[name].as_str().unwrap().contains(part);
-    assert!(has("devices", "cpu") && has("instruction_sets", "portable"), "{info}");
+    assert!(has("devices", "cpu") && has("levels", "portable"), "{info}");
     assert!(has("weight_formats", "q4_1") && has("ops", "rms_norm"), "{info}");
 }
 

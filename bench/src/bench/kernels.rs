@@ -44,8 +44,7 @@ pub(crate) fn ready(case: &Case, target: &Target) -> Result<Option<Ready>> {
         precision: precision(&case.op.launch(&inputs, &outputs)),
         reads: 8 * (bytes(&outputs) + written) < bytes(&inputs),
     };
-    let backends = std::slice::from_ref(&target.backend);
-    let mut executor = Executor::new(made.graph, backends, &made.tensors)?;
+    let mut executor = Executor::new(made.graph, &target.backends(), &made.tensors)?;
     Ok(Some(Ready {
         work,
         under_roof: true,

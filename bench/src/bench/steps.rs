@@ -77,10 +77,10 @@ impl Step<'_> {
 
     /// A trainer with a batch written, tokens or examples of a step, and its products' precision.
     fn trainer(&self, target: &Target) -> Result<(Trainer, usize, Precision)> {
-        let backends = std::slice::from_ref(&target.backend);
+        let backends = target.backends();
         let (model, batch, seq, precision, lora) = match *self {
             Self::Net(net, _, optimizer) => {
-                let trainer = nets::trainer(net, optimizer, backends)?;
+                let trainer = nets::trainer(net, optimizer, &backends)?;
                 return Ok((trainer, nets::BATCH, Precision::F32));
             }
             Self::Language { name, batch, seq, precision, lora } => {
@@ -95,7 +95,7 @@ impl Step<'_> {
         let built = model.graph(&options)?;
         let parameters = model.parameters(&built.graph, 1, target.backend.allocator())?;
         let training = train::Options::default();
-        let mut trainer = Trainer::new(built.graph, built.loss, backends, &parameters, training)?;
+        let mut trainer = Trainer::new(built.graph, built.loss, &backends, &parameters, training)?;
         let vocabulary = model.config.vocab;
         let tokens: Vec<i32> = (0..batch * seq).map(|i| (i * 31 % vocabulary) as i32).collect();
         trainer.write("tokens", &tokens)?;
