@@ -22,7 +22,8 @@ static void contexts(void) {
   memset(&options, 0, sizeof options);
   options.struct_size = sizeof options;
   REFUSED_BARE(tn_context_create(&options, NULL));
-  for (size_t size = 0; size < sizeof options; size++) {
+  /* What the first release had, callers may give; less, nobody can have. */
+  for (size_t size = 0; size < offsetof(tn_context_options, backend); size++) {
     options.struct_size = size;
     REFUSED_BARE(tn_context_create(&options, &out.context));
   }

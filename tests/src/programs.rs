@@ -89,7 +89,7 @@ pub const PROGRAMS: &[Program] = &[
                 vec![smollm2(), "32".into(), "14".into(), "2".into()],
             ]
         },
-        |out| all_hold(out, 8),
+        |out| all_hold(out, 7),
     ),
     linked(
         "tests/c/threads.c",

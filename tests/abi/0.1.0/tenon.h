@@ -60,6 +60,7 @@ typedef struct tn_context_options {
   const tn_allocator *allocator;
   tn_log log;
   void *log_user;
+  const char *backend;
 } tn_context_options;
 tn_status tn_context_create(const tn_context_options *options, tn_context **context);
 void tn_context_destroy(tn_context *context);
