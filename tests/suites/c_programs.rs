@@ -66,12 +66,12 @@ fn libraries() -> &'static Path {
     })
 }
 
-/// A program built from a C file.
-fn compile(source: &Path, build: Build, linked: bool) -> PathBuf {
+/// A program built from a C file, in the folder of one test: another may be running its own.
+fn compile(folder: &str, source: &Path, build: Build, linked: bool) -> PathBuf {
     let stem = source.file_stem().unwrap_or_default().to_string_lossy();
     let kind = if build.shared { "shared" } else { "static" };
     let program =
-        SHOP.scratch("bin").join(format!("{stem}-{}-{}-{kind}", build.compiler, build.standard));
+        SHOP.scratch(folder).join(format!("{stem}-{}-{}-{kind}", build.compiler, build.standard));
     let mut command = build.command(&include());
     command.arg("-O2").arg(source).arg("-o").arg(&program);
     // The language is that of the sources, not of the library.
@@ -89,13 +89,13 @@ fn compile(source: &Path, build: Build, linked: bool) -> PathBuf {
 /// The header by itself, and every program that includes it.
 #[test]
 fn every_compiler_takes_the_header() {
-    let header = SHOP.scratch("bin").join("header.c");
+    let header = SHOP.scratch("header").join("header.c");
     let text = "#include <tenon.h>\n#include <tenon.h>\nint main(void) { return 0; }\n";
     std::fs::write(&header, text).expect("a source can be written");
     for build in builds() {
-        compile(&header, build, true);
+        compile("header", &header, build, true);
         for name in ["train_mlp", "versions", "wrong"] {
-            compile(&root().join(Program::named(name).source), build, true);
+            compile("header", &root().join(Program::named(name).source), build, true);
         }
     }
     report(&format!("header: {} builds without a warning", builds().count()));
@@ -106,7 +106,7 @@ fn try_out(program: &Program) {
     let source = root().join(program.source);
     let mut first: Option<Vec<String>> = None;
     for build in run_builds() {
-        let built = compile(&source, build, true);
+        let built = compile("bin", &source, build, true);
         let printed = SHOP.run(program, &built, &[]);
         if let Some(first) = &first {
             assert_eq!(&printed, first, "{} prints something else", built.display());
@@ -152,7 +152,7 @@ fn nothing_of_it_stays_when_it_is_unloaded() {
         ("GLIBC_TUNABLES", "glibc.malloc.tcache_count=0:glibc.malloc.arena_max=1");
     for program in PROGRAMS.iter().filter(|program| program.kind == Kind::Loads) {
         for build in run_builds().filter(|build| build.shared) {
-            let built = compile(&root().join(program.source), build, false);
+            let built = compile("loading", &root().join(program.source), build, false);
             let mut command = Command::new(built);
             command.arg(libraries().join("libtenon.so")).envs([EXACT]);
             let out = run(&mut command);
