@@ -4,6 +4,7 @@
  * must be told something, and the working network must compute what it does without an allocator.
  */
 #include "check.h"
+#include "heap.h"
 
 typedef struct heap {
   long left; /* requests until one fails; below 0: none does */
@@ -14,27 +15,17 @@ typedef struct heap {
 
 static void *allocate(void *user, size_t size, size_t alignment) {
   heap *h = (heap *)user;
-  char *start, *memory;
   EXPECT(size > 0 && alignment > 0 && (alignment & (alignment - 1)) == 0);
   if (h->left == 0) return NULL;
   h->left--;
-  start = (char *)malloc(size + alignment + sizeof start);
-  if (start == NULL) exit(1);
-  memory = start + sizeof start;
-  memory += (alignment - (uintptr_t)memory % alignment) % alignment;
-  memcpy(memory - sizeof start, &start, sizeof start);
-  memset(memory, 0xee, size); /* any content will do */
   h->live++;
   h->bytes += size;
-  return memory;
+  return heap_take(size, alignment);
 }
 
 static void release(void *user, void *memory, size_t size) {
   heap *h = (heap *)user;
-  char *start;
-  memcpy(&start, (char *)memory - sizeof start, sizeof start);
-  memset(memory, 0xdd, size);
-  free(start);
+  heap_give(memory, size);
   h->live--;
   h->bytes -= size;
 }

@@ -9,6 +9,7 @@
  * back.
  */
 #include "check.h"
+#include "heap.h"
 
 typedef struct heap {
   long asked, refuse; /* requests so far, and the one that is refused */
@@ -22,25 +23,15 @@ static long refusals;
 
 static void *allocate(void *user, size_t size, size_t alignment) {
   heap *h = (heap *)user;
-  char *start, *memory;
   if (++h->asked == h->refuse) return NULL;
-  start = (char *)malloc(size + alignment + sizeof start);
-  if (start == NULL) exit(1);
-  memory = start + sizeof start;
-  memory += (alignment - (uintptr_t)memory % alignment) % alignment;
-  memcpy(memory - sizeof start, &start, sizeof start);
-  memset(memory, 0xee, size);
   h->live++;
   h->bytes += size;
-  return memory;
+  return heap_take(size, alignment);
 }
 
 static void release(void *user, void *memory, size_t size) {
   heap *h = (heap *)user;
-  char *start;
-  memcpy(&start, (char *)memory - sizeof start, sizeof start);
-  memset(memory, 0xdd, size);
-  free(start);
+  heap_give(memory, size);
   h->live--;
   h->bytes -= size;
 }
