@@ -10,6 +10,8 @@
 
 #[cfg(feature = "cpu")]
 pub mod cpu;
+#[cfg(any(feature = "nnapi", feature = "coreml"))]
+pub mod npu;
 #[cfg(feature = "null")]
 pub mod null;
 #[cfg(feature = "vulkan")]
@@ -131,6 +133,7 @@ pub fn all() -> Result<Vec<Arc<dyn Backend>>> {
 /// What a backend says of its settings.
 #[cfg(feature = "cpu")]
 pub fn found() -> Result<Vec<Arc<dyn Backend>>> {
+    #[allow(unused_mut, reason = "nothing is added in a build for the CPU alone")]
     let mut found: Vec<Arc<dyn Backend>> = vec![Arc::new(cpu::Cpu::new(cpu::Options::default())?)];
     #[cfg(feature = "vulkan")]
     if let Ok(device) = vulkan::Vulkan::new(&vulkan::Options::from_env()?) {
