@@ -3,11 +3,14 @@
 //! | backend | what it is |
 //! |---|---|
 //! | [`cpu`] | the kernels over a thread pool that shares its cores well |
+//! | [`coreml`] | programs for the accelerators of Apple's devices |
 //! | [`null`] | plans and counts, computes nothing |
 //! | [`vulkan`] | graphics cards, and whatever else has a Vulkan driver |
 //!
 //! To add a backend: a folder here, a module below, one feature, and an arm in [`Choice`].
 
+#[cfg(feature = "coreml")]
+pub mod coreml;
 #[cfg(feature = "cpu")]
 pub mod cpu;
 #[cfg(any(feature = "nnapi", feature = "coreml"))]
