@@ -798,8 +798,8 @@ tn_status tn_update_bound(tn_context *context, const tn_compression *how, size_t
 
 /* Compresses update + residual into `bytes`, which has room for tn_update_bound; *size gets how
  * many were taken. `residual` gets what was not sent, for the next round; zeros at first; NULL: that
- * is dropped. Elements must be finite; at most 2^32 - 1 where not all are kept. Where the call
- * fails, what `bytes` holds is unspecified; all else is as it was. `how` may be NULL.
+ * is dropped. Elements must be finite, their sums too; at most 2^32 - 1 where not all are kept.
+ * Where the call fails, what `bytes` holds is unspecified; all else is as it was. `how` may be NULL.
  * The bytes say what they are: version, sizes, widths. Any later library reads them, on any machine.
  * Any thread. Fails: ARGUMENT, MEMORY. Since 100. */
 tn_status tn_update_compress(tn_context *context, const tn_compression *how, const float *update,

@@ -32,13 +32,13 @@ macro_rules! isas {
         enum Level {
             /// The baseline of the target: no feature beyond what the compiler assumes.
             Portable,
-            $(#[cfg(target_arch = $arch)] $(#[$doc])* $variant,)*
+            $(#[cfg(all(target_arch = $arch, not(tenon_portable)))] $(#[$doc])* $variant,)*
         }
 
         /// Every level this build knows, oldest first, with its detection.
         const LEVELS: &[(Level, &str, fn() -> bool)] = &[
             (Level::Portable, "portable", || true),
-            $(#[cfg(target_arch = $arch)]
+            $(#[cfg(all(target_arch = $arch, not(tenon_portable)))]
               (Level::$variant, $name, || true $(&& std::arch::$detect!($feature))* $(&& $also())?),)*
         ];
 
@@ -47,7 +47,7 @@ macro_rules! isas {
             #[inline]
             pub fn run<K: Kernel>(self, kernel: K) -> K::Out {
                 $(
-                    #[cfg(target_arch = $arch)]
+                    #[cfg(all(target_arch = $arch, not(tenon_portable)))]
                     #[inline]
                     #[allow(non_snake_case, reason = "one function a level, named after it")]
                     $(#[target_feature(enable = $feature)])*
@@ -59,7 +59,7 @@ macro_rules! isas {
                 match self.0 {
                     Level::Portable => kernel.run(crate::arch::portable::Portable),
                     $(
-                        #[cfg(target_arch = $arch)]
+                        #[cfg(all(target_arch = $arch, not(tenon_portable)))]
                         // SAFETY: an `Isa` of this level exists only where detection found it.
                         Level::$variant => unsafe {
                             $(if K::PANELS { return $panels(kernel); })?
@@ -85,24 +85,25 @@ isas! {
     /// AVX2 with FMA and F16C (2013 on).
     Avx2 [Avx2, Avx2, Avx2] = "avx2", "x86_64", is_x86_feature_detected,
         crate::arch::x86_avx2::Avx2,
-        ["avx2", "fma", "f16c"];
+        ["avx2", "fma", "f16c", "popcnt"];
     /// AVX2 with AVX-VNNI (Alder Lake on).
     AvxVnni [Avx2, Avx2, AvxVnni] = "avx_vnni", "x86_64", is_x86_feature_detected,
         crate::arch::x86_avx_vnni::AvxVnni,
-        ["avx2", "fma", "f16c", "avxvnni"];
+        ["avx2", "fma", "f16c", "popcnt", "avxvnni"];
     /// AVX-512 F, BW, DQ, VL.
     Avx512 [Avx512, Avx512, Avx512] = "avx512", "x86_64", is_x86_feature_detected,
         crate::arch::x86_avx512::Avx512,
-        ["avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl"];
+        ["avx2", "fma", "f16c", "popcnt", "avx512f", "avx512bw", "avx512dq", "avx512vl"];
     /// AVX-512 with VNNI (Cascade Lake on).
     Avx512Vnni [Avx512, Avx512, Avx512Vnni] = "avx512_vnni", "x86_64", is_x86_feature_detected,
         crate::arch::x86_avx512_vnni::Avx512Vnni,
-        ["avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni"];
+        ["avx2", "fma", "f16c", "popcnt", "avx512f", "avx512bw", "avx512dq", "avx512vl",
+         "avx512vnni"];
     /// AVX-512 with VNNI and BF16 (Cooper Lake, Zen 4 on).
     Avx512Bf16 [Avx512, Avx512Bf16, Avx512Vnni] = "avx512_bf16", "x86_64", is_x86_feature_detected,
         crate::arch::x86_avx512_bf16::Avx512Bf16,
-        ["avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni",
-         "avx512bf16"];
+        ["avx2", "fma", "f16c", "popcnt", "avx512f", "avx512bw", "avx512dq", "avx512vl",
+         "avx512vnni", "avx512bf16"];
     /// Armv8-A Advanced SIMD.
     Neon [Neon, Neon, Neon] = "neon", "aarch64", is_aarch64_feature_detected,
         crate::arch::arm_neon::Neon, ["neon"];

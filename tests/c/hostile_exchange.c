@@ -156,6 +156,10 @@ static void vectors(void) {
     REFUSED(ARGUMENT, tn_update_compress(cx, &how, wrong, NULL, 3, bytes, ROOM, &out.size));
     REFUSED(ARGUMENT, tn_update_compress(cx, &how, wrong, residual, 3, bytes, ROOM, &out.size));
     EXPECT(residual[0] == 0.0f && residual[2] == 0.0f);
+    /* Both finite, but not their sum. */
+    wrong[1] = residual[1] = 3e38f;
+    REFUSED(ARGUMENT, tn_update_compress(cx, &how, wrong, residual, 3, bytes, ROOM, &out.size));
+    EXPECT(residual[0] == 0.0f && residual[1] == 3e38f && residual[2] == 0.0f);
   }
   /* Bytes of strangers: cut, lengthened, or changed anywhere. */
   how = compression(100, 4);

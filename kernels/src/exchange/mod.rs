@@ -5,6 +5,7 @@
 //! | [`Stream`] | `y[i] = f(y[i], x[i])`: weighted sums, means, fixed point and back, modular sums |
 //! | [`add_masks`] | words of the counter-based generator, added or taken away modulo 2^32 |
 //! | [`Bits`] | codes of 2, 4 or 8 bits with a scale a block, rounded at random, and their sums |
+//! | [`survey`] | how many elements reach a magnitude, and those that reach another |
 //! | [`collect`], [`add_and_collect`] | the elements of large magnitude, of a vector or of a sum that is made |
 //!
 //! There is no fused multiplication and addition in any of it, which the portable level lacks, so
@@ -20,7 +21,7 @@ mod tests;
 
 pub use codes::{BLOCK, Bits};
 pub use mask::{Mask, add_masks};
-pub use select::{Collected, add_and_collect, collect};
+pub use select::{Surveyed, add_and_collect, collect, survey};
 
 use crate::isa::{Isa, Kernel};
 use crate::simd::Simd;

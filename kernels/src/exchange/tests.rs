@@ -4,7 +4,8 @@ use super::*;
 use crate::random::Philox;
 
 /// Lengths below, at and beyond what vectors and blocks take at a time.
-const LENGTHS: &[usize] = &[0, 1, 7, 16, 63, 256, 257, 1000];
+const LENGTHS: &[usize] =
+    if cfg!(miri) { &[0, 1, 15, 16, 37] } else { &[0, 1, 7, 16, 63, 256, 257, 1000] };
 
 fn noise(n: usize, seed: u64) -> Vec<f32> {
     let random = Philox::new(seed, 9);
@@ -155,7 +156,11 @@ fn what_is_not_finite_is_seen() {
                     &mut scales,
                     &mut codes,
                 );
-                assert!(!encoded && !collect(isa, 1.0, &x, &mut [0; 800], &mut [0.0; 800]).finite);
+                assert!(!encoded && !survey(isa, [1.0; 2], &x, &[], &mut []).finite);
+                // Of a sum that is not, though both its terms are.
+                x[at] = -3e38;
+                assert!(survey(isa, [1.0; 2], &x, &[], &mut []).finite);
+                assert!(!survey(isa, [1.0; 2], &x, &x, &mut []).finite);
             }
         }
     }
@@ -184,15 +189,39 @@ fn collects_what_is_large_enough() {
                     };
                     let (mut places, mut seen) = (vec![0; n + 64], vec![0.0; n + 64]);
                     let found = run(&mut places, &mut seen);
-                    assert_eq!(found, Collected { count: want.len(), finite: true });
-                    assert_eq!(places[..found.count], want, "{}", isa.name());
-                    assert_eq!(seen[..found.count], values, "{}", isa.name());
+                    assert_eq!(found, want.len());
+                    assert_eq!(places[..found], want, "{}", isa.name());
+                    assert_eq!(seen[..found], values, "{}", isa.name());
                     // Too little room: the count is right, and nothing is written beyond it.
                     let short = want.len() / 2;
                     places.fill(7);
                     let found = run(&mut places[..short], &mut seen[..short]);
-                    assert_eq!(found.count, want.len());
+                    assert_eq!(found, want.len());
                     assert!(places[short..].iter().all(|&p| p == 7));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn surveys_what_lies_between() {
+    for &n in LENGTHS {
+        let x = noise(n, 4);
+        let half: Vec<f32> = x.iter().map(|x| x / 2.0).collect();
+        for [low, high] in [[0.0, 1e-3], [0.1, 0.5], [0.5, 0.5], [0.0, f32::INFINITY], [1e8, 1e9]] {
+            let between = |x: &&f32| (low..high).contains(&x.abs());
+            let want: Vec<f32> = x.iter().filter(between).copied().collect();
+            let above = x.iter().filter(|x| x.abs() >= high).count();
+            let all = Surveyed { above, between: want.len(), finite: true };
+            for isa in Isa::available() {
+                for (x, more) in [(&x, &[][..]), (&half, &half)] {
+                    for room in [0, want.len() / 2, want.len(), want.len() + 64] {
+                        let mut values = vec![0.0; room];
+                        assert_eq!(survey(isa, [low, high], x, more, &mut values), all);
+                        let written = want.len().min(room);
+                        assert!(room < want.len() || values[..written] == want, "{}", isa.name());
+                    }
                 }
             }
         }

@@ -1,11 +1,13 @@
 //! The vector abstraction that every kernel body is written over.
 
+mod lanes;
 pub mod math;
 mod panels;
 #[cfg(test)]
 mod tests;
 mod tile;
 
+use lanes::lanes;
 pub use panels::{Lane, Panels};
 pub(crate) use tile::tile_step;
 
@@ -61,6 +63,16 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// # Safety
     /// `p` must be valid for writing `n` f32.
     unsafe fn store_n(self, p: *mut f32, v: Self::F, n: usize);
+    /// Writes the lanes that `bits` names, the first lane's lowest, side by side; what it leaves
+    /// behind them, up to `LANES`, is of no use.
+    ///
+    /// # Safety
+    /// As [`Simd::store`].
+    #[inline(always)]
+    unsafe fn store_chosen(self, p: *mut f32, v: Self::F, bits: u32) {
+        // SAFETY: no more lanes are named than there are.
+        unsafe { lanes::store_chosen(p, lanes(self, v), bits) }
+    }
     /// Widens `LANES` IEEE half floats (as bits).
     ///
     /// # Safety
@@ -580,13 +592,4 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn abs(self, a: Self::F) -> Self::F {
         self.and(a, self.splat(f32::from_bits(0x7fff_ffff)))
     }
-}
-
-/// The lanes of a vector, zero beyond `LANES`.
-#[inline(always)]
-fn lanes<S: Simd>(s: S, v: S::F) -> [f32; MAX_LANES] {
-    let mut out = [0.0; MAX_LANES];
-    // SAFETY: no level has more lanes.
-    unsafe { s.store(out.as_mut_ptr(), v) };
-    out
 }

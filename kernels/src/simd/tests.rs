@@ -119,6 +119,15 @@ mod checks {
         let (a, b) = (load(s, &A), load(s, &B));
         let want = (0..S::LANES).fold(0, |bits, i| bits | u32::from(A[i] < B[i]) << i);
         assert_eq!(s.bits(s.lt(a, b)), want, "bits");
+        for bits in [0, 1, want, 0b1001 % (1 << S::LANES), (1 << S::LANES) - 1] {
+            let mut out = [0.0; MAX_LANES];
+            // SAFETY: no level has more lanes.
+            unsafe { s.store_chosen(out.as_mut_ptr(), a, bits) };
+            let chosen = (0..S::LANES).filter(|i| bits >> i & 1 == 1);
+            for (to, from) in chosen.enumerate() {
+                assert!(same(out[to], A[from]), "store_chosen of {bits:b}, lane {to}");
+            }
+        }
         let x: Lanes = [
             0.5,
             1.5,

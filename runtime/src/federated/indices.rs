@@ -17,34 +17,60 @@ pub(super) fn most_bytes(count: u64, kept: u64) -> Option<u64> {
     Some(each.checked_add(count >> bits)?.div_ceil(8))
 }
 
-/// Writes places; gives the bytes they took of `to`, which has [`most_bytes`].
-pub(super) fn encode(places: &[u32], parameter: u32, to: &mut [u8]) -> usize {
-    let (mut bits, mut held, mut at) = (0u64, 0u32, 0);
-    let mut put = |value: u64, count: u32| {
-        bits |= value << held;
-        held += count;
-        while held >= 8 {
-            to[at] = bits as u8;
-            (bits, held, at) = (bits >> 8, held - 8, at + 1);
-        }
-        if held > 0 {
-            to[at] = bits as u8;
-        }
-        at + usize::from(held > 0)
-    };
-    let (mut next, mut end) = (0, 0);
-    for &place in places {
-        let gap = u64::from(place) - next;
-        let mut zeros = gap >> parameter;
-        while zeros > 32 {
-            put(0, 32);
-            zeros -= 32;
-        }
-        put(1 << zeros, zeros as u32 + 1);
-        end = put(gap & ((1 << parameter) - 1), parameter);
-        next = u64::from(place) + 1;
+/// Writes places.
+pub(super) struct Writer<'a> {
+    parameter: u32,
+    /// As many as [`most_bytes`].
+    to: &'a mut [u8],
+    at: usize,
+    /// Bits that fill no byte yet, fewer than 8.
+    bits: u64,
+    held: u32,
+    next: u64,
+}
+
+impl<'a> Writer<'a> {
+    /// A writer with room for [`most_bytes`].
+    pub(super) fn new(parameter: u32, to: &'a mut [u8]) -> Self {
+        Self { parameter, to, at: 0, bits: 0, held: 0, next: 0 }
     }
-    end
+
+    /// Goes on with `places`.
+    pub(super) fn write(&mut self, places: &[u32]) {
+        let lower = (1 << self.parameter) - 1;
+        for &place in places {
+            let gap = u64::from(place) - self.next;
+            self.next = u64::from(place) + 1;
+            let mut zeros = gap >> self.parameter;
+            while zeros > 16 {
+                self.put(0, 16);
+                zeros -= 16;
+            }
+            let upper = zeros as u32 + 1;
+            self.put((gap & lower) << upper | 1 << zeros, upper + self.parameter);
+        }
+    }
+
+    /// Writes the bits of `value`, at most 56: whole bytes go out, eight at a time where there is room.
+    #[inline(always)]
+    fn put(&mut self, value: u64, count: u32) {
+        self.bits |= value << self.held;
+        self.held += count;
+        let bytes = self.bits.to_le_bytes();
+        let to = &mut self.to[self.at..];
+        match to.first_chunk_mut() {
+            Some(to) => *to = bytes,
+            None => to.copy_from_slice(&bytes[..to.len()]),
+        }
+        self.at += self.held as usize / 8;
+        self.bits >>= self.held / 8 * 8;
+        self.held %= 8;
+    }
+
+    /// The bytes that were taken.
+    pub(super) fn end(self) -> usize {
+        self.at + usize::from(self.held > 0)
+    }
 }
 
 /// Places read back one by one.
@@ -129,7 +155,9 @@ mod tests {
             let kept = places.len() as u64;
             let parameter = parameter(count, kept);
             let mut bytes = vec![0; most_bytes(count, kept).unwrap() as usize];
-            let end = encode(&places, parameter, &mut bytes);
+            let mut writer = Writer::new(parameter, &mut bytes);
+            places.chunks(3).for_each(|places| writer.write(places));
+            let end = writer.end();
             let mut back = Places::new(&bytes[..end], parameter, count);
             let read: Vec<u32> = back.by_ref().take(places.len()).collect();
             assert_eq!(read, places);

@@ -1,17 +1,18 @@
 //! The elements of largest magnitude.
 //!
-//! A sample tells a magnitude that hardly more than enough elements reach; one pass over the vector,
-//! which may be a sum that the pass makes, finds those, and counts by parts of their bits find the exact bound among them. Where the sample
-//! misleads, the bound is halved in until enough are found and fit: the result never depends on it.
+//! A sample tells two magnitudes that the least of them hardly ever lies beyond. One pass over the
+//! vector counts what reaches the upper and takes out what lies between: few elements, among which the
+//! exact bound is found. Where the sample misleads, the interval is halved until the bound lies in it
+//! and what it holds fits: the result never depends on it.
 
 use tenon_kernels::Isa;
-use tenon_kernels::exchange::{Collected, add_and_collect, collect};
+use tenon_kernels::exchange::survey;
 
 use super::room;
 use crate::error::{Error, Result};
 
-/// Elements looked at for a first guess.
-const SAMPLE: usize = 1 << 15;
+/// Elements looked at for a first guess: each is a wait for memory.
+const SAMPLE: usize = 1 << 14;
 
 /// The bits of infinity: beyond every finite magnitude.
 const INFINITY: u32 = 0x7f80_0000;
@@ -21,101 +22,83 @@ fn key(x: f32) -> u32 {
     x.to_bits() & 0x7fff_ffff
 }
 
-/// Elements that were chosen.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Largest {
-    /// Where they are, ascending.
-    pub places: Vec<u32>,
-    /// What stands there.
-    pub values: Vec<f32>,
+/// What tells the elements of largest magnitude from the others.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Bound {
+    /// The least magnitude of them; infinity where there are none.
+    pub least: f32,
+    /// Where more are of that magnitude than are wanted, how many are: the first.
+    equal: Option<usize>,
 }
 
-/// The `k` elements of largest magnitude; of equal ones the first.
-///
-/// # Errors
-/// [`Error::Usage`] for an element that is not finite, fewer than `k` elements, or more than u32
-/// counts. [`Error::OutOfMemory`].
-pub fn largest(isa: Isa, x: &[f32], k: usize) -> Result<Largest> {
-    let mut search = Search::new(x.len(), k, |i| x[i])?;
-    let Search { guess, places, values, .. } = &mut search;
-    let found = collect(isa, f32::from_bits(*guess), x, places, values);
-    search.end(isa, x, found)
-}
-
-/// `sum += x`, and [`largest`] of the sum, mostly in one pass.
-///
-/// # Errors
-/// As there; `sum` is as it was only where there are too few elements, or too many.
-pub fn add_and_choose(isa: Isa, x: &[f32], sum: &mut [f32], k: usize) -> Result<Largest> {
-    let mut search = Search::new(sum.len(), k, |i| sum[i] + x[i])?;
-    let Search { guess, places, values, .. } = &mut search;
-    let found = add_and_collect(isa, f32::from_bits(*guess), x, sum, places, values);
-    search.end(isa, sum, found)
-}
-
-/// A search for elements: the magnitude that is tried, and room for those that reach it.
-struct Search {
-    k: usize,
-    guess: u32,
-    places: Vec<u32>,
-    values: Vec<f32>,
-}
-
-impl Search {
-    /// A search among the `n` elements that `at` gives.
-    fn new(n: usize, k: usize, at: impl Fn(usize) -> f32) -> Result<Self> {
+impl Bound {
+    /// That of the `k` elements of `x + more` of largest magnitude; of equal ones the first. `more`
+    /// may be empty.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for an element that is not finite, fewer than `k` elements, or more than u32
+    /// counts. [`Error::OutOfMemory`].
+    pub fn new(isa: Isa, x: &[f32], more: &[f32], k: usize) -> Result<Self> {
+        let n = x.len();
         if k > n || u32::try_from(n).is_err() {
             let why = "send all of it, or parts of at most 2^32 - 1 elements";
             return Err(Error::Usage(format!("{k} of {n} elements cannot be sent: {why}")));
         }
-        let (guess, likely) = sampled(n, k, at)?;
-        // As many as it says, and as many again above what is wanted.
-        let most = n.min(k + 2 * likely.saturating_sub(k) + 4096);
-        Ok(Self { k, guess, places: room(most)?, values: room(most)? })
-    }
-
-    /// The elements, after a first pass over `x` has found some.
-    fn end(self, isa: Isa, x: &[f32], mut found: Collected) -> Result<Largest> {
-        let Self { k, mut guess, mut places, mut values } = self;
-        // As many reach `low` as are wanted, or more; fewer reach `high`.
+        let ([mut from, mut to], likely) = sampled(x, more, k)?;
+        let mut values = room(n.min(2 * likely + 4096))?;
+        // `k` or more reach `low`; fewer reach `high`, unless none are wanted.
         let (mut low, mut high) = (0, INFINITY);
         loop {
+            let found = survey(isa, [from, to].map(f32::from_bits), x, more, &mut values);
             if !found.finite {
                 return Err(not_finite());
             }
-            if (k..=places.len()).contains(&found.count) {
-                break;
+            if k == 0 {
+                return Ok(Self { least: f32::INFINITY, equal: None });
             }
-            if found.count < k {
-                high = guess;
+            if found.above >= k {
+                low = to;
+            } else if found.above + found.between < k {
+                high = from;
             } else {
-                low = guess;
+                (low, high) = (from, to);
+                let wanted = k - found.above;
+                if high - low == 1 {
+                    let equal = (found.between > wanted).then_some(wanted);
+                    return Ok(Self { least: f32::from_bits(low), equal });
+                }
+                if let Some(between) = values.get_mut(..found.between) {
+                    return Ok(Self::among(between, wanted));
+                }
             }
-            if high - low <= 1 {
-                let above = collect(isa, f32::from_bits(high), x, &mut places, &mut values).count;
-                places.truncate(above);
-                let equal = (0..x.len() as u32).filter(|&i| key(x[i as usize]) == low);
-                places.extend(equal.take(k - above));
-                places.sort_unstable();
-                values.clear();
-                values.extend(places.iter().map(|&place| x[place as usize]));
-                return Ok(Largest { places, values });
-            }
-            guess = low + (high - low) / 2;
-            found = collect(isa, f32::from_bits(guess), x, &mut places, &mut values);
+            (from, to) = (low + (high - low) / 2, high);
         }
-        let (bound, mut equal) = bound(&values[..found.count], k);
+    }
+
+    /// That of the `k` of largest magnitude of at least as many, `k` not 0.
+    fn among(values: &mut [f32], k: usize) -> Self {
+        let order = |a: &f32, b: &f32| key(*b).cmp(&key(*a));
+        let least = *values.select_nth_unstable_by(k - 1, order).1;
+        let count = |which: fn(u32, u32) -> bool| {
+            values.iter().filter(|&&value| which(key(value), key(least))).count()
+        };
+        let (above, equal) = (count(|key, least| key > least), count(|key, least| key == least));
+        let equal = (above + equal > k).then_some(k - above);
+        Self { least: least.abs(), equal }
+    }
+
+    /// Of the elements that reach the bound, in their order, moves those that are wanted to the front;
+    /// gives how many they are. What comes in several parts is counted on.
+    pub fn cut(&mut self, places: &mut [u32], values: &mut [f32]) -> usize {
+        let Some(left) = &mut self.equal else { return values.len() };
         let mut kept = 0;
-        for i in 0..found.count {
-            let key = key(values[i]);
-            let is_first = key == bound && equal > 0;
-            equal -= usize::from(is_first);
+        for i in 0..values.len() {
+            let is_equal = values[i].abs() == self.least;
             (places[kept], values[kept]) = (places[i], values[i]);
-            kept += usize::from(key > bound || is_first);
+            kept += usize::from(!is_equal || *left > 0);
+            *left -= usize::from(is_equal && *left > 0);
         }
-        places.truncate(kept);
-        values.truncate(kept);
-        Ok(Largest { places, values })
+        kept
     }
 }
 
@@ -125,12 +108,13 @@ pub(super) fn not_finite() -> Error {
     Error::Usage(format!("an element is not finite ({mend})"))
 }
 
-/// A magnitude that somewhat more than `k` of `n` elements reach, if a sample tells right, and how many
-/// those are.
-fn sampled(n: usize, k: usize, x: impl Fn(usize) -> f32) -> Result<(u32, usize)> {
+/// Two magnitudes that the `k`-th of `x + more` lies between, if a sample tells right, and how many
+/// elements do.
+fn sampled(x: &[f32], more: &[f32], k: usize) -> Result<([u32; 2], usize)> {
+    let n = x.len();
     let size = n.min(SAMPLE);
     if k == 0 || size == 0 {
-        return Ok((INFINITY - 1, 0));
+        return Ok(([INFINITY; 2], 0));
     }
     let stride = n / size;
     // One of each stretch, at no regular distance: rows of a matrix repeat.
@@ -138,43 +122,22 @@ fn sampled(n: usize, k: usize, x: impl Fn(usize) -> f32) -> Result<(u32, usize)>
         let hash = (i as u32).wrapping_mul(0x9e37_79b1);
         i * stride + ((u64::from(hash) * stride as u64) >> 32) as usize
     };
-    let mut keys = room(size)?;
-    keys.iter_mut().enumerate().for_each(|(i, to)| *to = key(x(at(i))));
-    let wanted = beyond(size as f64 * k as f64 / n as f64).min(size);
-    let guess = *keys.select_nth_unstable(size - wanted).1;
-    let likely = (wanted as f64 / size as f64 * n as f64) as usize;
-    Ok((guess.clamp(1, INFINITY - 1), likely))
-}
-
-/// A rank in a sample that is hardly ever below the one that is expected.
-fn beyond(rank: f64) -> usize {
-    (rank + 3.0 * rank.sqrt() + 3.0).ceil() as usize
-}
-
-/// The `k`-th largest magnitude of at least as many values, and how many equal to it are among the
-/// first `k`. Where hardly more than `k` are there it is one of the smallest, and those alone are
-/// ordered.
-fn bound(values: &[f32], k: usize) -> (u32, usize) {
-    let too_many = values.len() - k;
-    let mut sample: Vec<u32> =
-        values.iter().step_by(values.len() / 1024 + 1).map(|&x| key(x)).collect();
-    let Some(last) = sample.len().checked_sub(1) else { return (INFINITY, 0) };
-    let rank = beyond(too_many as f64 / values.len() as f64 * sample.len() as f64);
-    let cut = *sample.select_nth_unstable(rank.min(last)).1;
-    // Without a branch, which nothing could foresee.
-    let (mut smallest, mut count) = (vec![0; values.len()], 0);
-    for &x in values {
-        smallest[count] = key(x);
-        count += usize::from(key(x) <= cut);
+    let mut keys: Vec<u32> = room(size)?;
+    for (i, to) in keys.iter_mut().enumerate() {
+        *to = key(more.get(at(i)).map_or(x[at(i)], |more| more + x[at(i)]));
     }
-    smallest.truncate(count);
-    if smallest.len() <= too_many {
-        smallest = values.iter().map(|&x| key(x)).collect();
-    }
-    if smallest.len() <= too_many {
-        return (INFINITY, 0); // None is wanted.
-    }
-    let bound = *smallest.select_nth_unstable(too_many).1;
-    let below = smallest.iter().filter(|&&key| key <= bound).count();
-    (bound, k - (values.len() - below))
+    // Three times its deviation on either side, and a little.
+    let rank = size as f64 * k as f64 / n as f64;
+    let away = 3.0 * rank.sqrt() + 3.0;
+    let (first, last) = ((rank - away).max(0.0) as usize, ((rank + away) as usize).min(size - 1));
+    let order = |a: &u32, b: &u32| b.cmp(a);
+    let from = *keys.select_nth_unstable_by(last, order).1;
+    let to = match first {
+        0 => INFINITY,
+        _ => *keys[..last].select_nth_unstable_by(first, order).1,
+    };
+    let likely = ((last - first) as f64 / size as f64 * n as f64) as usize;
+    // What is not finite is told by the pass.
+    let from = from.min(INFINITY - 1);
+    Ok(([from, to.clamp(from + 1, INFINITY)], likely))
 }

@@ -312,6 +312,9 @@ impl<T: Avx512Family> Simd for T {
         unsafe fn store_n(self, p: *mut f32, v: __m512, n: usize) {
             _mm512_mask_storeu_ps(p, first_lanes(n), v);
         }
+        unsafe fn store_chosen(self, p: *mut f32, v: __m512, bits: u32) {
+            _mm512_storeu_ps(p, _mm512_maskz_compress_ps(bits as u16, v));
+        }
         unsafe fn load_f16(self, p: *const u16) -> __m512 {
             _mm512_cvtph_ps(_mm256_loadu_si256(p.cast()))
         }
