@@ -5,8 +5,8 @@ use tenon_kernels::random::{Philox, add_normals};
 use super::Context;
 use super::args::{Args, split};
 
-/// Elements of a task: each takes some 30 ns.
-const GRAIN: usize = 1 << 10;
+/// Elements of a task.
+const GRAIN: usize = 1 << 14;
 
 /// Adds normal numbers to input 0, by the sequence of the seed, the step in input 1 and `stream`.
 pub(super) fn launch(cx: &Context, scale: f32, seed: u64, stream: u32, args: Args<'_>) {
@@ -18,6 +18,6 @@ pub(super) fn launch(cx: &Context, scale: f32, seed: u64, stream: u32, args: Arg
         let range = part(task);
         // SAFETY: tasks take disjoint ranges.
         let y = unsafe { y.piece(range.clone()) };
-        add_normals(random, scale, range.start as u64, &x[range], y);
+        add_normals(cx.isa, random, scale, range.start as u64, &x[range], y);
     });
 }

@@ -99,9 +99,11 @@ fn spread_bits(bits: u8) -> u64 {
 /// [`f32::round_ties_even`] on baselines without the instruction.
 #[inline(always)]
 pub(super) fn round(x: f32) -> f32 {
-    const SHIFT: f32 = 12_582_912.0;
     (x + SHIFT) - SHIFT
 }
+
+/// To which whole numbers are added for their bits to be the lowest of the sum.
+const SHIFT: f32 = 12_582_912.0;
 
 /// `dst[i] = (code[i] - center) * scale` for the 32 codes of `packed`.
 ///
@@ -166,20 +168,61 @@ pub(super) fn reciprocal(x: f32) -> f32 {
     if x == 0.0 { 0.0 } else { 1.0 / x }
 }
 
+/// Elements that are compared side by side. One after another they wait for each other, and nothing
+/// becomes vectors: encoding Q8_0 went at 1.5 instead of 9.7 GB/s.
+const SIDE: usize = 16;
+
+/// `pick` of all elements, whose number 16 divides, and `start`.
+#[inline(always)]
+fn reduce(x: &[f32], start: f32, pick: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut best = [start; SIDE];
+    for part in x.chunks_exact(SIDE) {
+        for i in 0..SIDE {
+            best[i] = pick(part[i], best[i]);
+        }
+    }
+    let mut width = SIDE;
+    while width > 1 {
+        width /= 2;
+        for i in 0..width {
+            best[i] = pick(best[i + width], best[i]);
+        }
+    }
+    best[0]
+}
+
 /// The element of largest magnitude, the first of several.
 #[inline(always)]
 pub(super) fn extreme(x: &[f32]) -> f32 {
-    x.iter().fold(0.0, |best: f32, &v| if v.abs() > best.abs() { v } else { best })
+    let most = reduce(x, 0.0, |v, best| if v.abs() > best { v.abs() } else { best });
+    x.iter().copied().find(|v| v.abs() == most && most > 0.0).unwrap_or(0.0)
 }
 
 /// Least and greatest element.
 #[inline(always)]
 pub(super) fn range(x: &[f32]) -> (f32, f32) {
-    x.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(lo, hi), &v| (lo.min(v), hi.max(v)))
+    let least = reduce(x, f32::INFINITY, |v, best| if v < best { v } else { best });
+    let most = reduce(x, f32::NEG_INFINITY, |v, best| if v > best { v } else { best });
+    (least, most)
 }
 
 /// Codes `trunc((x - base) * inverse + bias)`, at most `top`.
 #[inline(always)]
 pub(super) fn codes(x: &[f32], base: f32, inverse: f32, bias: f32, top: u8) -> [u8; 32] {
-    std::array::from_fn(|i| (((x[i] - base) * inverse + bias) as u8).min(top))
+    let mut codes = [0; 32];
+    for i in 0..32 {
+        let code = (x[i] - base) * inverse + bias;
+        let code = if code > 0.0 { code } else { 0.0 };
+        let code = if code < f32::from(top) { code } else { f32::from(top) };
+        let near = round(code);
+        codes[i] = byte(if near > code { near - 1.0 } else { near });
+    }
+    codes
+}
+
+/// A whole number of -128 to 255 as a byte. Conversions that saturate, as Rust's do, stay one element
+/// at a time.
+#[inline(always)]
+pub(super) fn byte(x: f32) -> u8 {
+    (x + SHIFT).to_bits() as u8
 }

@@ -6,7 +6,7 @@
 //!       f16 | i8
 //! ```
 
-use super::bits::{extreme, half, reciprocal, scale_bytes, splat_half, to_half};
+use super::bits::{byte, extreme, half, reciprocal, round, scale_bytes, splat_half, to_half};
 use super::{BlockFormat, Codes};
 use crate::simd::Simd;
 
@@ -18,12 +18,15 @@ pub struct Q8_0 {
     q: [i8; 32],
 }
 
-/// The nearest integer, halves away from zero; |x| below 2^23.
+/// The nearest integer, halves away from zero; |x| below 2^22.
 #[inline(always)]
 fn round_half_away(x: f32) -> f32 {
     // `f32::round` is a library call on the baseline of x86-64.
-    let whole = x as i32 as f32;
-    whole + ((x - whole) * 2.0) as i32 as f32
+    let near = round(x);
+    let rest = x - near;
+    let up = if rest == 0.5 && x > 0.0 { 1.0 } else { 0.0 };
+    let down = if rest == -0.5 && x < 0.0 { 1.0 } else { 0.0 };
+    near + up - down
 }
 
 // SAFETY: bytes only.
@@ -36,7 +39,11 @@ unsafe impl BlockFormat for Q8_0 {
     fn encode(x: &[f32]) -> Self {
         let d = extreme(x).abs() / 127.0;
         let inverse = reciprocal(d);
-        Self { d: to_half(d).0, q: std::array::from_fn(|i| round_half_away(x[i] * inverse) as i8) }
+        let mut q = [0; 32];
+        for i in 0..32 {
+            q[i] = byte(round_half_away(x[i] * inverse)).cast_signed();
+        }
+        Self { d: to_half(d).0, q }
     }
 
     #[inline(always)]

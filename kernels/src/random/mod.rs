@@ -2,10 +2,13 @@
 //! numbers: as easy as 1, 2, 3", 2011).
 //!
 //! A number is a pure function of a seed and a position, so any part of a sequence can be made by
-//! anyone, in any order, on any device. Words, uniform numbers and dropout are of exact operations,
-//! so every machine gives the same bits. Normal numbers take `ln` and `cos` in f64 from the
-//! platform's mathematical library: the same bits on every level of one machine, while libraries
-//! that differ in the last f64 bit may now and then round to a neighbouring f32.
+//! anyone, in any order, on any device. All are of operations that IEEE 754 gives one result for, so
+//! every machine gives the same bits.
+
+mod normal;
+
+pub use normal::add_normals;
+use normal::normal;
 
 use crate::isa::{Isa, Kernel};
 use crate::simd::{MAX_LANES, Simd};
@@ -59,10 +62,7 @@ impl Philox {
     pub fn normal(&self, at: u64) -> f32 {
         let block = self.block(at / 2);
         let half = (at % 2) as usize * 2;
-        // (0, 1]: the logarithm is finite.
-        let radius = 1.0 - f64::from(unit(block[half]));
-        let angle = std::f64::consts::TAU * f64::from(unit(block[half + 1]));
-        ((-2.0 * radius.ln()).sqrt() * angle.cos()) as f32
+        normal(block[half], block[half + 1])
     }
 
     /// A whole number below `bound` (not 0), by multiplication; the bias is below `bound / 2^32`.
@@ -241,17 +241,6 @@ const TOGETHER: usize = 2;
 /// Elements ahead of the current ones that are asked for. The rounds are so many instructions that
 /// the processor hardly looks beyond them by itself: 27 instead of 11 GB/s of dropout at 64 MiB.
 const AHEAD: usize = 1024;
-
-/// Writes `x` plus `scale` times the normal numbers from position `first` on.
-///
-/// # Panics
-/// Where the slices differ in length.
-pub fn add_normals(random: Philox, scale: f32, first: u64, x: &[f32], y: &mut [f32]) {
-    assert_eq!(x.len(), y.len());
-    for ((i, &x), y) in (0..).zip(x).zip(y) {
-        *y = x + scale * random.normal(first + i);
-    }
-}
 
 struct Dropout<'a> {
     random: Philox,
