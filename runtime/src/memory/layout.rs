@@ -9,8 +9,12 @@ use crate::graph::{Graph, ValueId};
 /// What is done to place the buffers of one order: some 10 ms. With fewer attempts a language model
 /// of the test's corpus misses its bound.
 const EFFORT: Effort = Effort { aims: 6, attempts: 40, work: 1 << 20 };
-/// What is done to find others whose buffers can be placed better: at most some 160 ms.
+/// What is done to find others whose buffers can be placed better: at most some 160 ms; and where
+/// that leaves more than a [`LOOSE`]th of the arena unused, some 1.3 s. One in 235 graphs of the test's
+/// corpus needs that, a random one: it ends at its bound instead of 5 % above.
 const OTHERS_EFFORT: Effort = Effort { aims: 1, attempts: 16, work: 1 << 24 };
+const LOOSE_WORK: usize = 1 << 27;
+const LOOSE: u64 = 100;
 /// What the first orders and a round of others take a node, in units of that effort: no more than
 /// 100 ms are to be spent on 10,000 nodes.
 const FIRST_WORK: usize = 1 << 11;
@@ -52,7 +56,11 @@ impl Layout {
         let mut lowest = first.peak;
         let mut effort = OTHERS_EFFORT;
         effort.work = effort.work.saturating_sub(FIRST_WORK * flow.len());
+        let mut more = LOOSE_WORK;
         for round in 0..ROUNDS {
+            if effort.work == 0 && best.arena as u64 > lowest + lowest / LOOSE {
+                effort.work = std::mem::take(&mut more);
+            }
             if best.arena as u64 <= lowest || effort.work == 0 {
                 break;
             }

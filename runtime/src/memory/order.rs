@@ -68,7 +68,7 @@ pub(super) fn others(flow: &Flow, base: &[u32], round: u32) -> Vec<Order> {
     met.improve();
     let mut all = met.all();
     // The rest is much like these.
-    all.truncate(2);
+    all.truncate(8);
     all
 }
 
