@@ -311,34 +311,43 @@ pub struct Device {
 }
 
 /// How fast a device works, for estimates.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Speed {
     /// Bytes a second that kernels bound by memory move.
     pub bytes: f64,
-    /// Floating-point operations a second of f32 matrix products.
-    pub products: f64,
+    /// Floating-point operations a second of matrix products, in f32, bf16 and int8.
+    pub products: [f64; 3],
 }
 
 impl Speed {
     /// What a launch costs before it does anything.
     const START: f64 = 1e-6;
 
+    /// Of a device that moves `bytes` and multiplies `products` a second in f32, and in other
+    /// precisions as much faster as a core with AVX-512 is.
+    #[must_use]
+    pub const fn of(bytes: f64, products: f64) -> Self {
+        Self { bytes, products: [products, 1.8 * products, 2.3 * products] }
+    }
+
     /// About how long a launch takes.
     #[must_use]
     pub fn seconds(self, launch: &Launch, cost: Cost) -> f64 {
-        // Attention and convolution reach a good half of the rate of large products.
-        let share = match launch {
+        let [f32, bf16, int8] = self.products;
+        let rate = match launch {
             Launch::Gemm(GemmLaunch { precision, .. })
             | Launch::LinearLoss(LinearLoss { precision, .. }) => match precision {
-                Precision::F32 => 1.0,
-                Precision::Bf16 => 1.8,
-                Precision::Int8 => 2.3,
+                Precision::F32 => f32,
+                Precision::Bf16 => bf16,
+                Precision::Int8 => int8,
             },
-            Launch::Bytes { .. } => 4.0,
-            Launch::Attention(_) | Launch::AttentionGrad(_) | Launch::Conv(_) => 0.6,
+            // Without scales by block.
+            Launch::Bytes { .. } => 1.7 * int8,
+            // They reach a good half of the rate of large products.
+            Launch::Attention(_) | Launch::AttentionGrad(_) | Launch::Conv(_) => 0.6 * f32,
             _ => f64::INFINITY,
         };
-        Self::START + (cost.flops / (self.products * share)).max(cost.bytes / self.bytes)
+        Self::START + (cost.flops / rate).max(cost.bytes / self.bytes)
     }
 }
 
@@ -360,7 +369,7 @@ pub trait Backend: Send + Sync {
     /// counts is how launches compare. The default is of a device that moves 20 GB/s and multiplies
     /// 100 GFLOP/s.
     fn seconds(&self, launch: &Launch, cost: Cost) -> f64 {
-        Speed { bytes: 20e9, products: 100e9 }.seconds(launch, cost)
+        Speed::of(20e9, 100e9).seconds(launch, cost)
     }
 
     /// Whether its programs work on [`crate::tensor::Mirror`]s, which they give to the storages they

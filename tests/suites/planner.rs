@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tenon_backends::cpu::{Cpu, Options};
-use tenon_runtime::backend::{Backend, Launch};
+use tenon_runtime::backend::{Backend, Device, Launch, Memory, Part, Program, Signature};
 use tenon_runtime::executor::Executor;
 use tenon_runtime::graph::{Graph, NodeId, Source, ValueId};
 use tenon_runtime::memory::{Plan, aligned, bound_of};
-use tenon_runtime::tensor::{DType, Tensor, TensorDesc};
+use tenon_runtime::tensor::{Allocator, DType, Tensor, TensorDesc};
 use tenon_tests::corpus::{null, random, training};
 use tenon_tests::golden::report;
 
@@ -28,8 +29,7 @@ fn randoms() -> impl Iterator<Item = (String, Graph)> {
 #[test]
 fn plans_meet_their_bounds() {
     let training = training().expect("the corpus builds");
-    let trained = training.len();
-    let (mut graphs, mut met, mut above, mut failures) = (0, 0, 0, Vec::new());
+    let (mut graphs, mut met, mut failures) = (0, 0, Vec::new());
     report("graph, nodes, bytes of the own order's bound, of the chosen order's, arena / bound");
     for (name, graph) in training.into_iter().chain(randoms()) {
         let plan = Plan::new(&graph, &null()).expect("a plan");
@@ -42,20 +42,13 @@ fn plans_meet_their_bounds() {
         assert_eq!(bound_of(&graph, &null(), &order).expect("a legal order"), bound, "{name}");
         graphs += 1;
         met += usize::from(arena == bound);
-        // Buffers of some random order cannot be placed at its bound. The planner then takes the
-        // smallest arena it finds, even where an order that needs more memory would fit its bound.
-        let is_loose = ratio > 1.01;
-        above += usize::from(is_loose);
-        if bound > own || arena > own || (is_loose && graphs <= trained) {
+        if bound > own || arena > own || ratio > 1.01 {
             failures.push(name);
         }
     }
-    report(&format!(
-        "planner: {met} of {graphs} arenas are as small as their order allows, {above} are more \
-         than 1 % larger"
-    ));
+    report(&format!("planner: {met} of {graphs} arenas are as small as their order allows"));
     assert!(failures.is_empty(), "above the own order, or 1 % above the bound: {failures:?}");
-    assert!(met * 100 >= graphs * 95 && above * 100 <= graphs, "{met}, {above} of {graphs}");
+    assert!(met * 100 >= graphs * 95, "{met} of {graphs}");
 }
 
 /// A graph's memory, told apart from the planner's way to see it: plain loops over all nodes.
@@ -280,4 +273,90 @@ fn the_order_changes_no_bit() {
             assert!(got == want, "{name}: `{}` differs between two orders", want.0);
         }
     }
+}
+
+/// The CPU as two devices: one claims half of the classes, and does what it is told to only when it
+/// is waited for; the other claims all and does it at once, and counts what it does meanwhile.
+struct Split {
+    cpu: Arc<dyn Backend>,
+    is_late: bool,
+    /// Programs that were launched and not waited for, and launches of the other device meanwhile.
+    waiting: Arc<[AtomicUsize; 2]>,
+}
+
+impl Backend for Split {
+    fn describe(&self) -> Device {
+        self.cpu.describe()
+    }
+
+    fn allocator(&self) -> &dyn Allocator {
+        self.cpu.allocator()
+    }
+
+    fn supports(&self, signature: Signature<'_>) -> bool {
+        !self.is_late || matches!(signature.launch, Launch::Unary(_) | Launch::Gemm(_))
+    }
+
+    fn workspace(&self, signature: Signature<'_>) -> usize {
+        self.cpu.workspace(signature)
+    }
+
+    fn compile(&self, part: Part<'_>) -> tenon_runtime::Result<Box<dyn Program>> {
+        let queue = Vec::with_capacity(part.steps.len());
+        let (is_late, waiting) = (self.is_late, self.waiting.clone());
+        Ok(Box::new(SplitProgram { program: self.cpu.compile(part)?, is_late, queue, waiting }))
+    }
+}
+
+struct SplitProgram {
+    program: Box<dyn Program>,
+    is_late: bool,
+    queue: Vec<(usize, usize)>,
+    waiting: Arc<[AtomicUsize; 2]>,
+}
+
+impl Program for SplitProgram {
+    unsafe fn launch(&mut self, index: usize, memory: &Memory) -> tenon_runtime::Result<()> {
+        let [flying, meanwhile] = &*self.waiting;
+        if self.is_late {
+            flying.fetch_add(usize::from(self.queue.is_empty()), Ordering::Relaxed);
+            self.queue.push((index, std::ptr::from_ref(memory).expose_provenance()));
+            return Ok(());
+        }
+        meanwhile.fetch_add(usize::from(flying.load(Ordering::Relaxed) > 0), Ordering::Relaxed);
+        // SAFETY: the caller's contract is the same.
+        unsafe { self.program.launch(index, memory) }
+    }
+
+    fn sync(&mut self) -> tenon_runtime::Result<()> {
+        self.waiting[0].fetch_sub(usize::from(!self.queue.is_empty()), Ordering::Relaxed);
+        self.queue.drain(..).try_for_each(|(index, memory)| {
+            // SAFETY: the memory stays until all is waited for, by `launch`'s contract.
+            unsafe { self.program.launch(index, &*std::ptr::with_exposed_provenance(memory)) }
+        })
+    }
+}
+
+#[test]
+fn a_device_that_works_on_meanwhile_changes_no_bit() {
+    let cpu: Arc<dyn Backend> = Arc::new(Cpu::new(Options::default()).expect("a CPU"));
+    let waiting = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
+    let device = |is_late| -> Arc<dyn Backend> {
+        Arc::new(Split { cpu: cpu.clone(), is_late, waiting: waiting.clone() })
+    };
+    let split = [device(true), device(false)];
+    let small = |(_, graph): &(String, Graph)| graph.nodes().len() < 400;
+    let training = training().expect("the corpus builds").into_iter().filter(small);
+    for (name, graph) in training.chain(randoms().step_by(4)) {
+        let plan = |backends: &[Arc<dyn Backend>]| Plan::new(&graph, backends).expect("a plan");
+        let alone = std::slice::from_ref(&cpu);
+        let (got, want) = (bits(&graph, plan(&split), &split), bits(&graph, plan(alone), alone));
+        for (got, want) in got.iter().zip(&want) {
+            assert!(got == want, "{name}: `{}` differs where two devices share the work", want.0);
+        }
+        assert_eq!(waiting[0].load(Ordering::Relaxed), 0, "{name}: a program was not waited for");
+    }
+    let meanwhile = waiting[1].load(Ordering::Relaxed);
+    report(&format!("planner: {meanwhile} launches while another device was at work"));
+    assert!(meanwhile > 0);
 }

@@ -253,11 +253,11 @@ impl Context {
     fn speed(&self) -> Speed {
         let facts = &self.device.facts;
         if facts.is_processor {
-            Speed { bytes: 2e9, products: 5e9 }
+            Speed::of(2e9, 5e9)
         } else if facts.is_discrete {
-            Speed { bytes: 100e9, products: 1e12 }
+            Speed::of(100e9, 1e12)
         } else {
-            Speed { bytes: 10e9, products: 50e9 }
+            Speed::of(10e9, 50e9)
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Binds a planned graph to memory and backends, and runs it without allocating.
 
 mod arena;
+mod calibrated;
 mod profile;
 mod traffic;
 
@@ -9,6 +10,7 @@ use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
 pub(crate) use arena::Arena;
+pub use calibrated::Calibrated;
 pub use profile::{Profile, Span};
 use traffic::{Spans, Uses};
 
@@ -233,28 +235,38 @@ impl Executor {
 
     fn run_steps(&mut self, from: usize, to: usize, observer: &mut dyn Observer) -> Result<()> {
         self.waits = false;
-        let ran = self.launch_steps(from, to, observer);
-        // Whatever stopped it: nothing may work in this memory when others get their turn.
-        let synced = self.programs.iter_mut().try_for_each(|p| p.sync());
-        ran.and(synced)
-    }
-
-    fn launch_steps(&mut self, from: usize, to: usize, observer: &mut dyn Observer) -> Result<()> {
-        let total = self.schedule.len();
+        let mut flying = self.schedule.get(from).map_or(0, |(program, ..)| *program);
+        let mut ran = Ok(());
         let mut done = from;
-        while done < to {
+        while done < to && ran.is_ok() {
             let program = self.schedule[done].0;
             let steps = self.schedule[done..to].iter().take_while(|(p, ..)| *p == program).count();
-            self.uses[program].enter(&self.storages)?;
-            let ran = self.launch_program(done..done + steps, total, observer);
-            // Others find what it has done, even if that is not all; where its device failed, what was
-            // there before.
-            self.programs[program].sync()?;
-            self.uses[program].leave(&self.storages)?;
-            ran?;
-            done += steps;
+            ran = self.finish(&mut flying, self.uses[program].after);
+            if ran.is_ok() {
+                ran = self.uses[program].enter(&self.storages);
+            }
+            if ran.is_ok() {
+                ran = self.launch_program(done..done + steps, self.schedule.len(), observer);
+                done += steps;
+            }
         }
-        Ok(())
+        // Whatever stopped it: nothing may work in this memory when others get their turn.
+        let last = self.schedule[..done].last().map_or(0, |(program, ..)| program + 1);
+        let finished = self.finish(&mut flying, last);
+        ran.and(finished)
+    }
+
+    /// Waits for the programs from number `flying` to `to`, so that others find what they have done,
+    /// even if that is not all; where a device failed, what was there before.
+    fn finish(&mut self, flying: &mut usize, to: usize) -> Result<()> {
+        let mut finished = Ok(());
+        for program in *flying..to {
+            let synced = self.programs[program].sync();
+            let left = synced.and_then(|()| self.uses[program].leave(&self.storages));
+            finished = finished.and(left);
+        }
+        *flying = to.max(*flying);
+        finished
     }
 
     fn launch_program(
@@ -411,6 +423,7 @@ impl Executor {
             self.schedule.extend(tasks);
             parts.push((backend, steps));
         }
+        traffic::set_after(&mut self.uses);
         let spans = traffic::spans(&self.uses, &self.wanted());
         for ((backend, steps), Spans { brought, taken }) in parts.into_iter().zip(spans) {
             let part = Part { steps, storages: &self.storages, brought, taken };

@@ -20,6 +20,8 @@ pub(super) const HOST: usize = 0;
 pub(super) struct Uses {
     /// Where it runs: [`HOST`], or a device.
     pub(super) place: usize,
+    /// How many of the programs before it must be done before it begins. The others may work on.
+    pub(super) after: usize,
     /// What its steps do with the arena, in their order.
     steps: Vec<Touched>,
     /// Slots of tensors.
@@ -33,6 +35,8 @@ pub(super) struct Uses {
 struct Touched {
     reads: Vec<Range<usize>>,
     writes: Vec<Range<usize>>,
+    /// Bytes that hold nothing before and after.
+    scratch: Range<usize>,
 }
 
 /// Bytes of the arena that a program needs first, and those that are needed of it.
@@ -54,7 +58,8 @@ impl Uses {
             let range = |operand: &Operand| operand.offset..operand.offset + operand.desc.bytes();
             let reads = step.inputs.iter().filter(in_arena).map(range).collect();
             let writes = written.iter().copied().filter(in_arena).map(range).collect();
-            uses.steps.push(Touched { reads, writes });
+            let scratch = step.workspace.0..step.workspace.0 + step.workspace.1;
+            uses.steps.push(Touched { reads, writes, scratch });
             let tensors = |operand: &&Operand| operand.slot != super::ARENA;
             uses.slots.extend(step.inputs.iter().filter(tensors).map(|o| o.slot));
             uses.slots.extend(written.iter().copied().filter(tensors).map(|o| o.slot));
@@ -65,6 +70,31 @@ impl Uses {
             slots.dedup();
         }
         uses
+    }
+
+    /// Whether one of two programs touches what the other changes.
+    fn meets(&self, other: &Self) -> bool {
+        let changes = |a: &Self, b: &Self| {
+            let slot = a.written.iter().any(|slot| b.slots.binary_search(slot).is_ok());
+            slot || overlap(&a.arena(true), &b.arena(false))
+        };
+        changes(self, other) || changes(other, self)
+    }
+
+    /// Bytes of the arena that it writes, or touches at all: sorted, and apart from each other.
+    fn arena(&self, written: bool) -> Vec<Range<usize>> {
+        let ranges = self.steps.iter().flat_map(|step| {
+            let reads = step.reads.iter().filter(move |_| !written);
+            step.writes.iter().chain(std::iter::once(&step.scratch)).chain(reads)
+        });
+        let mut ranges: Vec<_> = ranges.filter(|range| !range.is_empty()).cloned().collect();
+        ranges.sort_unstable_by_key(|range| range.start);
+        ranges.dedup_by(|next, last| {
+            let joined = next.start <= last.end;
+            last.end = if joined { last.end.max(next.end) } else { last.end };
+            joined
+        });
+        ranges
     }
 
     /// Forgets tensors that need no copies.
@@ -103,6 +133,28 @@ struct Whereabouts {
     maker: usize,
 }
 
+/// Whether any two of sorted ranges have a byte in common.
+fn overlap(a: &[Range<usize>], b: &[Range<usize>]) -> bool {
+    let (mut i, mut j) = (0, 0);
+    while let (Some(x), Some(y)) = (a.get(i), b.get(j)) {
+        if x.start < y.end && y.start < x.end {
+            return true;
+        }
+        if x.end <= y.end { i += 1 } else { j += 1 }
+    }
+    false
+}
+
+/// Says of each program how many of those before must be done first: up to the last whose memory it
+/// meets.
+pub(super) fn set_after(programs: &mut [Uses]) {
+    for number in 1..programs.len() {
+        let (before, this) = programs.split_at_mut(number);
+        let met = before.iter().rposition(|other| other.meets(&this[0]));
+        this[0].after = met.map_or(0, |last| last + 1);
+    }
+}
+
 /// The spans of all programs, of which `wanted` are read by the caller in the end.
 pub(super) fn spans(programs: &[Uses], wanted: &[Range<usize>]) -> Vec<Spans> {
     let mut spans = vec![Spans::default(); programs.len()];
@@ -110,7 +162,7 @@ pub(super) fn spans(programs: &[Uses], wanted: &[Range<usize>]) -> Vec<Spans> {
     let mut known: HashMap<usize, Whereabouts> = HashMap::new();
     for (number, program) in programs.iter().enumerate() {
         let here = 1 << program.place;
-        for Touched { reads, writes } in &program.steps {
+        for Touched { reads, writes, .. } in &program.steps {
             for range in reads {
                 let Some(bytes) = known.get_mut(&range.start) else { continue };
                 if bytes.places & here != 0 {
@@ -153,7 +205,11 @@ mod tests {
         let ranges = |starts: &[usize]| starts.iter().map(|&s| s..s + 4).collect();
         let steps = steps
             .iter()
-            .map(|(reads, writes)| Touched { reads: ranges(reads), writes: ranges(writes) })
+            .map(|(reads, writes)| Touched {
+                reads: ranges(reads),
+                writes: ranges(writes),
+                scratch: 0..0,
+            })
             .collect();
         Uses { place, steps, ..Uses::default() }
     }
@@ -174,5 +230,22 @@ mod tests {
         let taken: Vec<_> = spans.iter().map(|s| starts(&s.taken)).collect();
         assert_eq!(brought, [vec![], vec![], vec![128], vec![], vec![384]]);
         assert_eq!(taken, [vec![64], vec![], vec![320], vec![], vec![256]]);
+    }
+
+    #[test]
+    fn programs_wait_for_those_whose_memory_they_meet() {
+        let mut programs = [
+            program(1, &[(&[], &[0]), (&[0], &[64])]),
+            program(HOST, &[(&[128], &[192])]),
+            // Both have read 128.
+            program(HOST, &[(&[128], &[256])]),
+            program(1, &[(&[64], &[320])]),
+            // It overwrites what the third reads.
+            program(HOST, &[(&[], &[128])]),
+            program(HOST, &[(&[], &[512])]),
+        ];
+        programs[5].steps[0].scratch = 320..330;
+        set_after(&mut programs);
+        assert_eq!(programs.map(|p| p.after), [0, 0, 0, 1, 3, 4]);
     }
 }
