@@ -2,12 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+use tenon_backends::Choice;
+use tenon_backends::cpu::{Cpu, Options};
 use tenon_kernels::Isa;
 use tenon_kernels::quant::Format;
 use tenon_runtime::Result;
+use tenon_runtime::backend::{Backend, Device};
 use tenon_runtime::models::Model;
 
 use crate::bench::{machine, peaks::Peaks};
@@ -53,31 +57,43 @@ fn is_told(value: &Value) -> bool {
 
 /// The machine, its devices, and how fast they are: some tenths of a second are measured.
 fn machine() -> Result<Value> {
-    let devices: Vec<String> = tenon_backends::found()?
-        .iter()
-        .map(|b| {
-            let d = b.describe();
-            format!("{}: {}, {}, {} threads", d.backend, d.name, d.level, d.parallelism)
-        })
-        .collect();
-    let list = |names: Vec<&str>| names.join(" ");
     let mut facts = machine::facts();
     let best = Isa::available().last().unwrap_or(Isa::PORTABLE);
     let peaks = Peaks::measure(best, 1)?;
     let more = json!({
-        "devices": devices.join("; "),
-        "levels": list(Isa::available().map(Isa::name).collect()),
         "one_thread": peaks.to_string(),
         "peaks": peaks,
         "energy": if machine::energy().is_some() { "counted" } else { "not told by the system" },
         "celsius": machine::heat(),
-        "weight_formats": list(Format::ALL.iter().map(|f| f.name()).collect()),
-        "ops": list(tenon_runtime::ops::table().iter().map(|o| o.name).collect()),
+        "weight_formats": Format::ALL.iter().map(|f| f.name()).collect::<Vec<_>>(),
+        "ops": tenon_runtime::ops::table().iter().map(|o| o.name).collect::<Vec<_>>(),
     });
     if let (Value::Object(facts), Value::Object(more)) = (&mut facts, more) {
+        facts.extend(devices()?);
         facts.extend(more);
     }
     Ok(facts)
+}
+
+/// Every backend by name: its device, or why there is none.
+fn devices() -> Result<Map<String, Value>> {
+    let cpu: Arc<dyn Backend> = Arc::new(Cpu::new(Options::default())?);
+    let choices = Choice::NAMES.iter().filter(|(_, choice)| *choice != Choice::Auto);
+    let devices = choices.map(|(name, choice)| {
+        let mut wrong = Vec::new();
+        let backends = choice.backends(cpu.clone(), None, &mut |what| wrong.push(what.to_owned()));
+        let text = match backends.as_deref() {
+            Ok([first, ..]) => {
+                let Device { name, level, parallelism, .. } = first.describe();
+                let found = format!("{name}, {level}, {parallelism} at once");
+                std::iter::once(found).chain(wrong).collect::<Vec<_>>().join("; ")
+            }
+            Ok([]) => "none".to_owned(),
+            Err(why) => format!("none: {why}"),
+        };
+        ((*name).to_owned(), Value::String(text))
+    });
+    Ok(devices.collect())
 }
 
 fn model(model: &Model) -> Value {

@@ -169,7 +169,7 @@ impl Bench {
         for (done, task) in tasks.iter().enumerate() {
             bar.set_message(task.row.kernel.clone());
             // The last rows are the longest: a little is kept for them.
-            let (began, left) = (Instant::now(), 0.9 * self.time - start.elapsed().as_secs_f64());
+            let (began, left) = (Instant::now(), 0.8 * self.time - start.elapsed().as_secs_f64());
             let share = left / (tasks.len() - done) as f64 - besides / done.max(1) as f64;
             let share = share.max(0.0);
             if let Some(mut ready) = task.ready()? {
