@@ -9,6 +9,7 @@ use tenon_backends::Choice;
 use tenon_backends::cpu::{self, Cpu};
 use tenon_kernels::gemm::Precision;
 use tenon_runtime::backend::Backend;
+use tenon_runtime::executor::Calibrated;
 use tenon_runtime::models::{GraphOptions, Lora, Model, ModelConfig, Trains};
 use tenon_runtime::tensor::SystemAllocator;
 use tenon_runtime::train::{self, Clipping, Decay, Moments, Optimizer, Schedule, StateFormat};
@@ -75,6 +76,10 @@ pub(crate) struct Options {
     /// Folder for a file that the optimizer's states go to where the budget cannot be met otherwise.
     #[arg(long, value_name = "FOLDER", requires = "memory_budget")]
     spill: Option<PathBuf>,
+    /// Measures the device first, some 10 ms, so that what is made again is what is quick to make
+    /// here; the plan may differ a little from run to run, results never.
+    #[arg(long, requires = "memory_budget")]
+    calibrate: bool,
     /// Threads to work with; all cores by default. The result does not depend on it.
     #[arg(long, value_name = "N", value_parser = parse_count)]
     threads: Option<NonZero<usize>>,
@@ -140,7 +145,11 @@ impl Options {
             BackendOption::Auto => Choice::Auto,
         };
         let mut warn = |warning: &str| tell(&format!("warning: {warning}"));
-        let backends = choice.backends(Arc::new(Cpu::new(options)?), Some(allocator), &mut warn)?;
+        let cpu = Arc::new(Cpu::new(options)?);
+        let mut backends = choice.backends(cpu, Some(allocator), &mut warn)?;
+        if self.calibrate {
+            backends = Calibrated::all(backends)?;
+        }
         Ok(Machine { backends, memory })
     }
 

@@ -179,6 +179,10 @@ typedef struct tn_context_options {
                                     log is told what a device gets wrong on its first use, and is not
                                     used for. NULL: what the environment's TENON_BACKEND says, or
                                     "cpu" */
+  uint32_t calibrate;            /* not 0: the device's speed is measured first, in 5 to 100 ms, so
+                                    that what plans within a budget make again is what is quick to
+                                    make on it. Plans may then differ from run to run; results never
+                                    do */
 } tn_context_options;
 
 /* Makes a context. `options` may be NULL. There is no message where this fails: the status alone

@@ -96,6 +96,7 @@ pub struct tn_context_options {
     pub log: tn_log,
     pub log_user: *mut ::core::ffi::c_void,
     pub backend: *const ::core::ffi::c_char,
+    pub calibrate: u32,
 }
 unsafe extern "C" {
     pub fn tn_context_create(

@@ -10,6 +10,7 @@ use tenon_backends::cpu::{Cpu, Options};
 use tenon_kernels::Isa;
 use tenon_runtime::Result;
 use tenon_runtime::backend::Backend;
+use tenon_runtime::executor::Calibrated;
 use tenon_runtime::tensor::{ALIGN, Allocator};
 
 use crate::abi;
@@ -144,7 +145,8 @@ unsafe fn make(given: &abi::tn_context_options) -> Result<Context> {
     let log = given.log.map(|call| Log { call, user: given.log_user });
     let mut made = Context { backends: Vec::new(), cpu, message: Message::default(), log };
     let cpu = Arc::new(made.cpu.clone());
-    made.backends = choice.backends(cpu, allocator, &mut |warning| made.log(warning))?;
+    let backends = choice.backends(cpu, allocator, &mut |warning| made.log(warning))?;
+    made.backends = if given.calibrate != 0 { Calibrated::all(backends)? } else { backends };
     Ok(made)
 }
 

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use tenon_runtime::backend::Backend;
+use tenon_runtime::executor::Calibrated;
 use tenon_runtime::graph::{Graph, ValueId};
 use tenon_runtime::models::{GraphOptions, Lora, Model, ModelConfig, Trains};
 use tenon_runtime::tensor::{DType, Shape, SystemAllocator, Tensor, TensorDesc};
@@ -146,6 +147,25 @@ fn a_budget_changes_memory_and_no_bit() {
             slower * 100.0
         ));
     }
+}
+
+#[test]
+fn measured_rates_change_the_plan_and_no_bit() {
+    let backends = tenon_backends::all().expect("backends");
+    let calibrated = Calibrated::all(backends.clone()).expect("rates");
+    let subject = language_model("all weights", Trains::Everything);
+    let (bits, peak, _) = train(&subject, &backends, None).expect("a run");
+    let (same, fits, again) = train(&subject, &calibrated, Some(peak * 9 / 10)).expect("a run");
+    assert!(same == bits && fits <= peak * 9 / 10 && again > 0, "{fits} of {peak}, {again}");
+    let speed = Calibrated::new(backends[0].clone()).expect("rates").speed();
+    let rates = speed.products.map(|rate| rate / 1e9);
+    report(&format!(
+        "budget: measured {:.1} GB/s, {rates:.1?} GFLOP/s in f32, bf16, int8",
+        speed.bytes / 1e9
+    ));
+    // What any device does, and none.
+    let sane = |rate: f64| (1e6..1e16).contains(&rate);
+    assert!(sane(speed.bytes) && speed.products.into_iter().all(sane), "{speed:?}");
 }
 
 /// A loss whose gradients toward its two parameters are 3 and 4 a step, whatever they are.

@@ -38,6 +38,9 @@ class Context:
         the environment's ``TENON_ISA`` says.
     :param backend: what to run on: ``"cpu"``, ``"vulkan"``, or ``"auto"``, a graphics card where there
         is one; None: what the environment's ``TENON_BACKEND`` says, or the CPU.
+    :param calibrate: whether the device's speed is measured first, in 5 to 100 ms, so that what plans
+        within a budget make again is what is quick to make on it; they may then differ from run to
+        run, results never do.
     :param log: called with what people may want to know, one line each.
     """
 
@@ -50,12 +53,15 @@ class Context:
         threads: int = 0,
         isa: str | None = None,
         backend: str | None = None,
+        calibrate: bool = False,
         log: Callable[[str], object] | None = None,
     ) -> None:
         name = NULL if isa is None else ffi.new("char[]", isa.encode())
         runs_on = NULL if backend is None else ffi.new("char[]", backend.encode())
         token = next(_tokens)
-        options = struct("tn_context_options", threads=threads, isa=name, backend=runs_on)
+        options = struct(
+            "tn_context_options", threads=threads, isa=name, backend=runs_on, calibrate=calibrate
+        )
         if log is not None:
             _logs[token] = log
             weakref.finalize(self, _logs.pop, token, None)

@@ -167,7 +167,7 @@ class Training(unittest.TestCase):
 
     def test_contexts(self):
         lines = []
-        context = tenon.Context(threads=2, isa="portable", log=lines.append)
+        context = tenon.Context(threads=2, isa="portable", calibrate=True, log=lines.append)
         self.assertIn("2 threads", lines[0])
         self.assertIn("portable", lines[0])
         graph = tenon.Graph(context)

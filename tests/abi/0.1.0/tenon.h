@@ -61,6 +61,7 @@ typedef struct tn_context_options {
   tn_log log;
   void *log_user;
   const char *backend;
+  uint32_t calibrate;
 } tn_context_options;
 tn_status tn_context_create(const tn_context_options *options, tn_context **context);
 void tn_context_destroy(tn_context *context);
