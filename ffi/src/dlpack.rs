@@ -269,8 +269,9 @@ unsafe fn adopt<M: Managed + 'static>(
     given: *mut M,
     trainable: bool,
 ) -> Result<abi::tn_value> {
+    let given = NonNull::new(given).ok_or_else(|| argument("`tensor` is NULL"))?;
     // SAFETY: the caller's contract.
-    let managed = unsafe { unique(given, "tensor")? };
+    let managed = unsafe { given.as_ref() };
     managed.check_version()?;
     let (tensor, is_writable) = (managed.tensor(), managed.is_writable());
     // SAFETY: the caller's contract.
@@ -286,8 +287,9 @@ unsafe fn adopt<M: Managed + 'static>(
         return Err(argument("the tensor is read-only: it cannot train"));
     }
     let value = handle.graph.parameter(name, desc.clone(), trainable)?;
-    // From here on nothing fails, so that a tensor is taken only where the call succeeds.
-    let owner = Arc::new(Taken(NonNull::from(managed)));
+    // From here on nothing fails, so that a tensor is taken only where the call succeeds. By the caller's
+    // own pointer: one of ours would end with the next call that is given the same.
+    let owner = Arc::new(Taken(given));
     // SAFETY: by DLPack's contract it is valid until its deleter is called.
     let storage = unsafe { Storage::lent(data, desc.bytes(), is_writable, owner) };
     handle.tensors.insert(name.to_owned(), Tensor::new(desc, storage)?);

@@ -21,6 +21,8 @@ struct Sanitizer {
     /// Of cargo's. A standard library that is not watched would hide what orders threads; for memory
     /// the one that is there will do.
     cargo: &'static [&'static str],
+    /// The programs to run; all where there are none.
+    programs: &'static [&'static str],
     /// Of clang's.
     clang: &'static [&'static str],
     /// Its own options, in their variable.
@@ -35,6 +37,7 @@ const ADDRESS: Sanitizer = Sanitizer {
     // A call for each check: builds twice as fast, and the programs are short.
     more: "-Cllvm-args=-asan-instrumentation-with-call-threshold=0",
     cargo: &[],
+    programs: &[],
     clang: &["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"],
     // Programs ask for more memory than there is, to see that it is refused.
     options: ("ASAN_OPTIONS", "allocator_may_return_null=1:detect_stack_use_after_return=1"),
@@ -48,8 +51,10 @@ const ADDRESS: Sanitizer = Sanitizer {
 const THREAD: Sanitizer = Sanitizer {
     name: "tsan",
     rust: "thread",
-    more: "",
-    cargo: &["-Zbuild-std"],
+    // No level differs in its threads, and nothing here takes long but building.
+    more: "--cfg tenon_portable",
+    cargo: &["-Zbuild-std=std", "--config", "profile.release.opt-level=1"],
+    programs: &["train_mlp", "callbacks", "callers", "threads", "wrong"],
     clang: &["-fsanitize=thread"],
     options: ("TSAN_OPTIONS", "allocator_may_return_null=1"),
     wrongs: &[("race", "data race")],
@@ -99,7 +104,11 @@ fn compile(shop: &Workshop, sanitizer: &Sanitizer, program: &Program, library: &
 fn watch(sanitizer: &Sanitizer) {
     let shop = Workshop::new(env!("CARGO_TARGET_TMPDIR"), sanitizer.name);
     let library = library(&shop, sanitizer);
+    let wanted = sanitizer.programs;
     for program in PROGRAMS {
+        if !wanted.is_empty() && !wanted.contains(&program.name()) {
+            continue;
+        }
         let built = compile(&shop, sanitizer, program, &library);
         let variables = [sanitizer.options];
         match program.kind {

@@ -144,6 +144,12 @@ impl Program<'_, '_> {
         } else {
             self.texts.give(self.u, "avx2")?
         };
+        let backend = if good || !rarely(self.u, 4)? {
+            std::ptr::null()
+        } else {
+            let name = *self.u.choose(&["cpu", "auto", "vulkan"])?;
+            self.texts.give(self.u, name)?
+        };
         let options = tn_context_options {
             struct_size: size_of::<tn_context_options>(),
             threads: if good { 1 } else { self.u.int_in_range(1..=2)? },
@@ -151,6 +157,8 @@ impl Program<'_, '_> {
             allocator: &raw mut allocator,
             log: Some(log),
             log_user: std::ptr::null_mut(),
+            backend,
+            calibrate: u32::from(!good && rarely(self.u, 64)?),
         };
         let mut made = std::ptr::null_mut();
         let status = if good {
