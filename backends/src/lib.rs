@@ -5,14 +5,19 @@
 //! | [`cpu`] | the kernels over a thread pool that shares its cores well |
 //! | [`coreml`] | programs for the accelerators of Apple's devices |
 //! | [`null`] | plans and counts, computes nothing |
+//! | [`nnapi`] | Android's accelerators, for what they take of a graph |
 //! | [`vulkan`] | graphics cards, and whatever else has a Vulkan driver |
 //!
 //! To add a backend: a folder here, a module below, one feature, and an arm in [`Choice`].
 
+#[cfg(any(feature = "vulkan", feature = "nnapi", feature = "coreml"))]
+mod cache;
 #[cfg(feature = "coreml")]
 pub mod coreml;
 #[cfg(feature = "cpu")]
 pub mod cpu;
+#[cfg(feature = "nnapi")]
+pub mod nnapi;
 #[cfg(any(feature = "nnapi", feature = "coreml"))]
 pub mod npu;
 #[cfg(feature = "null")]
@@ -34,14 +39,20 @@ pub enum Choice {
     Cpu,
     /// A Vulkan device; an error where there is none.
     Vulkan,
+    /// Android's Neural Networks API, for what its device takes; an error where there is none.
+    Nnapi,
     /// A graphics card where there is one, else the CPU.
     Auto,
 }
 
 impl Choice {
     /// The names, as users give them.
-    pub const NAMES: [(&str, Self); 3] =
-        [("cpu", Self::Cpu), ("vulkan", Self::Vulkan), ("auto", Self::Auto)];
+    pub const NAMES: &[(&str, Self)] = &[
+        ("cpu", Self::Cpu),
+        ("vulkan", Self::Vulkan),
+        ("nnapi", Self::Nnapi),
+        ("auto", Self::Auto),
+    ];
 
     /// The choice of that name.
     ///
@@ -80,43 +91,58 @@ impl Choice {
         Ok(backends)
     }
 
-    #[cfg(feature = "vulkan")]
     fn device(
         self,
         cpu: &Arc<dyn Backend>,
         allocator: Option<Arc<dyn Allocator>>,
         warn: &mut dyn FnMut(&str),
     ) -> Result<Vec<Arc<dyn Backend>>> {
-        if self == Self::Cpu {
-            return Ok(Vec::new());
-        }
-        let options = vulkan::Options { allocator, ..vulkan::Options::from_env()? };
-        let device = match vulkan::Vulkan::new(&options) {
-            Ok(device) if self == Self::Vulkan || !device.is_processor() => device,
-            Err(error) if self == Self::Vulkan => return Err(error),
-            _ => return Ok(Vec::new()),
-        };
-        for wrong in device.self_check(cpu)? {
-            warn(&wrong);
-        }
-        Ok(vec![Arc::new(device)])
-    }
-
-    #[cfg(not(feature = "vulkan"))]
-    fn device(
-        self,
-        _: &Arc<dyn Backend>,
-        _: Option<Arc<dyn Allocator>>,
-        _: &mut dyn FnMut(&str),
-    ) -> Result<Vec<Arc<dyn Backend>>> {
         match self {
-            Self::Vulkan => Err(Error::Device {
-                backend: "vulkan",
-                why: "this build is without Vulkan".to_owned(),
-            }),
-            _ => Ok(Vec::new()),
+            Self::Cpu => Ok(Vec::new()),
+            Self::Vulkan => vulkan_device(cpu, allocator, warn, true),
+            Self::Auto => vulkan_device(cpu, allocator, warn, false),
+            #[cfg(feature = "nnapi")]
+            Self::Nnapi => Ok(vec![Arc::new(nnapi::open(cpu.clone(), npu::Options::from_env()?)?)]),
+            #[cfg(not(feature = "nnapi"))]
+            Self::Nnapi => Err(left_out("nnapi")),
         }
     }
+}
+
+/// A graphics card; where none `must` be, one that is not the processor in disguise.
+#[cfg(feature = "vulkan")]
+fn vulkan_device(
+    cpu: &Arc<dyn Backend>,
+    allocator: Option<Arc<dyn Allocator>>,
+    warn: &mut dyn FnMut(&str),
+    must: bool,
+) -> Result<Vec<Arc<dyn Backend>>> {
+    let options = vulkan::Options { allocator, ..vulkan::Options::from_env()? };
+    let device = match vulkan::Vulkan::new(&options) {
+        Ok(device) if must || !device.is_processor() => device,
+        Err(error) if must => return Err(error),
+        _ => return Ok(Vec::new()),
+    };
+    for wrong in device.self_check(cpu)? {
+        warn(&wrong);
+    }
+    Ok(vec![Arc::new(device)])
+}
+
+#[cfg(not(feature = "vulkan"))]
+fn vulkan_device(
+    _: &Arc<dyn Backend>,
+    _: Option<Arc<dyn Allocator>>,
+    _: &mut dyn FnMut(&str),
+    must: bool,
+) -> Result<Vec<Arc<dyn Backend>>> {
+    if must { Err(left_out("vulkan")) } else { Ok(Vec::new()) }
+}
+
+/// The error for a backend that this build is without.
+#[allow(unused, reason = "nothing may be left out")]
+fn left_out(backend: &'static str) -> Error {
+    Error::Device { backend, why: format!("this build is without {backend}") }
 }
 
 /// The backends to run on, in order of preference, as the variable `TENON_BACKEND` says.
@@ -136,11 +162,21 @@ pub fn all() -> Result<Vec<Arc<dyn Backend>>> {
 /// What a backend says of its settings.
 #[cfg(feature = "cpu")]
 pub fn found() -> Result<Vec<Arc<dyn Backend>>> {
+    let cpu: Arc<dyn Backend> = Arc::new(cpu::Cpu::new(cpu::Options::default())?);
     #[allow(unused_mut, reason = "nothing is added in a build for the CPU alone")]
-    let mut found: Vec<Arc<dyn Backend>> = vec![Arc::new(cpu::Cpu::new(cpu::Options::default())?)];
+    let mut found = vec![cpu.clone()];
     #[cfg(feature = "vulkan")]
     if let Ok(device) = vulkan::Vulkan::new(&vulkan::Options::from_env()?) {
         found.push(Arc::new(device));
+    }
+    // To be looked at: with all that it takes, and with its own answers.
+    #[cfg(feature = "nnapi")]
+    {
+        let all =
+            npu::Options { worth: npu::Worth::ALL, compare: false, ..npu::Options::from_env()? };
+        if let Ok(device) = nnapi::open(cpu, all) {
+            found.push(Arc::new(device));
+        }
     }
     Ok(found)
 }

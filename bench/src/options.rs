@@ -102,6 +102,8 @@ enum DTypeOption {
 enum BackendOption {
     Cpu,
     Vulkan,
+    /// Android's accelerators, by NNAPI.
+    Nnapi,
     Auto,
 }
 
@@ -142,6 +144,7 @@ impl Options {
         let choice = match self.backend {
             BackendOption::Cpu => Choice::Cpu,
             BackendOption::Vulkan => Choice::Vulkan,
+            BackendOption::Nnapi => Choice::Nnapi,
             BackendOption::Auto => Choice::Auto,
         };
         let mut warn = |warning: &str| tell(&format!("warning: {warning}"));

@@ -291,6 +291,9 @@ pub struct Part<'a> {
     /// What the slots of their operands are, the arena first. They stay the same as long as the
     /// program lives.
     pub storages: &'a [Storage],
+    /// Of each slot, whether its bytes stay the same as long as the program lives: constants, and
+    /// parameters that do not train.
+    pub frozen: &'a [bool],
     /// Bytes of the arena that the host has newer ones of when the program begins.
     pub brought: Vec<Range<usize>>,
     /// Bytes of the arena that the host is to have when the program is done.
@@ -378,11 +381,25 @@ pub trait Backend: Send + Sync {
         false
     }
 
+    /// Whether its programs run as one: of what their steps make, only [`Part::taken`] need be in
+    /// memory when they are done, and it is there only then.
+    fn runs_whole(&self) -> bool {
+        false
+    }
+
     /// Prepares steps; [`Program::launch`] then runs them by number, in order.
     ///
     /// # Errors
     /// [`crate::Error::Unsupported`] for a step it does not support, [`crate::Error::Device`].
     fn compile(&self, part: Part<'_>) -> Result<Box<dyn Program>>;
+
+    /// Prepares all of an executor's parts that are this backend's, for those that choose among them.
+    ///
+    /// # Errors
+    /// As [`Backend::compile`].
+    fn compile_all(&self, parts: Vec<Part<'_>>) -> Result<Vec<Box<dyn Program>>> {
+        parts.into_iter().map(|part| self.compile(part)).collect()
+    }
 }
 
 /// Steps prepared by [`Backend::compile`].

@@ -8,6 +8,14 @@ const HEAD: &str = "\
 #![allow(missing_docs, non_camel_case_types, dead_code, unreachable_pub, clippy::all)]
 ";
 
+/// What stands above those of NNAPI.
+const LOADED_HEAD: &str = "\
+//! Facts of the NNAPI ABI, as bindgen reads nnapi.h. Generated: see tests/suites/nnapi.rs.
+#![allow(missing_docs, non_camel_case_types, non_snake_case, dead_code, unreachable_pub, clippy::all)]
+#![allow(clippy::undocumented_unsafe_blocks, clippy::semicolon_if_nothing_returned)]
+#![allow(unsafe_op_in_unsafe_fn, unused_qualifications)]
+";
+
 /// Rust's types and declarations of a header. Without layout tests: they hold the host's sizes, and
 /// what is checked in serves 32-bit targets too.
 ///
@@ -15,11 +23,37 @@ const HEAD: &str = "\
 /// Where the header does not parse.
 #[must_use]
 pub fn generated(header: &Path) -> String {
+    text(builder(header).allowlist_item("(tn|TN)_.*"), HEAD)
+}
+
+/// Rust's types of the header of NNAPI's facts, and a table of its functions for a library that is
+/// loaded at run time, in which those that it lacks are absent.
+///
+/// # Panics
+/// As [`generated`].
+#[must_use]
+pub fn loaded(header: &Path) -> String {
+    let builder = builder(header)
+        .allowlist_item("ANeuralNetworks.*|TYPE_.*|RESULT_.*|PREFER_.*|DEVICE_.*")
+        .dynamic_library_name("Functions")
+        .dynamic_link_require_all(false);
+    // They ask what the ABI asks.
+    let said = "    /// # Safety\n    /// As the ABI says.\n    pub unsafe fn ";
+    text(builder, LOADED_HEAD).replace("    pub unsafe fn ", said)
+}
+
+fn text(builder: bindgen::Builder, head: &str) -> String {
+    let bindings = builder.generate();
+    let bindings =
+        bindings.expect("the header parses; bindgen needs libclang (Debian: libclang-dev)");
+    format!("{head}\n{bindings}")
+}
+
+fn builder(header: &Path) -> bindgen::Builder {
     // The oldest that knows the edition of this workspace.
     let target = bindgen::RustTarget::stable(85, 0).unwrap_or_else(|e| panic!("{e}"));
-    let bindings = bindgen::Builder::default()
+    bindgen::Builder::default()
         .header(header.to_string_lossy())
-        .allowlist_item("(tn|TN)_.*")
         .prepend_enum_name(false)
         .use_core()
         .generate_comments(false)
@@ -29,9 +63,6 @@ pub fn generated(header: &Path) -> String {
         .rust_edition(bindgen::RustEdition::Edition2024)
         .formatter(bindgen::Formatter::Prettyplease)
         .disable_header_comment()
-        .generate()
-        .expect("the header parses; bindgen needs libclang (Debian: libclang-dev)");
-    format!("{HEAD}\n{bindings}")
 }
 
 /// The functions that such a text declares, in order.

@@ -391,7 +391,7 @@ fn copy(array: &MLMultiArray, port: &Port, memory: *mut u8) -> Result<()> {
 }
 
 impl Compiled for Loaded {
-    fn run(&mut self, inputs: &[&[u8]], outputs: &mut [&mut [u8]]) -> Result<()> {
+    fn run(&mut self, inputs: &[Vec<u8>], outputs: &mut [Vec<u8>]) -> Result<()> {
         let given = inputs.iter().map(|bytes| bytes.len());
         let asked = outputs.iter().map(|bytes| bytes.len());
         let fits = given.eq(self.inputs.iter().map(|port| port.bytes))

@@ -42,5 +42,5 @@ pub trait Compiled: Send {
     ///
     /// # Errors
     /// [`tenon_runtime::Error::Device`]; outputs are then worth nothing.
-    fn run(&mut self, inputs: &[&[u8]], outputs: &mut [&mut [u8]]) -> Result<()>;
+    fn run(&mut self, inputs: &[Vec<u8>], outputs: &mut [Vec<u8>]) -> Result<()>;
 }

@@ -180,23 +180,29 @@ impl Graph {
         matches!(self.value(value).source, Source::Const(_))
     }
 
-    /// The same graph without what no output needs. Inputs stay, and keep their numbers.
+    /// The numbers of the nodes that some output needs.
     #[must_use]
-    pub fn pruned(&self) -> Self {
+    pub fn kept_nodes(&self) -> Vec<usize> {
+        let is_needed = self.needed();
+        (0..self.nodes.len()).filter(|&i| is_needed[self.nodes[i].output.index()]).collect()
+    }
+
+    /// Of each value, whether some output needs it.
+    fn needed(&self) -> Vec<bool> {
         let mut is_needed = vec![false; self.values.len()];
-        for v in self.inputs.iter().chain(&self.outputs) {
-            is_needed[v.index()] = true;
+        self.outputs.iter().for_each(|v| is_needed[v.index()] = true);
+        for node in self.nodes.iter().rev() {
+            if is_needed[node.output.index()] {
+                node.inputs.iter().for_each(|v| is_needed[v.index()] = true);
+            }
         }
-        for node in self
-            .nodes
-            .iter()
-            .rev()
-            .filter(|n| is_needed[n.output.index()])
-            .cloned()
-            .collect::<Vec<_>>()
-        {
-            node.inputs.iter().for_each(|v| is_needed[v.index()] = true);
-        }
+        is_needed
+    }
+
+    /// The same graph without what no output needs, and the numbers that the inputs left had.
+    #[must_use]
+    pub fn pruned(&self) -> (Self, Vec<usize>) {
+        let is_needed = self.needed();
         let (mut pruned, mut new) = (Self::default(), vec![ValueId(0); self.values.len()]);
         for (i, value) in self.values.iter().enumerate().filter(|(i, _)| is_needed[*i]) {
             new[i] = pruned.push(value.ty.clone(), value.source.clone());
@@ -207,9 +213,14 @@ impl Graph {
             let inputs = node.inputs.iter().map(|v| new[v.index()]).collect();
             pruned.nodes.push(Node { op: node.op.clone(), inputs, output });
         }
-        pruned.inputs = self.inputs.iter().map(|v| new[v.index()]).collect();
+        let kept = (0..self.inputs.len()).filter(|&i| is_needed[self.inputs[i].index()]);
+        let kept: Vec<usize> = kept.collect();
+        pruned.inputs = kept.iter().map(|&i| new[self.inputs[i].index()]).collect();
+        for (i, input) in pruned.inputs.clone().into_iter().enumerate() {
+            pruned.values[input.index()].source = Source::Input(i);
+        }
         pruned.outputs = self.outputs.iter().map(|v| new[v.index()]).collect();
-        pruned
+        (pruned, kept)
     }
 
     /// Checks that each node's operands are made before it and its type is what it gives.

@@ -375,7 +375,11 @@ impl Op {
                 let mut sorted = perm.clone();
                 sorted.sort_unstable();
                 need(sorted.iter().copied().eq(0..first.len()), "no permutation of the axes")?;
-                Ok(same(&perm.iter().map(|&i| first[i]).collect::<Vec<_>>()))
+                let mut turned = same(&perm.iter().map(|&i| first[i]).collect::<Vec<_>>());
+                if let DType::I8(Affine { axis: Some(axis), .. }) = &mut turned.dtype {
+                    *axis = perm.iter().position(|p| p == axis).unwrap_or(0);
+                }
+                Ok(turned)
             }
             Self::Slice { begin, size } => {
                 let ranks = begin.len() == first.len() && size.len() == first.len();

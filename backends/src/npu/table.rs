@@ -125,8 +125,8 @@ pub const TABLE: &[Row] = rows! {
     "conv"           FLOAT,  3 1,   "conv" 15;
     "conv_transpose" FLOAT,  91 3,  "conv_transpose" 15;
     "avg_pool"       FLOAT,  1 1,   "avg_pool" 15;
-    "quantize"       FLOAT,  72 3,  "quantize" 17;
-    "dequantize"     CODE,   6 3,   "dequantize" 17;
+    "quantize"       FLOAT,  72 4,  "quantize" 17;
+    "dequantize"     CODE,   6 4,   "dequantize" 17;
     "coded_linear"   CODE,   9 4,   - -;
     "coded_conv"     CODE,   3 4,   - -;
 };
@@ -171,8 +171,15 @@ impl Target {
     pub fn takes(self, graph: &Graph, node: &Node) -> bool {
         let kind = Kind::from(&graph.ty(node.inputs[0]).dtype);
         let fits = row(&node.op).is_some_and(|row| row.types.contains(&kind));
-        // F16 came with level 3, whatever the operation.
-        let old = matches!(self, Self::Nnapi(level) if level < 3) && kind == Kind::F16;
+        let since = match (kind, &node.op) {
+            // F16 came with level 3, whatever the operation.
+            (Kind::F16, _) => 3,
+            (Kind::I32, Op::Reshape(_)) => 6,
+            (Kind::I32, Op::Binary(_)) => 4,
+            (Kind::I32, Op::Transpose(_) | Op::Concat(_)) => u32::MAX,
+            _ => 1,
+        };
+        let old = matches!(self, Self::Nnapi(level) if level < since);
         let ranks = node.inputs.iter().chain([&node.output]);
         fits && !old
             && self.has(&node.op)

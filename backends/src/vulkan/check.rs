@@ -11,10 +11,10 @@ use tenon_runtime::backend::{Backend, Launch, Signature};
 use tenon_runtime::check::{Check, Direction, Verdict, checks, make};
 use tenon_runtime::{Error, Result, TensorDesc};
 
-use super::cache::{File, sum};
 use super::shader::Shader;
 use super::tier::{Tier, Tiers};
 use super::{Context, Vulkan, launch};
+use crate::cache::{File, sum};
 
 /// What a device is trusted with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,7 +33,7 @@ impl Vulkan {
     /// [`Error::Device`] where the device fails altogether.
     pub fn self_check(&self, reference: &Arc<dyn Backend>) -> Result<Vec<String>> {
         let context = &self.context;
-        let file = File::new("checked", context.device.facts.driver);
+        let file = File::new("vulkan", "checked", context.device.facts.driver);
         let offered = context.tiers();
         if let Some(known) = file.read().and_then(|bytes| Checked::decode(&bytes, offered)) {
             context.trust(known);

@@ -11,7 +11,6 @@
 //! | `launch` | launch classes as dispatches of shaders |
 //! | `record` | dispatches as command buffers |
 //! | `check` | what a driver gets wrong |
-//! | `cache` | what is kept from one process to the next |
 //! | `watch`, `faults` | validation and failures, for tests |
 //!
 //! | variable | what it does |
@@ -23,7 +22,6 @@
 //! | `TENON_CACHE` | the folder of what is kept: compiled pipelines, what the check found |
 //! | `TENON_VK_VALIDATE` | 1: what validation layers complain of is an error |
 
-mod cache;
 mod check;
 mod device;
 mod faults;

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use ash::vk;
 use tenon_runtime::Result;
 
-use super::cache::File;
 use super::device::{Device, Owned, call};
 use super::shader::Shader;
+use crate::cache::File;
 
 /// Most bindings of a dispatch.
 pub(super) const BINDINGS: usize = 8;
@@ -57,7 +57,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 impl Pipelines {
     pub(super) fn new(device: &Arc<Device>) -> Result<Self> {
         let layouts = (0..=BINDINGS).map(|n| Layouts::new(device, n)).collect::<Result<_>>()?;
-        let file = File::new("pipelines", device.facts.driver);
+        let file = File::new("vulkan", "pipelines", device.facts.driver);
         let known = file.read().unwrap_or_default();
         let info = vk::PipelineCacheCreateInfo::default().initial_data(&known);
         // SAFETY: empty, or what this driver gave, unchanged; destroyed after what was made with it.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 pub(crate) use arena::Arena;
 pub use calibrated::Calibrated;
 pub use profile::{Profile, Span};
-use traffic::{Spans, Uses};
+use traffic::{Place, Spans, Uses};
 
 use crate::backend::{Backend, Launch, Memory, Operand, Part, Program, Step};
 use crate::error::{Error, Result};
@@ -416,7 +416,7 @@ impl Executor {
             let backend = run[0].backend;
             let steps: Vec<Step> =
                 run.iter().zip(&mut released).map(|(p, inputs)| self.step(p, &inputs)).collect();
-            let place = if backends[backend].has_mirrors() { backend + 1 } else { traffic::HOST };
+            let place = Place::of(&*backends[backend], backend);
             self.uses.push(Uses::of(place, &steps));
             let tasks: Vec<_> =
                 run.iter().enumerate().map(|(i, p)| (program, i, self.task(p))).collect();
@@ -425,12 +425,35 @@ impl Executor {
         }
         traffic::set_after(&mut self.uses);
         let spans = traffic::spans(&self.uses, &self.wanted());
+        let frozen = self.frozen();
+        let mut by_backend: Vec<Vec<_>> = backends.iter().map(|_| Vec::new()).collect();
+        let order: Vec<usize> = parts.iter().map(|(backend, _)| *backend).collect();
         for ((backend, steps), Spans { brought, taken }) in parts.into_iter().zip(spans) {
-            let part = Part { steps, storages: &self.storages, brought, taken };
-            self.programs.push(backends[backend].compile(part)?);
+            let part = Part { steps, storages: &self.storages, frozen: &frozen, brought, taken };
+            by_backend[backend].push(part);
         }
+        let compiled =
+            backends.iter().zip(by_backend).map(|(b, parts)| Ok(b.compile_all(parts)?.into_iter()));
+        let mut compiled = compiled.collect::<Result<Vec<_>>>()?;
+        self.programs = order.into_iter().filter_map(|backend| compiled[backend].next()).collect();
         self.uses.iter_mut().for_each(|uses| uses.keep_copied(&self.storages));
         Ok(())
+    }
+
+    /// Of each slot, whether nothing writes it: what an op overwrites is not frozen, whatever it is.
+    fn frozen(&self) -> Vec<bool> {
+        let mut frozen = vec![false; self.storages.len()];
+        for (id, value) in self.graph.iter_values() {
+            let kind = &value.source;
+            frozen[self.slots[id.index()]] =
+                matches!(kind, Source::Constant(_) | Source::Parameter { trainable: false });
+        }
+        for node in self.graph.nodes() {
+            let overwritten = node.op.mutates().iter().map(|&i| self.plan.root(node.inputs[i]));
+            overwritten.for_each(|root| frozen[self.slots[root.index()]] = false);
+        }
+        frozen[ARENA] = false;
+        frozen
     }
 
     /// Bytes of the arena that hold named outputs.

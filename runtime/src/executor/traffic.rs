@@ -8,18 +8,50 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use crate::backend::{Operand, Step};
+use crate::backend::{Backend, Operand, Step};
 use crate::error::Result;
 use crate::tensor::Storage;
 
-/// The host's number among the places.
-pub(super) const HOST: usize = 0;
+/// Where a program works.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Place {
+    /// In the host's memory.
+    #[default]
+    Host,
+    /// In that of the device of this number.
+    Device(usize),
+    /// It reads and writes the host's, but keeps to itself what nobody else needs.
+    Inside,
+}
+
+impl Place {
+    /// Where the programs of a backend of that number work.
+    pub(super) fn of(backend: &dyn Backend, number: usize) -> Self {
+        match backend {
+            device if device.has_mirrors() => Self::Device(number),
+            device if device.runs_whole() => Self::Inside,
+            _ => Self::Host,
+        }
+    }
+
+    /// The host's bit.
+    const HOST: u64 = 1;
+
+    /// A bit for each place where bytes can be found again.
+    fn bit(self) -> u64 {
+        match self {
+            Self::Host => Self::HOST,
+            Self::Device(number) => 2 << number,
+            Self::Inside => 0,
+        }
+    }
+}
 
 /// What one program does with memory.
 #[derive(Debug, Default)]
 pub(super) struct Uses {
-    /// Where it runs: [`HOST`], or a device.
-    pub(super) place: usize,
+    /// Where it works.
+    pub(super) place: Place,
     /// How many of the programs before it must be done before it begins. The others may work on.
     pub(super) after: usize,
     /// What its steps do with the arena, in their order.
@@ -48,7 +80,7 @@ pub(super) struct Spans {
 
 impl Uses {
     /// What `steps` use at a place.
-    pub(super) fn of(place: usize, steps: &[Step]) -> Self {
+    pub(super) fn of(place: Place, steps: &[Step]) -> Self {
         let mut uses = Self { place, ..Self::default() };
         for step in steps {
             let overwritten = step.op.mutates().iter().map(|&i| &step.inputs[i]);
@@ -109,19 +141,19 @@ impl Uses {
     /// Brings the tensors to where the program runs.
     pub(super) fn enter(&self, storages: &[Storage]) -> Result<()> {
         self.slots.iter().try_for_each(|&slot| match self.place {
-            HOST => storages[slot].update_host(),
-            _ => storages[slot].update_device(),
+            Place::Device(_) => storages[slot].update_device(),
+            _ => storages[slot].update_host(),
         })
     }
 
     /// Notes which tensors the program has changed.
     pub(super) fn leave(&self, storages: &[Storage]) -> Result<()> {
         self.written.iter().try_for_each(|&slot| match self.place {
-            HOST => {
+            Place::Device(_) => storages[slot].changed_on_device(),
+            _ => {
                 storages[slot].changed_on_host();
                 Ok(())
             }
-            _ => storages[slot].changed_on_device(),
         })
     }
 }
@@ -161,15 +193,15 @@ pub(super) fn spans(programs: &[Uses], wanted: &[Range<usize>]) -> Vec<Spans> {
     // By where they begin: no two buffers that live at a time begin at the same byte.
     let mut known: HashMap<usize, Whereabouts> = HashMap::new();
     for (number, program) in programs.iter().enumerate() {
-        let here = 1 << program.place;
+        let here = program.place.bit();
         for Touched { reads, writes, .. } in &program.steps {
             for range in reads {
                 let Some(bytes) = known.get_mut(&range.start) else { continue };
-                if bytes.places & here != 0 {
+                if bytes.places & here != 0 || bytes.maker == number {
                     continue;
                 }
                 bytes.take(range, &mut spans);
-                if program.place != HOST {
+                if program.place != Place::Host {
                     spans[number].brought.push(range.clone());
                 }
                 bytes.places |= here;
@@ -190,9 +222,9 @@ pub(super) fn spans(programs: &[Uses], wanted: &[Range<usize>]) -> Vec<Spans> {
 impl Whereabouts {
     /// Lets the bytes come to the host, unless they are there.
     fn take(&mut self, range: &Range<usize>, spans: &mut [Spans]) {
-        if self.places & 1 << HOST == 0 {
+        if self.places & Place::HOST == 0 {
             spans[self.maker].taken.push(range.clone());
-            self.places |= 1 << HOST;
+            self.places |= Place::HOST;
         }
     }
 }
@@ -201,7 +233,7 @@ impl Whereabouts {
 mod tests {
     use super::*;
 
-    fn program(place: usize, steps: &[(&[usize], &[usize])]) -> Uses {
+    fn program(place: Place, steps: &[(&[usize], &[usize])]) -> Uses {
         let ranges = |starts: &[usize]| starts.iter().map(|&s| s..s + 4).collect();
         let steps = steps
             .iter()
@@ -217,12 +249,12 @@ mod tests {
     #[test]
     fn only_what_others_need_is_copied_and_only_once() {
         let programs = [
-            program(1, &[(&[], &[0]), (&[0], &[64])]),
-            program(HOST, &[(&[64], &[128]), (&[64], &[192])]),
-            program(1, &[(&[128, 0], &[256]), (&[128], &[320])]),
-            program(HOST, &[(&[64], &[384])]),
+            program(Place::Device(0), &[(&[], &[0]), (&[0], &[64])]),
+            program(Place::Host, &[(&[64], &[128]), (&[64], &[192])]),
+            program(Place::Device(0), &[(&[128, 0], &[256]), (&[128], &[320])]),
+            program(Place::Host, &[(&[64], &[384])]),
             // The memory of 256 has been given to another.
-            program(1, &[(&[384], &[256])]),
+            program(Place::Device(0), &[(&[384], &[256])]),
         ];
         let spans = spans(&programs, &[320..324, 192..196, 256..260]);
         let starts = |ranges: &[Range<usize>]| ranges.iter().map(|r| r.start).collect::<Vec<_>>();
@@ -235,17 +267,31 @@ mod tests {
     #[test]
     fn programs_wait_for_those_whose_memory_they_meet() {
         let mut programs = [
-            program(1, &[(&[], &[0]), (&[0], &[64])]),
-            program(HOST, &[(&[128], &[192])]),
+            program(Place::Device(0), &[(&[], &[0]), (&[0], &[64])]),
+            program(Place::Host, &[(&[128], &[192])]),
             // Both have read 128.
-            program(HOST, &[(&[128], &[256])]),
-            program(1, &[(&[64], &[320])]),
+            program(Place::Host, &[(&[128], &[256])]),
+            program(Place::Device(0), &[(&[64], &[320])]),
             // It overwrites what the third reads.
-            program(HOST, &[(&[], &[128])]),
-            program(HOST, &[(&[], &[512])]),
+            program(Place::Host, &[(&[], &[128])]),
+            program(Place::Host, &[(&[], &[512])]),
         ];
         programs[5].steps[0].scratch = 320..330;
         set_after(&mut programs);
         assert_eq!(programs.map(|p| p.after), [0, 0, 0, 1, 3, 4]);
+    }
+
+    #[test]
+    fn what_runs_as_one_gives_only_what_others_read() {
+        let programs = [
+            program(Place::Inside, &[(&[], &[0]), (&[0], &[64]), (&[64], &[128])]),
+            program(Place::Inside, &[(&[64], &[192])]),
+            program(Place::Host, &[(&[192], &[256])]),
+        ];
+        let wanted = 256..260;
+        let spans = spans(&programs, std::slice::from_ref(&wanted));
+        let starts = |ranges: &[Range<usize>]| ranges.iter().map(|r| r.start).collect::<Vec<_>>();
+        let taken: Vec<_> = spans.iter().map(|s| starts(&s.taken)).collect();
+        assert_eq!(taken, [vec![64], vec![192], vec![]]);
     }
 }

@@ -30,7 +30,7 @@ pub(super) const RULES: &[Rule] = &[
 const MOST_LINES: usize = 600;
 
 /// Longer files: the header is a manual in one piece, the others are tables.
-const TABLES: &[&str] = &["ffi/include/tenon.h", "ffi/src/abi.rs"];
+const TABLES: &[&str] = &["ffi/include/tenon.h", "ffi/src/abi.rs", "backends/src/nnapi/sys.rs"];
 
 /// Crate folders with their library's name and what they may depend on.
 const CRATES: &[(&str, &str, &[&str])] = &[

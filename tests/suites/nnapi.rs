@@ -1,0 +1,415 @@
+//! Graphs for phone accelerators: lowerings, and the bridge to NNAPI over a strict stand-in, which is
+//! `tests/nnapi`, built as a library of that name's kind.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::time::Duration;
+
+use tenon_backends::cpu::{Cpu, Options as CpuOptions};
+use tenon_backends::npu::reference::Evaluator;
+use tenon_backends::npu::{Compute, Npu, Options, Target, Worth, trust};
+use tenon_backends::{Choice, nnapi};
+use tenon_kernels::Isa;
+use tenon_runtime::backend::Backend;
+use tenon_runtime::check::{Verdict, checks, tensor};
+use tenon_runtime::graph::{Graph, ValueId};
+use tenon_runtime::models::{GraphOptions, Lora, Model, ModelConfig, Trains};
+use tenon_runtime::tensor::{Shape, SystemAllocator};
+use tenon_runtime::train::{self, Optimizer, Schedule, Trainer};
+use tenon_runtime::{DType, Result, Tensor, TensorDesc};
+use tenon_tests::bindings::loaded;
+use tenon_tests::golden::{report, root};
+
+/// These tests set the environment, one after the other.
+static TURN: Mutex<()> = Mutex::new(());
+
+/// A turn with a cache of its own, in front of a stand-in that is told to be so.
+fn turn(name: &str, stand_in: &str) -> MutexGuard<'static, ()> {
+    let turn = TURN.lock().unwrap_or_else(|e| e.into_inner());
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("nnapi-{name}"));
+    let _ = std::fs::remove_dir_all(&folder);
+    // SAFETY: tests that read these variables hold the turn.
+    unsafe {
+        std::env::set_var("TENON_CACHE", &folder);
+        std::env::set_var("TENON_NNAPI_LIBRARY", library());
+        std::env::set_var("TENON_STAND_IN", stand_in);
+    }
+    turn
+}
+
+/// The stand-in, built once.
+fn library() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("target").to_owned();
+        let profile = if cfg!(debug_assertions) { "dev" } else { "release" };
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["build", "-q", "-p", "tenon-tests", "--example", "neuralnetworks"]);
+        let built = cargo.args(["--profile", profile]).current_dir(root()).status();
+        assert!(built.expect("cargo").success(), "the stand-in does not build");
+        let folder = if cfg!(debug_assertions) { "debug" } else { "release" };
+        target.join(folder).join("examples/libneuralnetworks.so")
+    })
+}
+
+fn cpu() -> Arc<dyn Backend> {
+    Arc::new(Cpu::new(CpuOptions::default()).expect("the CPU"))
+}
+
+/// Everything that can run on the accelerator does, and nothing else is asked.
+const ALL: Options = Options {
+    compute: Compute::F32,
+    worth: Worth::ALL,
+    most: usize::MAX,
+    compile_limit: Duration::from_secs(60),
+    compare: false,
+    calibration: 4,
+};
+
+/// The bridge over the stand-in.
+fn bridge(options: Options) -> Arc<Npu> {
+    Arc::new(nnapi::open(cpu(), options).expect("the stand-in"))
+}
+
+/// The table of NNAPI's functions is what bindgen makes of the header of its facts.
+///
+/// After changing the header: `TENON_BLESS=1 cargo test -p tenon-tests --test nnapi`.
+#[test]
+fn bindings_are_current() {
+    let folder = root().join("backends/src/nnapi");
+    let (file, fresh) = (folder.join("sys.rs"), loaded(&folder.join("nnapi.h")));
+    if std::env::var_os("TENON_BLESS").is_some() {
+        std::fs::write(&file, &fresh).expect("the file");
+    }
+    let kept = std::fs::read_to_string(&file).expect("the file");
+    assert!(kept == fresh, "{} is not what bindgen makes of the header", file.display());
+}
+
+/// Every op's cases, forward and backward, against the portable level.
+fn conform(npu: &Arc<Npu>, what: &str) {
+    let options = CpuOptions { isa: Some(Isa::PORTABLE), ..CpuOptions::default() };
+    let reference: Arc<dyn Backend> = Arc::new(Cpu::new(options).expect("the portable level"));
+    let backend: Arc<dyn Backend> = npu.clone();
+    let mut failures = Vec::new();
+    let (mut compared, mut seen) = (0, 0);
+    let mut ops = BTreeSet::new();
+    for check in checks() {
+        let verdict = check.run(&backend, &reference);
+        let outcomes = npu.outcomes();
+        for outcome in outcomes[seen..].iter().filter(|o| !o.accelerated) {
+            failures.push(format!("{} left to the CPU: {}", check.case.label(), outcome.why));
+        }
+        seen = outcomes.len();
+        match verdict {
+            Verdict::Skipped => continue,
+            Verdict::Passed(_) => {}
+            other => {
+                failures.push(format!("{} {:?}: {other:?}", check.case.label(), check.direction));
+            }
+        }
+        compared += 1;
+        ops.insert(check.entry.name);
+    }
+    let ops = ops.into_iter().collect::<Vec<_>>();
+    report(&format!("{what}: {compared} checks of {} ops: {}", ops.len(), ops.join(" ")));
+    assert!(failures.is_empty(), "{what}: {} failures:\n{}", failures.len(), failures.join("\n"));
+}
+
+#[test]
+fn lowerings_compute_what_the_cpu_does() {
+    let _turn = turn("lowerings", "");
+    for target in [Target::Nnapi(8), Target::Nnapi(5), Target::CoreMl(18)] {
+        let npu = Arc::new(Npu::new(Arc::new(Evaluator(target)), target, cpu(), ALL));
+        conform(&npu, &format!("{target:?}"));
+    }
+}
+
+#[test]
+fn the_stand_in_computes_what_the_cpu_does() {
+    for level in [8, 5, 4, 3] {
+        let _turn = turn("conformance", &format!("level={level}"));
+        conform(&bridge(ALL), &format!("NNAPI of level {level}"));
+    }
+}
+
+/// A small network on images of ten patterns with noise.
+fn cnn(backends: &[Arc<dyn Backend>]) -> Result<Trainer> {
+    const BATCH: usize = 8;
+    let mut net = Net::default();
+    let x = net.graph.input("x", TensorDesc::f32(&[BATCH, 1, 12, 12])?)?;
+    let targets = net.graph.input("targets", TensorDesc::i32(&[BATCH])?)?;
+    let (w, b) = (net.weight(&[6, 1, 3, 3])?, net.weight(&[6])?);
+    let x = net.graph.call("conv2d", &[("padding", 1usize.into())], &[x, w, b])?[0];
+    let x = net.graph.call("relu", &[], &[x])?[0];
+    let x = net.graph.call("avg_pool2d", &[("kernel", 2usize.into())], &[x])?[0];
+    let (w, b) = (net.weight(&[8, 6, 3, 3])?, net.weight(&[8])?);
+    let x = net.graph.call("conv2d", &[("stride", 2usize.into())], &[x, w, b])?[0];
+    let x = net.graph.call("relu", &[], &[x])?[0];
+    let x = net.graph.call("reshape", &[("shape", [BATCH, 32][..].into())], &[x])?[0];
+    let (w, b) = (net.weight(&[10, 32])?, net.weight(&[10])?);
+    let x = net.graph.call("linear", &[], &[x, w, b])?[0];
+    let loss = net.graph.call("cross_entropy", &[], &[x, targets])?[0];
+    let optimizer = Optimizer::default();
+    let schedule = Schedule::constant(1e-2);
+    let options = train::Options { optimizer, schedule, ..train::Options::default() };
+    let mut trainer = Trainer::new(net.graph, loss, backends, &net.weights, options)?;
+    let classes: Vec<i32> = (0..BATCH as i32).map(|i| i * 7 % 10).collect();
+    let pixel = |i: usize| {
+        let (image, at) = (i / 144, i % 144);
+        let phase = (classes[image] + 2) as f32 * (at % 12 + 2 * (at / 12)) as f32 * 0.21;
+        phase.sin() + 0.3 * noise(i)
+    };
+    trainer.write("x", &(0..BATCH * 144).map(pixel).collect::<Vec<f32>>())?;
+    trainer.write("targets", &classes)?;
+    Ok(trainer)
+}
+
+/// A graph in the making, with its weights.
+#[derive(Default)]
+struct Net {
+    graph: Graph,
+    weights: HashMap<String, Tensor>,
+}
+
+impl Net {
+    fn weight(&mut self, shape: &[usize]) -> Result<ValueId> {
+        let inputs: usize = shape[1..].iter().product();
+        let most = if shape.len() == 1 { 0.1 } else { 1.7 / (inputs as f32).sqrt() };
+        let start = self.weights.len() * 977;
+        let n: usize = shape.iter().product();
+        let values: Vec<f32> = (0..n).map(|i| most * noise(start + i)).collect();
+        let name = format!("weight{}", self.weights.len());
+        self.weights.insert(name.clone(), Tensor::from_slice(shape, &values)?);
+        self.graph.parameter(&name, TensorDesc::f32(shape)?, true)
+    }
+}
+
+/// A value in -1..1 without a pattern.
+fn noise(i: usize) -> f32 {
+    (i.wrapping_mul(0x9e37_79b1) % 8191) as f32 / 4095.5 - 1.0
+}
+
+/// A block of a language model whose weights are frozen in 8 bits, with adapters that train.
+fn lora(backends: &[Arc<dyn Backend>]) -> Result<Trainer> {
+    const SEQ: usize = 12;
+    let config = ModelConfig::llama(48, [32, 64], 1, [4, 2]);
+    let plain = Model::random(config.clone(), 3, &SystemAllocator)?;
+    let q8 = DType::from_name("q8_0").expect("a format");
+    let mut weights = HashMap::new();
+    for (name, weight) in plain.weights() {
+        let shape = weight.desc().shape();
+        let values: Vec<f32> = weight.to_vec::<f32>()?.iter().map(|v| v * 6.0).collect();
+        let coded = if shape.len() == 2 && !name.contains("embed") {
+            tensor(&TensorDesc::new(q8, Shape::new(shape)?)?, &values)?
+        } else if shape.len() == 2 {
+            Tensor::from_slice(shape, &values)?
+        } else {
+            weight.clone()
+        };
+        weights.insert(name.clone(), coded);
+    }
+    let model = Model::from_weights(config, weights)?;
+    let built = model.graph(&GraphOptions::new(1, SEQ, Trains::Lora(Lora::of_rank(4))))?;
+    let parameters = model.parameters(&built.graph, 5, &SystemAllocator)?;
+    let schedule = Schedule::constant(5e-2);
+    let options = train::Options { schedule, ..train::Options::default() };
+    let mut trainer = Trainer::new(built.graph, built.loss, backends, &parameters, options)?;
+    let tokens: Vec<i32> = (0..SEQ as i32).map(|i| i * i % 48).collect();
+    let targets: Vec<i32> = (1..=SEQ as i32).map(|i| i * i % 48).collect();
+    trainer.write("tokens", &tokens)?;
+    trainer.write("targets", &targets)?;
+    Ok(trainer)
+}
+
+fn losses(trainer: &mut Trainer, steps: usize) -> Vec<f32> {
+    (0..steps).map(|_| trainer.step(&mut ()).expect("a step").loss).collect()
+}
+
+/// What trains here, by name.
+const NETS: [(&str, MakeTrainer); 2] = [("cnn", cnn), ("lora", lora)];
+type MakeTrainer = fn(&[Arc<dyn Backend>]) -> Result<Trainer>;
+
+const STEPS: usize = 50;
+
+/// Losses of 50 steps on the CPU alone and with a bridge.
+fn both(net: fn(&[Arc<dyn Backend>]) -> Result<Trainer>, npu: &Arc<Npu>) -> (Vec<f32>, Vec<f32>) {
+    let want = losses(&mut net(&[cpu()]).expect("a trainer"), STEPS);
+    let backends: [Arc<dyn Backend>; 2] = [npu.clone(), cpu()];
+    (losses(&mut net(&backends).expect("a trainer"), STEPS), want)
+}
+
+/// The largest difference of two sequences.
+fn apart(got: &[f32], want: &[f32]) -> f32 {
+    assert_eq!(got.len(), want.len());
+    got.iter().zip(want).fold(0f32, |m, (g, w)| m.max((g - w).abs()))
+}
+
+#[test]
+fn fifty_steps_reach_the_loss_of_the_cpu() {
+    for (name, net) in NETS {
+        let _turn = turn("training", "");
+        let npu = bridge(Options { compare: true, ..ALL });
+        let (got, want) = both(net, &npu);
+        let outcomes = npu.outcomes();
+        let ran: usize = outcomes.iter().filter(|o| o.accelerated).map(|o| o.steps).sum();
+        let parts = outcomes.iter().filter(|o| o.accelerated).count();
+        let (first, last) = (want[0], want[want.len() - 1]);
+        let far = apart(&got, &want);
+        report(&format!(
+            "nnapi {name}: {first:.4} to {last:.4}, {far:.2e} from the CPU's, {ran} steps in {parts} graphs"
+        ));
+        assert!(last < 0.7 * first, "{name} does not learn: {want:?}");
+        assert!(far < 1e-3, "{name}: {got:?}\n{want:?}");
+        assert!(outcomes.iter().all(|o| o.accelerated), "{outcomes:?}");
+        assert!(trust::blacklist("nnapi").is_empty());
+    }
+}
+
+/// With forward products in codes, what has been learned comes to the same loss.
+#[test]
+fn forward_products_in_codes_train() {
+    for (name, compute) in [("int8", Compute::Int8)] {
+        for (what, net) in NETS {
+            let _turn = turn("codes", "");
+            let npu = bridge(Options { compute, compare: true, ..ALL });
+            let want = losses(&mut net(&[cpu()]).expect("a trainer"), STEPS);
+            let mut trainer = net(&[npu.clone(), cpu()]).expect("a trainer");
+            let mut got = Vec::new();
+            for _ in 0..STEPS / 10 {
+                got.extend(losses(&mut trainer, 10));
+                // Weights have moved.
+                npu.recalibrate();
+            }
+            let ends = [got[STEPS - 1], want[STEPS - 1]];
+            report(&format!("nnapi {what} in {name}: {} at the end, the CPU {}", ends[0], ends[1]));
+            let outcomes = npu.outcomes();
+            assert!(outcomes.iter().all(|o| o.accelerated), "{name} {what}: {outcomes:?}");
+            // What is rounded moves a loss that is still falling by about as much as its weights.
+            let bound = if ends[1] < 0.01 { 1e-3 } else { 0.1 };
+            assert!((ends[0] - ends[1]).abs() < bound, "{name} {what}: {got:?}\n{want:?}");
+        }
+    }
+}
+
+/// Whatever goes wrong, training goes on with the CPU's losses, and what went wrong is remembered.
+#[test]
+fn faults_leave_the_losses_alone() {
+    let cases = [
+        ("lost", "lost=0", true),
+        ("lost in the middle", "lost=35", true),
+        ("wrong", "wrong", true),
+        ("refuse", "refuse", true),
+        ("slow", "slow=400", true),
+        ("without convolutions", "without=3,without=91", false),
+        ("without products", "without=9", false),
+    ];
+    for (name, stand_in, is_listed) in cases {
+        let _turn = turn("faults", stand_in);
+        let limit = if name == "slow" { 100 } else { 60_000 };
+        let options = Options { compare: true, compile_limit: Duration::from_millis(limit), ..ALL };
+        let npu = bridge(options);
+        let (got, want) = both(cnn, &npu);
+        let far = apart(&got, &want);
+        let listed = trust::blacklist("nnapi");
+        report(&format!("nnapi, {name}: {far:.2e} from the CPU's, {} graphs listed", listed.len()));
+        assert!(far < 1e-3, "{name}: {got:?}\n{want:?}");
+        assert_eq!(!listed.is_empty(), is_listed, "{name}: {listed:?}");
+        if is_listed {
+            // Another process does not ask for it again.
+            let again = bridge(options);
+            let (got, want) = both(cnn, &again);
+            assert!(apart(&got, &want) < 1e-3, "{name}");
+            let refused = again.outcomes().iter().any(|o| !o.accelerated);
+            assert!(refused, "{name}: {:?}", again.outcomes());
+        }
+    }
+}
+
+/// Ends in the middle of its first step, where the test below asks for it.
+#[test]
+fn crash() {
+    if std::env::var_os("TENON_TEST_CRASH").is_some() {
+        let options = Options { compare: true, ..ALL };
+        let _trainer = cnn(&[bridge(options), cpu()]).expect("a trainer");
+        std::process::abort();
+    }
+}
+
+/// A run that did not come back is not tried again; a damaged note of it is as good as none.
+#[test]
+fn a_crash_is_remembered() {
+    let _turn = turn("crash", "");
+    let options = Options { compare: true, ..ALL };
+    let mut child = Command::new(std::env::current_exe().expect("this program"));
+    let child = child.args(["--exact", "crash"]).env("TENON_TEST_CRASH", "1").output();
+    assert!(!child.expect("a child").status.success());
+    let again = bridge(options);
+    let mut trainer = cnn(&[again.clone(), cpu()]).expect("a trainer");
+    assert!(again.outcomes().iter().all(|o| !o.accelerated), "{:?}", again.outcomes());
+    assert!(!trust::blacklist("nnapi").is_empty());
+    assert!(trainer.step(&mut ()).expect("a step").loss.is_finite());
+    let cache = std::env::var_os("TENON_CACHE").expect("the cache");
+    for file in std::fs::read_dir(cache).expect("the cache") {
+        let path = file.expect("a file").path();
+        if path.extension().is_some_and(|e| e == "trust") {
+            let mut bytes = std::fs::read(&path).expect("a file");
+            *bytes.last_mut().expect("content") ^= 1;
+            std::fs::write(&path, bytes).expect("a file");
+        }
+    }
+    assert!(trust::blacklist("nnapi").is_empty());
+    let fresh = bridge(options);
+    drop(cnn(&[fresh.clone(), cpu()]).expect("a trainer"));
+    assert!(fresh.outcomes().iter().all(|o| o.accelerated), "{:?}", fresh.outcomes());
+}
+
+/// The CPU's reference implementation is no accelerator; a library without some functions is an old
+/// one, or none.
+#[test]
+fn old_and_odd_libraries() {
+    let turn = turn("libraries", "cpu");
+    let refused = nnapi::open(cpu(), ALL).err().expect("no device").to_string();
+    assert!(refused.contains("nnapi-reference"), "{refused}");
+    // SAFETY: the turn is held.
+    unsafe { std::env::set_var("TENON_NNAPI_DEVICE", "nnapi-reference") };
+    assert!(nnapi::open(cpu(), ALL).is_ok());
+    // SAFETY: as above.
+    unsafe {
+        std::env::remove_var("TENON_NNAPI_DEVICE");
+        std::env::set_var("TENON_STAND_IN", "level=4");
+    }
+    let cases = [
+        ("ANeuralNetworksExecution_setReusable", true),
+        ("ANeuralNetworksBurst_create", true),
+        ("ANeuralNetworks_getRuntimeFeatureLevel", true),
+        ("ANeuralNetworksCompilation_setCaching", false),
+        ("ANeuralNetworks_getDeviceCount", false),
+        ("ANeuralNetworksModel_create", false),
+    ];
+    for (symbol, still_runs) in cases {
+        let cut = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("lib-without-{symbol}.so"));
+        let mut bytes = std::fs::read(library()).expect("the stand-in");
+        let name = symbol.as_bytes();
+        while let Some(at) = bytes.windows(name.len()).position(|w| w == name) {
+            bytes[at] = b'x';
+        }
+        std::fs::write(&cut, bytes).expect("a library");
+        // SAFETY: as above.
+        unsafe { std::env::set_var("TENON_NNAPI_LIBRARY", &cut) };
+        let runs = nnapi::open(cpu(), ALL).is_ok_and(|npu| {
+            let npu = Arc::new(npu);
+            let (got, want) = both(cnn, &npu);
+            assert!(apart(&got, &want) < 1e-3, "without {symbol}");
+            npu.outcomes().iter().all(|o| o.accelerated)
+        });
+        assert_eq!(runs, still_runs, "without {symbol}");
+        let _ = std::fs::remove_file(cut);
+    }
+    // SAFETY: as above.
+    unsafe { std::env::set_var("TENON_NNAPI_LIBRARY", "/nowhere/libneuralnetworks.so") };
+    let none = Choice::Nnapi.backends(cpu(), None, &mut |_| {}).err().expect("no library");
+    assert!(none.to_string().contains("no NNAPI here"), "{none}");
+    drop(turn);
+}
