@@ -41,6 +41,8 @@ pub enum Choice {
     Vulkan,
     /// Android's Neural Networks API, for what its device takes; an error where there is none.
     Nnapi,
+    /// Apple's Core ML, for what it takes; an error where there is none.
+    CoreMl,
     /// A graphics card where there is one, else the CPU.
     Auto,
 }
@@ -51,6 +53,7 @@ impl Choice {
         ("cpu", Self::Cpu),
         ("vulkan", Self::Vulkan),
         ("nnapi", Self::Nnapi),
+        ("coreml", Self::CoreMl),
         ("auto", Self::Auto),
     ];
 
@@ -105,6 +108,10 @@ impl Choice {
             Self::Nnapi => Ok(vec![Arc::new(nnapi::open(cpu.clone(), npu::Options::from_env()?)?)]),
             #[cfg(not(feature = "nnapi"))]
             Self::Nnapi => Err(left_out("nnapi")),
+            #[cfg(feature = "coreml")]
+            Self::CoreMl => Ok(vec![coreml::open(cpu.clone(), npu::Options::from_env()?)?]),
+            #[cfg(not(feature = "coreml"))]
+            Self::CoreMl => Err(left_out("coreml")),
         }
     }
 }

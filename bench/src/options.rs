@@ -104,6 +104,9 @@ enum BackendOption {
     Vulkan,
     /// Android's accelerators, by NNAPI.
     Nnapi,
+    /// Apple's accelerators, by Core ML.
+    #[value(name = "coreml")]
+    CoreMl,
     Auto,
 }
 
@@ -145,6 +148,7 @@ impl Options {
             BackendOption::Cpu => Choice::Cpu,
             BackendOption::Vulkan => Choice::Vulkan,
             BackendOption::Nnapi => Choice::Nnapi,
+            BackendOption::CoreMl => Choice::CoreMl,
             BackendOption::Auto => Choice::Auto,
         };
         let mut warn = |warning: &str| tell(&format!("warning: {warning}"));

@@ -392,8 +392,8 @@ fn copy(array: &MLMultiArray, port: &Port, memory: *mut u8) -> Result<()> {
 
 impl Compiled for Loaded {
     fn run(&mut self, inputs: &[Vec<u8>], outputs: &mut [Vec<u8>]) -> Result<()> {
-        let given = inputs.iter().map(|bytes| bytes.len());
-        let asked = outputs.iter().map(|bytes| bytes.len());
+        let given = inputs.iter().map(Vec::len);
+        let asked = outputs.iter().map(Vec::len);
         let fits = given.eq(self.inputs.iter().map(|port| port.bytes))
             && asked.eq(self.outputs.iter().map(|port| port.bytes));
         if !fits {
@@ -405,8 +405,7 @@ impl Compiled for Loaded {
             }
             let inputs: Vec<*mut u8> =
                 inputs.iter().map(|bytes| bytes.as_ptr().cast_mut()).collect();
-            let outputs: Vec<*mut u8> =
-                outputs.iter_mut().map(|bytes| bytes.as_mut_ptr()).collect();
+            let outputs: Vec<*mut u8> = outputs.iter_mut().map(Vec::as_mut_ptr).collect();
             self.predict(&inputs, &outputs)
         })
     }
