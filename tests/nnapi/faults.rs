@@ -49,15 +49,19 @@ pub fn read() {
         }
     }
     RUNS.store(0, Ordering::SeqCst);
-    *CURRENT.lock().unwrap_or_else(|e| e.into_inner()) = Some(faults);
+    *CURRENT.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(faults);
 }
 
 /// The settings.
 pub fn current() -> Faults {
-    if CURRENT.lock().unwrap_or_else(|e| e.into_inner()).is_none() {
+    if CURRENT.lock().unwrap_or_else(std::sync::PoisonError::into_inner).is_none() {
         read();
     }
-    CURRENT.lock().unwrap_or_else(|e| e.into_inner()).clone().expect("they were read")
+    CURRENT
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+        .clone()
+        .expect("they were read")
 }
 
 /// Counts a run; whether the device is lost by now.

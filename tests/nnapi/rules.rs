@@ -416,10 +416,10 @@ fn conv(
     }
     let window = window(&[3, 4, 5, 6, 7, 8].map(int), dilation, groups)?;
     // Scales of channels are those of the axis of outputs.
-    if let Some((axis, _)) = &operand(1).channels {
-        if *axis != if operation.code == 4 { 3 } else { 0 } {
-            return Err("scales of another axis".into());
-        }
+    if let Some((axis, _)) = &operand(1).channels
+        && *axis != if operation.code == 4 { 3 } else { 0 }
+    {
+        return Err("scales of another axis".into());
     }
     let image = turned(graph, value(0)?, [0, 3, 1, 2])?;
     let to_first = if operation.code == 4 { [3, 0, 1, 2] } else { [0, 3, 1, 2] };

@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tenon_backends::cpu::{Cpu, Options as CpuOptions};
@@ -27,7 +27,7 @@ static TURN: Mutex<()> = Mutex::new(());
 
 /// A turn with a cache of its own, in front of a stand-in that is told to be so.
 fn turn(name: &str, stand_in: &str) -> MutexGuard<'static, ()> {
-    let turn = TURN.lock().unwrap_or_else(|e| e.into_inner());
+    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("nnapi-{name}"));
     let _ = std::fs::remove_dir_all(&folder);
     // SAFETY: tests that read these variables hold the turn.
