@@ -56,8 +56,8 @@ impl Check {
             ..cpu::Options::default()
         };
         let reference: Arc<dyn Backend> = Arc::new(Cpu::new(portable)?);
-        let checks: Vec<_> =
-            check::checks().filter(|c| c.entry.name.contains(&self.filter)).collect();
+        let all = check::checks().chain(check::ends());
+        let checks: Vec<_> = all.filter(|c| c.entry.name.contains(&self.filter)).collect();
         if checks.is_empty() {
             let why = format!("no op's name contains `{}`; `tenon info` lists them", self.filter);
             return Err(Error::Usage(why));

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 pub use cases::{GradientCheck, Made, Numbers, check_gradient, elements, make, run, tensor};
 
-use crate::backend::Backend;
+use crate::backend::{Backend, Launch};
 use crate::error::{Error, Result};
 use crate::ops::{Case, Gradient, OpEntry, table};
 
@@ -66,6 +66,30 @@ pub fn checks() -> impl Iterator<Item = Check> {
             })
         })
     })
+}
+
+/// Elements in the rows of [`ends`]: of a vector of 16 there is every number left over, and of 8 and 4.
+const ENDS: std::ops::RangeInclusive<usize> = 17..=31;
+
+/// Comparisons of what every op that works element by element or row by row makes of the end of a row,
+/// which vectors do not fill: its first case, forward, with rows of every length of [`ENDS`].
+pub fn ends() -> impl Iterator<Item = Check> {
+    table().iter().flat_map(|entry| {
+        let case = (entry.cases)().into_iter().find(|case| works_along(case));
+        let cases =
+            case.into_iter().flat_map(|case| ENDS.filter_map(move |len| case.with_row(len)));
+        cases.map(|case| Check { entry, case, seed: 1, direction: Direction::Forward })
+    })
+}
+
+/// Whether a case's last axis is one that a kernel goes along.
+fn works_along(case: &Case) -> bool {
+    let inputs = case.descs();
+    let Ok(outputs) = case.op.infer(&inputs) else { return false };
+    let launch = case.op.launch(&inputs, &outputs.iter().collect::<Vec<_>>());
+    let elementwise = matches!(launch, Launch::Unary(_) | Launch::Binary(_) | Launch::Select);
+    !case.bench
+        && (elementwise || matches!(launch, Launch::Row(_) | Launch::Cast | Launch::Fused(_)))
 }
 
 impl Check {

@@ -89,6 +89,23 @@ impl Case {
         self
     }
 
+    /// The case with `len` elements in the last axis of its first operand, and of those that have as
+    /// many there; `None` where the op has no such case.
+    #[must_use]
+    pub fn with_row(&self, len: usize) -> Option<Self> {
+        let row = *self.operands.first()?.desc.shape().last().filter(|&&row| row > 1)?;
+        let mut case = self.clone();
+        for operand in &mut case.operands {
+            let mut dims = operand.desc.shape().to_vec();
+            if let Some(last) = dims.last_mut().filter(|last| **last == row) {
+                *last = len;
+                let shape = Shape::new(&dims).ok()?;
+                operand.desc = TensorDesc::new(operand.desc.dtype(), shape).ok()?;
+            }
+        }
+        case.op.infer(&case.descs()).is_ok().then_some(case)
+    }
+
     /// The operands' descriptions.
     #[must_use]
     pub fn descs(&self) -> Vec<&TensorDesc> {
