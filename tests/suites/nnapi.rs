@@ -213,7 +213,8 @@ fn lora(backends: &[Arc<dyn Backend>]) -> Result<Trainer> {
     let model = Model::from_weights(config, weights)?;
     let built = model.graph(&GraphOptions::new(1, SEQ, Trains::Lora(Lora::of_rank(4))))?;
     let parameters = model.parameters(&built.graph, 5, &SystemAllocator)?;
-    let schedule = Schedule::constant(5e-2);
+    // Slow enough that a difference in the last bit does not grow from step to step.
+    let schedule = Schedule::constant(2e-2);
     let options = train::Options { schedule, ..train::Options::default() };
     let mut trainer = Trainer::new(built.graph, built.loss, backends, &parameters, options)?;
     let tokens: Vec<i32> = (0..SEQ as i32).map(|i| i * i % 48).collect();
