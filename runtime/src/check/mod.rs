@@ -75,7 +75,7 @@ const ENDS: std::ops::RangeInclusive<usize> = 17..=31;
 /// which vectors do not fill: its first case, forward, with rows of every length of [`ENDS`].
 pub fn ends() -> impl Iterator<Item = Check> {
     table().iter().flat_map(|entry| {
-        let case = (entry.cases)().into_iter().find(|case| works_along(case));
+        let case = (entry.cases)().into_iter().find(works_along);
         let cases =
             case.into_iter().flat_map(|case| ENDS.filter_map(move |len| case.with_row(len)));
         cases.map(|case| Check { entry, case, seed: 1, direction: Direction::Forward })
