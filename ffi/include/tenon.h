@@ -173,12 +173,12 @@ typedef struct tn_context_options {
                                     at once from any threads that use its handles */
   tn_log log;                    /* as long as the allocator; NULL: silence */
   void *log_user;                /* passed to log; may be NULL */
-  const char *backend;           /* what to run on: "cpu"; "vulkan" or "nnapi", an error where there
-                                    is no such device; "auto", a graphics card where there is one,
-                                    else the CPU. What a device does not claim runs on the CPU, op by
-                                    op. The log is told what a device gets wrong on its first use,
-                                    and is not used for. NULL: what the environment's TENON_BACKEND
-                                    says, or "cpu" */
+  const char *backend;           /* what to run on: "cpu"; "vulkan", "nnapi" or "coreml", an error
+                                    where there is no such device; "auto", a graphics card where
+                                    there is one, else the CPU. What a device does not claim runs on
+                                    the CPU, op by op. The log is told what a device gets wrong on
+                                    its first use, and is not used for. NULL: what the environment's
+                                    TENON_BACKEND says, or "cpu" */
   uint32_t calibrate;            /* not 0: the device's speed is measured first, in 5 to 100 ms, so
                                     that what plans within a budget make again is what is quick to
                                     make on it. Plans may then differ from run to run; results never

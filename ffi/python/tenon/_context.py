@@ -36,8 +36,9 @@ class Context:
     :param threads: threads that work, the caller's among them, at most 1024; 0: one a core.
     :param isa: instruction set by name, such as ``"avx2"``; None: the best there is, or what
         the environment's ``TENON_ISA`` says.
-    :param backend: what to run on: ``"cpu"``, ``"vulkan"``, or ``"auto"``, a graphics card where there
-        is one; None: what the environment's ``TENON_BACKEND`` says, or the CPU.
+    :param backend: what to run on: ``"cpu"``, ``"vulkan"``, ``"nnapi"``, ``"coreml"``, or ``"auto"``, a
+        graphics card where there is one; None: what the environment's ``TENON_BACKEND`` says, or the
+        CPU.
     :param calibrate: whether the device's speed is measured first, in 5 to 100 ms, so that what plans
         within a budget make again is what is quick to make on it; they may then differ from run to
         run, results never do.

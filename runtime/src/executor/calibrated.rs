@@ -108,7 +108,15 @@ impl Backend for Calibrated {
         self.backend.has_mirrors()
     }
 
+    fn runs_whole(&self) -> bool {
+        self.backend.runs_whole()
+    }
+
     fn compile(&self, part: Part<'_>) -> Result<Box<dyn Program>> {
         self.backend.compile(part)
+    }
+
+    fn compile_all(&self, parts: Vec<Part<'_>>) -> Result<Vec<Box<dyn Program>>> {
+        self.backend.compile_all(parts)
     }
 }
