@@ -3,18 +3,8 @@
 use super::{Philox, unit};
 use crate::isa::{Isa, Kernel};
 use crate::simd::Simd;
+use crate::simd::math::LOG;
 
-/// Coefficients of `(ln(1 + f) - f + f^2/2) / f^3` for `1 + f` in [sqrt(1/2), sqrt(2)].
-const LOG: [f32; 8] = [
-    0.333_333_3,
-    -0.250_008_23,
-    0.200_012_25,
-    -0.166_233_53,
-    0.142_017_84,
-    -0.131_602_56,
-    0.127_614_2,
-    -0.076_341_08,
-];
 /// Coefficients of `sin(pi/2 d) / d` and of `cos(pi/2 d)` in `d^2`, for |d| <= 1/2: Taylor's.
 const SIN: [f32; 5] = [1.570_796_4, -0.645_964_1, 0.079_692_63, -0.004_681_754, 0.000_160_441_18];
 const COS: [f32; 6] =

@@ -87,9 +87,16 @@ fn works_along(case: &Case) -> bool {
     let inputs = case.descs();
     let Ok(outputs) = case.op.infer(&inputs) else { return false };
     let launch = case.op.launch(&inputs, &outputs.iter().collect::<Vec<_>>());
-    let elementwise = matches!(launch, Launch::Unary(_) | Launch::Binary(_) | Launch::Select);
-    !case.bench
-        && (elementwise || matches!(launch, Launch::Row(_) | Launch::Cast | Launch::Fused(_)))
+    let along = matches!(
+        launch,
+        Launch::Unary(_)
+            | Launch::Binary(_)
+            | Launch::Select
+            | Launch::Cast
+            | Launch::Fused(_)
+            | Launch::Row(_)
+    );
+    along && !case.bench
 }
 
 impl Check {

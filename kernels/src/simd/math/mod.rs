@@ -24,7 +24,7 @@ const EXP2: [f32; 6] = [
     0.001_326_472_7,
 ];
 /// Coefficients of `(ln(1 + f) - f + f^2/2) / f^3` for `1 + f` in [sqrt(1/2), sqrt(2)].
-const LOG: [f32; 8] = [
+pub(crate) const LOG: [f32; 8] = [
     0.333_333_3,
     -0.250_008_23,
     0.200_012_25,
