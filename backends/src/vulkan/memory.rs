@@ -329,24 +329,6 @@ impl Image {
             },
         }
     }
-
-    /// Brings a range of it back.
-    ///
-    /// # Errors
-    /// As [`Transfer::download`].
-    ///
-    /// # Safety
-    /// As [`Self::upload_range`], for writing.
-    pub(super) unsafe fn download_range(&self, host: *mut u8, range: &Range<usize>) -> Result<()> {
-        match &self.held {
-            Held::Imported { .. } => Ok(()),
-            // SAFETY: the caller's contract.
-            Held::Copied { transfer, .. } => unsafe {
-                let (host, start) = (host.add(range.start), self.start + range.start);
-                transfer.download(host, self.buffer, start, range.len())
-            },
-        }
-    }
 }
 
 impl Mirror for Image {
@@ -356,8 +338,13 @@ impl Mirror for Image {
     }
 
     unsafe fn download(&self, host: *mut u8, bytes: usize) -> Result<()> {
-        // SAFETY: the caller's contract.
-        unsafe { self.download_range(host, &(0..bytes)) }
+        match &self.held {
+            Held::Imported { .. } => Ok(()),
+            // SAFETY: the caller's contract.
+            Held::Copied { transfer, .. } => unsafe {
+                transfer.download(host, self.buffer, self.start, bytes)
+            },
+        }
     }
 
     fn is_same(&self) -> bool {

@@ -16,7 +16,7 @@ use tenon_runtime::tensor::{Mirror, Storage};
 use super::Context;
 use super::device::{Device, Owned, call, failed};
 use super::launch::{Access, Binding, Dispatch};
-use super::memory::Image;
+use super::memory::{Image, Piece, Purpose};
 use super::pipeline::{BINDINGS, PUSH, Pipeline};
 use super::transfer::{COPY, HOST, SHADER, barrier};
 
@@ -110,6 +110,61 @@ impl Finder<'_> {
     }
 }
 
+/// Memory that the host sees, to which a program copies what others need of it as it ends: the device
+/// does that while the host works on, and nobody has to ask for it.
+struct Returns {
+    piece: Piece,
+    /// Bytes of the arena, and where they are in the piece.
+    ranges: Vec<(Range<usize>, usize)>,
+}
+
+impl Returns {
+    /// Memory for these bytes of the arena; none where there are none.
+    fn new(context: &Context, taken: &[Range<usize>]) -> Result<Option<Self>> {
+        let mut bytes = 0;
+        let place = |range: &Range<usize>| {
+            let at = bytes;
+            bytes += range.len().next_multiple_of(64);
+            (range.clone(), at)
+        };
+        let ranges: Vec<_> = taken.iter().map(place).collect();
+        if bytes == 0 {
+            return Ok(None);
+        }
+        let piece = context.pool.take(Purpose::Staging, bytes)?;
+        Ok(Some(Self { piece, ranges }))
+    }
+
+    /// Records the copies, after everything recorded so far.
+    fn record(&self, device: &Device, buffer: vk::CommandBuffer, arena: &Image) {
+        let region = |(range, at): &(Range<usize>, usize)| vk::BufferCopy {
+            src_offset: (arena.start + range.start) as u64,
+            dst_offset: (self.piece.start + at) as u64,
+            size: range.len() as u64,
+        };
+        let regions: Vec<_> = self.ranges.iter().map(region).collect();
+        // SAFETY: recording; all ranges lie in their buffers.
+        unsafe { device.raw.cmd_copy_buffer(buffer, arena.buffer, self.piece.buffer, &regions) };
+        barrier(device, buffer, &[COPY], &[COPY, HOST]);
+    }
+
+    /// Brings the bytes to the host's arena, and says how many.
+    ///
+    /// # Safety
+    /// The program is done, and `arena` is the host's, which nothing else uses.
+    unsafe fn give(&self, arena: *mut u8) -> Result<usize> {
+        let from = self.piece.host.ok_or_else(|| failed("staging memory that the host sees"))?;
+        for (range, at) in &self.ranges {
+            // SAFETY: the caller's contract; both are as long.
+            unsafe {
+                let to = arena.add(range.start);
+                to.copy_from_nonoverlapping(from.as_ptr().add(*at), range.len());
+            }
+        }
+        Ok(self.ranges.iter().map(|(range, _)| range.len()).sum())
+    }
+}
+
 /// A command buffer, and the step with which it is complete.
 struct Batch {
     buffer: vk::CommandBuffer,
@@ -122,11 +177,13 @@ pub(super) struct Replay {
     batches: Vec<Batch>,
     /// Which of them is submitted next.
     next: usize,
+    /// Signalled by the last of them, or by [`Program::sync`] where that was not submitted.
     fence: Owned<vk::Fence>,
     is_pending: bool,
-    /// Bytes of the arena that are copied before and after, where it is copied.
+    will_signal: bool,
+    /// Bytes of the arena that are copied before, where it is copied, and those after.
     brought: Vec<Range<usize>>,
-    taken: Vec<Range<usize>>,
+    returns: Option<Returns>,
     arena: Arc<Image>,
     _commands: Owned<vk::CommandPool>,
     _descriptors: Owned<vk::DescriptorPool>,
@@ -153,7 +210,12 @@ impl Replay {
             steps.push((ready, context.estimate(step)));
         }
         let (descriptors, sets) = descriptors(device, steps.iter().flat_map(|(ready, _)| ready))?;
-        let (commands, batches) = commands(device, &steps, &sets)?;
+        let is_copied = !images[0].is_same();
+        let returns = if is_copied { Returns::new(context, &part.taken)? } else { None };
+        let at_end = |buffer| {
+            let _ = returns.as_ref().map(|returns| returns.record(device, buffer, &images[0]));
+        };
+        let (commands, batches) = commands(device, &steps, &sets, &at_end)?;
         // SAFETY: unsignalled, and waited for before it goes.
         let fence = unsafe {
             let fence = device.raw.create_fence(&vk::FenceCreateInfo::default(), None);
@@ -161,15 +223,15 @@ impl Replay {
         };
         context.pipelines.keep(false);
         device.check()?;
-        let is_copied = !images[0].is_same();
         Ok(Self {
             context: context.clone(),
             batches,
             next: 0,
             fence,
             is_pending: false,
+            will_signal: false,
             brought: if is_copied { part.brought.clone() } else { Vec::new() },
-            taken: if is_copied { part.taken.clone() } else { Vec::new() },
+            returns,
             arena: images[0].clone(),
             _commands: commands,
             _descriptors: descriptors,
@@ -195,8 +257,13 @@ impl Program for Replay {
         };
         self.next += 1;
         self.is_pending = true;
-        // SAFETY: recorded, and done since the last `sync`; what it uses is kept by `self`.
-        unsafe { self.context.device.submit(&[batch.buffer], vk::Fence::null()) }
+        let is_last = self.next == self.batches.len();
+        let fence = if is_last { *self.fence } else { vk::Fence::null() };
+        // SAFETY: recorded, and done since the last `sync`; what it uses is kept by `self`. The fence
+        // was reset there.
+        unsafe { self.context.device.submit(&[batch.buffer], fence)? };
+        self.will_signal = is_last;
+        Ok(())
     }
 
     fn sync(&mut self) -> Result<()> {
@@ -204,18 +271,20 @@ impl Program for Replay {
             return Ok(());
         }
         let device = &self.context.device;
+        let is_done = std::mem::take(&mut self.will_signal);
         // SAFETY: not pending: each wait resets it.
         unsafe {
-            device.submit(&[], *self.fence)?;
+            if !is_done {
+                device.submit(&[], *self.fence)?;
+            }
             device.wait(*self.fence)?;
             device.raw.reset_fences(&[*self.fence]).map_err(call("resetting a fence"))?;
         }
         // A part of a program leaves nothing to take: the run was stopped.
-        if self.next == self.batches.len() {
-            for range in &self.taken {
-                // SAFETY: the storages are kept; nothing else uses them before the run is over.
-                unsafe { self.arena.download_range(self.storages[0].host(), range)? };
-            }
+        if let Some(returns) = self.returns.as_ref().filter(|_| is_done) {
+            // SAFETY: the storages are kept; nothing else uses them before the run is over.
+            let bytes = unsafe { returns.give(self.storages[0].host())? };
+            self.context.transfer.note_down(bytes);
         }
         device.check()
     }
@@ -275,11 +344,12 @@ fn descriptors<'a>(
     Ok((pool, sets))
 }
 
-/// Records steps in command buffers.
+/// Records steps in command buffers, and what comes `at_end` in the last.
 fn commands(
     device: &Arc<Device>,
     steps: &[(Vec<Ready>, f64)],
     sets: &Sets,
+    at_end: &dyn Fn(vk::CommandBuffer),
 ) -> Result<(Owned<vk::CommandPool>, Vec<Batch>)> {
     let info = vk::CommandPoolCreateInfo::default().queue_family_index(device.family);
     // SAFETY: destroyed when what was recorded is done.
@@ -291,7 +361,8 @@ fn commands(
     for (i, (_, step)) in steps.iter().enumerate() {
         seconds += step;
         if seconds >= SUBMIT || i + 1 == steps.len() {
-            let buffer = batch(device, *pool, &steps[from..=i], sets)?;
+            let end: &dyn Fn(_) = if i + 1 == steps.len() { at_end } else { &|_| () };
+            let buffer = batch(device, *pool, &steps[from..=i], sets, end)?;
             batches.push(Batch { buffer, last: i });
             (from, seconds) = (i + 1, 0.0);
         }
@@ -304,6 +375,7 @@ fn batch(
     pool: vk::CommandPool,
     steps: &[(Vec<Ready>, f64)],
     sets: &Sets,
+    at_end: &dyn Fn(vk::CommandBuffer),
 ) -> Result<vk::CommandBuffer> {
     let info = vk::CommandBufferAllocateInfo::default().command_pool(pool).command_buffer_count(1);
     let begin = vk::CommandBufferBeginInfo::default();
@@ -338,6 +410,7 @@ fn batch(
         }
     }
     barrier(device, buffer, &[SHADER], &[COPY, HOST]);
+    at_end(buffer);
     // SAFETY: recording.
     unsafe { device.raw.end_command_buffer(buffer) }.map_err(call("recording"))?;
     Ok(buffer)

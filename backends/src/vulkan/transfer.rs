@@ -215,6 +215,11 @@ impl Transfer {
         Traffic { up: self.up.load(Ordering::Relaxed), down: self.down.load(Ordering::Relaxed) }
     }
 
+    /// Counts what came to the host by other means.
+    pub(super) fn note_down(&self, bytes: usize) {
+        self.down.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
     /// Copies the host's bytes to a buffer, before what is submitted after the next [`Self::flush`].
     /// They may be written again at once.
     ///
