@@ -232,11 +232,9 @@ impl Options {
                 ClippingOption::Running => Clipping::Running,
             },
             accumulation: self.accumulate.get(),
-            keep_gradients: false,
-            rounds: train::Rounds::default(),
-            privacy: None,
             memory_budget: self.memory_budget,
             spill: self.spill.clone(),
+            ..train::Options::default()
         })
     }
 

@@ -419,7 +419,7 @@ typedef struct tn_train_options {
   uint64_t memory_budget; /* most bytes the plan may take: what does not fit is made again
                              instead of kept, with the same bits; 0: no bound */
   tn_state state;         /* of momentum and moments */
-  int32_t unused;         /* 0 */
+  int32_t stage_inputs;   /* not 0: inputs have a second buffer each, for tn_session_stage */
   tn_clipping clipping;   /* how the norm for clip_norm is found */
   const char *spill_folder; /* folder for a file that states go to where memory_budget cannot be met
                                otherwise; it has no name and goes with the session. NULL: none */
@@ -493,6 +493,19 @@ tn_status tn_session_set_memory_budget(tn_session *session, uint64_t memory_budg
 /* Writes a whole input, parameter or state: exactly its `size` bytes, in its element type.
  * One thread. Fails: ARGUMENT, NOT_FOUND. Since 100. */
 tn_status tn_session_write(tn_session *session, const char *name, const void *data, size_t size);
+
+/* Writes an input as tn_session_write does, but into a second buffer, while the session may be at
+ * work: so the next batch is brought while a step runs. For sessions made with stage_inputs;
+ * gradients that come back (see tn_graph_send) cannot be staged. Of what is staged twice, the last
+ * counts.
+ * Any thread, also while another call is with the session, and from its callbacks. Fails: ARGUMENT,
+ *   NOT_FOUND. Since 100. */
+tn_status tn_session_stage(tn_session *session, const char *name, const void *data, size_t size);
+
+/* Makes what was staged the inputs, by a copy in memory; those not staged since the last time stay as
+ * they are. While another thread still stages, a part of its batch might be taken.
+ * One thread. Fails: ARGUMENT. Since 100. */
+tn_status tn_session_take(tn_session *session);
 
 /* Reads a whole input, parameter or state; an output of the last step or evaluation, whichever came
  * last; or, where gradients are kept, `grad/NAME`: a parameter's gradient in the last step, before

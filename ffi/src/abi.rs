@@ -323,7 +323,7 @@ pub struct tn_train_options {
     pub keep_gradients: i32,
     pub memory_budget: u64,
     pub state: tn_state,
-    pub unused: i32,
+    pub stage_inputs: i32,
     pub clipping: tn_clipping,
     pub spill_folder: *const ::core::ffi::c_char,
     pub proximal: f32,
@@ -401,6 +401,17 @@ unsafe extern "C" {
         data: *const ::core::ffi::c_void,
         size: usize,
     ) -> tn_status;
+}
+unsafe extern "C" {
+    pub fn tn_session_stage(
+        session: *mut tn_session,
+        name: *const ::core::ffi::c_char,
+        data: *const ::core::ffi::c_void,
+        size: usize,
+    ) -> tn_status;
+}
+unsafe extern "C" {
+    pub fn tn_session_take(session: *mut tn_session) -> tn_status;
 }
 unsafe extern "C" {
     pub fn tn_session_read(

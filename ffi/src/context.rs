@@ -58,11 +58,14 @@ struct ContextHandle(Arc<Context>);
 
 impl Handle for ContextHandle {
     type Opaque = abi::tn_context;
+    type Beside = ();
     const NAME: &'static str = "context";
 
     fn context(&self) -> &Arc<Context> {
         &self.0
     }
+
+    fn beside(&self) {}
 }
 
 /// Most threads of a context: more than any device has, fewer than break a system.

@@ -26,11 +26,14 @@ pub(crate) struct GraphHandle {
 
 impl Handle for GraphHandle {
     type Opaque = abi::tn_graph;
+    type Beside = ();
     const NAME: &'static str = "graph";
 
     fn context(&self) -> &Arc<Context> {
         &self.context
     }
+
+    fn beside(&self) {}
 }
 
 /// Runs `body` on the graph behind a handle.

@@ -17,15 +17,20 @@ pub(crate) trait Handle: Sized {
     type Opaque;
     /// What the header calls an argument of it.
     const NAME: &'static str;
+    /// What any threads may use while a call is with the handle.
+    type Beside: Send + Sync;
     /// What it shares with the other handles of its context.
     fn context(&self) -> &Arc<Context>;
+    /// What any threads may use of it.
+    fn beside(&self) -> Self::Beside;
 }
 
 /// What a handle points to. A callback, or by mistake another thread, may use a handle that a call is
 /// in already: that is seen here, before there are two who change one value.
-struct Held<H> {
+struct Held<H: Handle> {
     state: AtomicU8,
     context: Arc<Context>,
+    beside: H::Beside,
     value: UnsafeCell<H>,
 }
 
@@ -72,6 +77,21 @@ pub(crate) unsafe fn shared<'a, H: Handle>(handle: *const H::Opaque) -> Option<&
     unsafe { handle.cast::<Held<H>>().as_ref().map(|held| &*held.value.get()) }
 }
 
+/// Runs the body of an ABI function on what any threads may use of a handle, whoever uses the handle.
+///
+/// # Safety
+/// `handle` is NULL or was given by [`give`], and is not taken back before this returns.
+pub(crate) unsafe fn beside<H: Handle>(
+    handle: *mut H::Opaque,
+    body: impl FnOnce(&H::Beside) -> Result<()>,
+) -> abi::tn_status {
+    // SAFETY: the caller's contract; the value itself is not touched.
+    let Some(held) = (unsafe { handle.cast::<Held<H>>().as_ref() }) else {
+        return guard(None, || Err(argument(format!("`{}` is NULL", H::NAME))));
+    };
+    guard(Some(&held.context.message), || body(&held.beside))
+}
+
 /// Makes a value and gives its handle to the caller. The place for it is checked first, so that
 /// nothing is made in vain.
 ///
@@ -85,7 +105,8 @@ pub(crate) unsafe fn give<H: Handle>(
     let out = unsafe { unique(out, H::NAME)? };
     let value = make()?;
     let (state, context) = (AtomicU8::new(FREE), value.context().clone());
-    let held = Held { state, context, value: UnsafeCell::new(value) };
+    let beside = value.beside();
+    let held = Held { state, context, beside, value: UnsafeCell::new(value) };
     *out = Box::into_raw(Box::new(held)).cast();
     Ok(())
 }

@@ -19,11 +19,14 @@ pub(crate) struct ModelHandle {
 
 impl Handle for ModelHandle {
     type Opaque = abi::tn_model;
+    type Beside = ();
     const NAME: &'static str = "model";
 
     fn context(&self) -> &Arc<Context> {
         &self.context
     }
+
+    fn beside(&self) {}
 }
 
 /// See the header.

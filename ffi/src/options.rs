@@ -113,6 +113,7 @@ pub(crate) unsafe fn training(
         memory_budget: budget(given.memory_budget)?,
         // SAFETY: the caller's contract.
         spill: unsafe { optional_string(given.spill_folder, "spill_folder")? }.map(Into::into),
+        stage_inputs: given.stage_inputs != 0,
     })
 }
 

@@ -9,7 +9,7 @@ use tenon_runtime::executor::Executor;
 use tenon_runtime::federated::parameters::is_adapter;
 use tenon_runtime::graph::{Graph, Source, ValueId};
 use tenon_runtime::models::{GraphOptions, ModelGraph};
-use tenon_runtime::train::{Options, Trainer};
+use tenon_runtime::train::{Options, Staging, Trainer};
 
 use crate::abi;
 use crate::context::Context;
@@ -52,10 +52,15 @@ pub(crate) enum Last {
 
 impl Handle for SessionHandle {
     type Opaque = abi::tn_session;
+    type Beside = Option<Arc<Staging>>;
     const NAME: &'static str = "session";
 
     fn context(&self) -> &Arc<Context> {
         &self.context
+    }
+
+    fn beside(&self) -> Self::Beside {
+        self.trainer.staging().cloned()
     }
 }
 

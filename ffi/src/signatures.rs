@@ -45,6 +45,8 @@ same! {
     session::tn_session_destroy(_);
     session::tn_session_plan(_, _);
     training::tn_session_write(_, _, _, _);
+    training::tn_session_stage(_, _, _, _);
+    training::tn_session_take(_);
     training::tn_session_read(_, _, _, _);
     dlpack::tn_session_dlpack(_, _, _, _);
     training::tn_session_step(_, _, _);

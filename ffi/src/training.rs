@@ -13,7 +13,7 @@ use tenon_runtime::{Error, Result};
 use crate::abi;
 use crate::context::Context;
 use crate::convert::{optional_string, slice, slice_mut, string, unique};
-use crate::handle::{Handle, with};
+use crate::handle::{Handle, beside, with};
 use crate::session::{Last, SessionHandle};
 use crate::status::argument;
 use crate::structs::{Place, options};
@@ -131,6 +131,45 @@ pub(crate) unsafe extern "C" fn tn_session_read(
             let (desc, storage, offset) = handle.source(name)?.view(name)?;
             check_size(name, desc.bytes(), size)?;
             storage.read(offset, slice_mut(data.cast::<u8>(), size, "data")?)
+        })
+    }
+}
+
+/// See the header.
+///
+/// # Safety
+/// The header's contract.
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn tn_session_stage(
+    session: *mut abi::tn_session,
+    name: *const c_char,
+    data: *const c_void,
+    size: usize,
+) -> abi::tn_status {
+    // SAFETY: the header's contract.
+    unsafe {
+        beside::<SessionHandle>(session, |staging| {
+            let name = string(name, "name")?;
+            let why = "set stage_inputs of tn_train_options to stage inputs of the session";
+            let staging = staging.as_ref().ok_or_else(|| argument(why))?;
+            staging.write(name, slice(data.cast::<u8>(), size, "data")?)
+        })
+    }
+}
+
+/// See the header.
+///
+/// # Safety
+/// The header's contract.
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn tn_session_take(session: *mut abi::tn_session) -> abi::tn_status {
+    // SAFETY: the header's contract.
+    unsafe {
+        with(session, |handle: &mut SessionHandle| {
+            let unwritten = &mut handle.unwritten;
+            handle.trainer.take_staged(|name| {
+                unwritten.remove(name);
+            })
         })
     }
 }

@@ -77,6 +77,7 @@ pub const PROGRAMS: &[Program] = &[
         |out| all_hold(out, 1000),
     ),
     linked("tests/c/callbacks.c", no_arguments, |out| all_hold(out, 40)),
+    linked("tests/c/staging.c", no_arguments, |out| all_hold(out, 400)),
     linked("tests/c/dlpack.c", no_arguments, |out| all_hold(out, 200)),
     linked("tests/c/versions.c", no_arguments, |out| all_hold(out, 200)),
     linked("tests/c/callers.c", no_arguments, |out| all_hold(out, 20)),

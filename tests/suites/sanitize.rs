@@ -54,7 +54,7 @@ const THREAD: Sanitizer = Sanitizer {
     // No level differs in its threads, and nothing here takes long but building.
     more: "--cfg tenon_portable",
     cargo: &["-Zbuild-std=std", "--config", "profile.release.opt-level=1"],
-    programs: &["train_mlp", "callbacks", "callers", "threads", "wrong"],
+    programs: &["train_mlp", "callbacks", "callers", "staging", "threads", "wrong"],
     clang: &["-fsanitize=thread"],
     options: ("TSAN_OPTIONS", "allocator_may_return_null=1"),
     wrongs: &[("race", "data race")],

@@ -109,6 +109,8 @@ class Handle:
         self._context = context
         self._guard = guard
         self._handle: Any = ffi.gc(pointer, destroy)
+        # Held by calls that do not wait for others.
+        self._open = threading.Lock()
 
     def _call(self, function: Any, *arguments: Any) -> None:
         """Calls a function on the handle; raises what it fails with."""
@@ -126,12 +128,22 @@ class Handle:
             if status:
                 raise error(status, self._context._handle)
 
+    def _call_beside(self, function: Any, *arguments: Any) -> None:
+        """Calls a function that any thread may call, whoever uses the handle."""
+        with self._open:
+            if self._handle is None:
+                raise ArgumentError(f"the {self._KIND} is closed")
+            status = function(self._handle, *arguments)
+        if status:
+            raise error(status, self._context._handle)
+
     def close(self) -> None:
         """Gives back what it holds. Arrays and tensors taken from it stay valid."""
         with self._guard.lock:
             if self._guard.running:
                 raise ArgumentError(f"the {self._KIND} is used by the call that calls back")
-            handle, self._handle = self._handle, None
+            with self._open:
+                handle, self._handle = self._handle, None
             if handle is not None:
                 ffi.release(handle)
 

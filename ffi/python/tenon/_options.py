@@ -51,6 +51,8 @@ class TrainOptions(TypedDict, total=False):
     clipping: Literal["exact", "two_pass", "running"]
     #: Folder for a file of moments, where `memory_budget` cannot be met otherwise.
     spill_folder: str
+    #: Whether inputs have a second buffer each, for :meth:`~tenon.Session.stage`.
+    stage_inputs: bool
     #: FedProx: mu, where the loss has the term mu/2 |w - anchor|^2; 0: none.
     proximal: float
     #: SCAFFOLD: whether each gradient g is g - c_i + c.

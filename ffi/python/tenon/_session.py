@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any, Callable, Literal, Mapping, NamedTuple
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Callable, Iterable, Iterator, Literal, Mapping, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -149,6 +150,25 @@ class Session(Handle):
             self._go(lib.tn_session_step, (report,), batch, progress, progress_ms, trace)
             return Report(report.loss, report.lr, report.grad_norm, report.step)
 
+    def steps(self, batches: Iterable[Mapping[str, ArrayLike]]) -> Iterator[Report]:
+        """Runs a step for each batch, and brings the next one on another thread while it runs: the
+        session must be made with ``stage_inputs``. `batches` may be any iterable, such as a generator
+        that reads files. What it raises goes on here, after the steps of the batches before."""
+        upcoming = iter(batches)
+
+        def bring() -> bool:
+            batch = next(upcoming, None)
+            if batch is not None:
+                self.stage(batch)
+            return batch is not None
+
+        with ThreadPoolExecutor(1) as loader:
+            brought = loader.submit(bring)
+            while brought.result():
+                self.take_staged()
+                brought = loader.submit(bring)
+                yield self.step()
+
     def evaluate(
         self,
         batch: Mapping[str, ArrayLike] | None = None,
@@ -210,6 +230,18 @@ class Session(Handle):
         is converted. An array that is not contiguous is copied first. ``bytes`` are taken as they are,
         where they are as many as needed."""
         self._write_all({name: value})
+
+    def stage(self, batch: Mapping[str, ArrayLike]) -> None:
+        """Writes inputs into their second buffers (``stage_inputs``), from any thread, also while
+        the session runs, until :meth:`take_staged` makes them the inputs. All or, where one does not
+        fit, none."""
+        checked = [self._check(name, value) for name, value in batch.items()]
+        for name, data, size in checked:
+            self._call_beside(lib.tn_session_stage, name, data, size)
+
+    def take_staged(self) -> None:
+        """Makes what was staged the inputs. Those that were not stay as they are."""
+        self._call(lib.tn_session_take)
 
     def read(self, name: str) -> Array:
         """A copy of an input, parameter, state, output of the last step or evaluation, or, where

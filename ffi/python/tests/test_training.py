@@ -97,6 +97,40 @@ class Training(unittest.TestCase):
         s.step(batch())
         self.assertEqual(s.parameters()["w1"].ctypes.data, where)
 
+    def test_batches_are_brought_while_steps_run(self):
+        plain, staged = session(), session(stage_inputs=True)
+        here, threads = threading.get_ident(), set()
+
+        def batches(count):
+            for seed in range(count):
+                threads.add(threading.get_ident())
+                yield batch(seed)
+
+        expected = [plain.step(batch(seed)) for seed in range(20)]
+        self.assertEqual(list(staged.steps(batches(20))), expected)
+        self.assertNotIn(here, threads)
+        self.assertEqual(list(staged.steps([])), [])
+        more = staged.plan().owned_bytes - plain.plan().owned_bytes
+        self.assertEqual(more, sum(value.nbytes for value in batch().values()))
+
+        def failing():
+            yield batch()
+            raise KeyError("no more")
+
+        made = staged.steps(failing())
+        self.assertEqual(next(made).step, 21)
+        with self.assertRaises(KeyError):
+            next(made)
+        with self.assertRaises(tenon.ShapeError):
+            staged.stage({"x": np.zeros((2, 2), np.float32)})
+        with self.assertRaises(tenon.ArgumentError):
+            staged.take_staged()
+        with self.assertRaises(tenon.ArgumentError):
+            plain.stage(batch())
+        staged.close()
+        with self.assertRaises(tenon.ArgumentError):
+            staged.stage(batch())
+
     def test_checkpoints_continue_with_the_same_bits(self):
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, "saved")

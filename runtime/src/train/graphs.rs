@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use super::optimizer::Scalars;
-use super::{Clipping, Options, States, privacy};
+use super::{Clipping, Options, Staging, States, privacy};
 use crate::autodiff::{gradients_along, unit};
 use crate::backend::Backend;
 use crate::error::{Error, Result};
@@ -35,6 +35,8 @@ pub(super) struct Graphs {
     pub(super) apply: Option<Graph>,
     /// What runs between steps, each when asked to.
     pub(super) rounds: [Option<Graph>; 3],
+    /// Bytes of second buffers for inputs.
+    pub(super) staged: usize,
 }
 
 /// The plans of [`Graphs`].
@@ -108,7 +110,7 @@ impl Graphs {
     /// Plans within a budget, with all in memory. The pass for the norm, the step and what runs
     /// between steps take turns in one arena.
     fn plan_kept(&mut self, backends: &[Arc<dyn Backend>], budget: Option<usize>) -> Result<Plans> {
-        let mut beside = self.own_beside();
+        let mut beside = self.own_beside().saturating_add(self.staged);
         if let Some(apply) = &self.apply {
             beside += Plan::new(apply, backends)?.arena_bytes();
         }
@@ -177,7 +179,8 @@ pub(super) fn build(
     };
     let trained: Vec<_> = pairs.iter().map(of).collect();
     let rounds = options.rounds.graphs(&trained)?;
-    let mut graphs = Graphs { measure: None, step: graph, apply: None, rounds };
+    let staged = if options.stage_inputs { Staging::bytes(&graph) } else { 0 };
+    let mut graphs = Graphs { measure: None, step: graph, apply: None, rounds, staged };
     if options.accumulation == 1 {
         let pairs = hidden(&mut graphs.step, &pairs, options)?;
         let pairs = options.rounds.correct(&mut graphs.step, &pairs, 1.0)?;
@@ -188,7 +191,7 @@ pub(super) fn build(
     } else {
         graphs.apply = Some(accumulate(&mut graphs.step, &pairs, options)?);
     }
-    let Graphs { measure, step, apply, rounds: _ } = &mut graphs;
+    let Graphs { measure, step, apply, .. } = &mut graphs;
     [measure.as_mut(), Some(step), apply.as_mut()]
         .into_iter()
         .flatten()

@@ -5,6 +5,7 @@ mod optimizer;
 mod privacy;
 mod rounds;
 mod schedule;
+mod staging;
 mod states;
 
 use std::collections::{HashMap, HashSet};
@@ -15,6 +16,7 @@ pub use optimizer::{Moments, Optimizer};
 pub use privacy::Privacy;
 pub use rounds::{Kept, Outer, Rounds};
 pub use schedule::{Decay, Schedule};
+pub use staging::Staging;
 pub use states::States;
 pub use tenon_kernels::update::StateFormat;
 
@@ -69,6 +71,8 @@ pub struct Options {
     /// Folder for a file that states go to where a budget cannot be met otherwise; `None` for none.
     /// A step's update still brings the states of one parameter at a time into memory.
     pub spill: Option<PathBuf>,
+    /// Whether inputs have a second buffer each, for [`Trainer::staging`].
+    pub stage_inputs: bool,
 }
 
 impl Default for Options {
@@ -85,6 +89,7 @@ impl Default for Options {
             privacy: None,
             memory_budget: None,
             spill: None,
+            stage_inputs: false,
         }
     }
 }
@@ -124,6 +129,7 @@ pub struct Trainer {
     rounds: [Option<Executor>; 3],
     /// Forward only; made when first asked for.
     evaluate: Option<Executor>,
+    staging: Option<Arc<Staging>>,
     forward: Graph,
     backends: Vec<Arc<dyn Backend>>,
     updates: u64,
@@ -148,6 +154,10 @@ impl Trainer {
         let (forward, graphs) = graphs::build(graph, loss.into(), &options)?;
         let executors = Executors::new(graphs, backends, &options, tensors.clone())?;
         let Executors { measure, step, apply, rounds } = executors;
+        let staging = match backends.first().filter(|_| options.stage_inputs) {
+            Some(first) => Some(Arc::new(Staging::new(step.graph(), first.allocator())?)),
+            None => None,
+        };
         let mut this = Self {
             options,
             measure,
@@ -155,6 +165,7 @@ impl Trainer {
             apply,
             rounds,
             evaluate: None,
+            staging,
             forward,
             backends: backends.to_vec(),
             updates: 0,
@@ -239,6 +250,23 @@ impl Trainer {
     /// As [`Executor::write`].
     pub fn write<T: Element>(&mut self, name: &str, data: &[T]) -> Result<()> {
         self.step.write(name, data)
+    }
+
+    /// The second buffers of the inputs ([`Options::stage_inputs`]), for whoever brings the next
+    /// batch while a step runs.
+    #[must_use]
+    pub fn staging(&self) -> Option<&Arc<Staging>> {
+        self.staging.as_ref()
+    }
+
+    /// Makes what was staged the inputs, and tells `taken` their names. The others stay as they are.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] where nothing is staged, or inputs have no second buffers.
+    pub fn take_staged(&mut self, taken: impl FnMut(&str)) -> Result<()> {
+        let why = "inputs have no second buffers: ask for them by the option stage_inputs";
+        let staging = self.staging.as_ref().ok_or_else(|| Error::Usage(why.into()))?;
+        staging.take(&self.step, taken)
     }
 
     /// Where the graph sends values that gradients come back for: runs forward, on the inputs

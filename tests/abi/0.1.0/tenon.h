@@ -183,7 +183,7 @@ typedef struct tn_train_options {
   int32_t keep_gradients;
   uint64_t memory_budget;
   tn_state state;
-  int32_t unused;
+  int32_t stage_inputs;
   tn_clipping clipping;
   const char *spill_folder;
   float proximal;
@@ -220,6 +220,8 @@ void tn_session_destroy(tn_session *session);
 tn_status tn_session_plan(tn_session *session, tn_plan *plan);
 tn_status tn_session_set_memory_budget(tn_session *session, uint64_t memory_budget);
 tn_status tn_session_write(tn_session *session, const char *name, const void *data, size_t size);
+tn_status tn_session_stage(tn_session *session, const char *name, const void *data, size_t size);
+tn_status tn_session_take(tn_session *session);
 tn_status tn_session_read(tn_session *session, const char *name, void *data, size_t size);
 tn_status tn_session_dlpack(tn_session *session, const char *name, uint32_t major, void **tensor);
 typedef int32_t (*tn_progress)(void *user, uint64_t done, uint64_t total);

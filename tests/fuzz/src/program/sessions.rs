@@ -77,7 +77,7 @@ impl Program<'_, '_> {
         for _ in 0..u.int_in_range(0..=4)? {
             let number = if rarely(u, 16)? { u.arbitrary()? } else { 0.5f32 };
             let small = if rarely(u, 16)? { u.arbitrary()? } else { u.int_in_range(0..=2)? };
-            match u.int_in_range(0..=22)? {
+            match u.int_in_range(0..=23)? {
                 0 => o.optimizer = small,
                 1 => o.lr = number,
                 2 => o.weight_decay = number,
@@ -105,6 +105,7 @@ impl Program<'_, '_> {
                     (o.sample_clip_norm, o.noise_multiplier, o.noise_seed) = (number, number, 3);
                     o.samples = u.int_in_range(0..=4)?;
                 }
+                22 => o.stage_inputs = small,
                 _ => o.accumulation = u.arbitrary()?,
             }
         }
@@ -232,9 +233,16 @@ impl Program<'_, '_> {
         for (name, size) in inputs {
             let name = self.texts.give(self.u, &name)?;
             let mut data = Buffer::new(self.u, size, 1)?;
+            let staged = rarely(self.u, 4)?;
+            let call = if staged { tn_session_stage } else { tn_session_write };
             // SAFETY: a live session or NULL, as many bytes as told.
-            let status = unsafe { tn_session_write(session, name, data.pointer(), data.len()) };
+            let status = unsafe { call(session, name, data.pointer(), data.len()) };
             self.told(status, Some(context));
+            if staged {
+                // SAFETY: as above.
+                let status = unsafe { tn_session_take(session) };
+                self.told(status, Some(context));
+            }
         }
         Ok(())
     }
