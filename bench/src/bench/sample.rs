@@ -37,40 +37,76 @@ pub(crate) struct Sample {
 
 /// Calls `run` for about `time`, but some times at least.
 pub(crate) fn sample(time: Duration, run: &mut dyn FnMut() -> Result<()>) -> Result<Sample> {
-    let start = Instant::now();
-    run()?;
-    let mut once = start.elapsed();
-    // What is short is warm only after some calls; what is long was warmed by the first.
-    while start.elapsed() < time / 8 {
-        let call = Instant::now();
+    let mut samples = Samples::default();
+    samples.visit(time, run)?;
+    Ok(samples.sample())
+}
+
+/// Samples of one thing, taken on several visits: a machine has phases of seconds in which memory, say,
+/// is slower, and what was timed in one of them alone would tell of that phase.
+#[derive(Debug, Default)]
+pub(crate) struct Samples {
+    /// Seconds of a call.
+    seconds: Vec<f64>,
+    /// Calls and seconds of all visits.
+    calls: f64,
+    took: f64,
+    joules: f64,
+    /// Core-seconds that other processes used.
+    others: f64,
+}
+
+impl Samples {
+    /// Calls `run` for about `time`, but some times at least.
+    pub(crate) fn visit(
+        &mut self,
+        time: Duration,
+        run: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<()> {
+        let start = Instant::now();
         run()?;
-        once = once.min(call.elapsed());
-    }
-    let calls = (SAMPLE.as_secs_f64() / once.as_secs_f64().max(1e-9)).ceil().max(1.0) as u32;
-    let (energy, load) = (machine::energy(), machine::Load::now());
-    let (begin, mut seconds) = (Instant::now(), Vec::with_capacity(4096));
-    let fewest = if time.is_zero() { FEWEST_LATE } else { FEWEST };
-    while seconds.len() < fewest || start.elapsed() < time {
-        let sample = Instant::now();
-        for _ in 0..calls {
+        let mut once = start.elapsed();
+        // What is short is warm only after some calls; what is long was warmed by the first.
+        while start.elapsed() < time / 8 {
+            let call = Instant::now();
             run()?;
+            once = once.min(call.elapsed());
         }
-        seconds.push(sample.elapsed().as_secs_f64() / f64::from(calls));
+        let calls = (SAMPLE.as_secs_f64() / once.as_secs_f64().max(1e-9)).ceil().max(1.0) as u32;
+        let (energy, load) = (machine::energy(), machine::Load::now());
+        let (begin, mut taken) = (Instant::now(), 0);
+        let fewest = if time.is_zero() { FEWEST_LATE } else { FEWEST };
+        while taken < fewest || start.elapsed() < time {
+            let sample = Instant::now();
+            for _ in 0..calls {
+                run()?;
+            }
+            self.seconds.push(sample.elapsed().as_secs_f64() / f64::from(calls));
+            taken += 1;
+        }
+        let took = begin.elapsed().as_secs_f64();
+        self.took += took;
+        self.calls += (taken * calls as usize) as f64;
+        self.joules += energy.zip(machine::energy()).map_or(0.0, |(before, after)| after - before);
+        let others = load.zip(machine::Load::now());
+        self.others += others.map_or(0.0, |(before, after)| took * after.others(&before, took));
+        Ok(())
     }
-    let took = begin.elapsed().as_secs_f64();
-    let runs = (seconds.len() * calls as usize) as f64;
-    let joules = energy.zip(machine::energy()).map(|(before, after)| (after - before) / runs);
-    let others = load.zip(machine::Load::now()).map(|(before, after)| after.others(&before, took));
-    seconds.sort_by(f64::total_cmp);
-    let at = |share: f64| seconds[((seconds.len() - 1) as f64 * share).round() as usize];
-    Ok(Sample {
-        median: at(0.5),
-        best: seconds[0],
-        spread: (at(0.9) - at(0.1)) / at(0.5),
-        samples: seconds.len(),
-        joules: joules.filter(|&j| j > 0.0),
-        others: others.filter(|&cores| cores > DISTURBED),
-    })
+
+    /// What the visits come to; there was one at least.
+    pub(crate) fn sample(mut self) -> Sample {
+        self.seconds.sort_by(f64::total_cmp);
+        let last = (self.seconds.len() - 1) as f64;
+        let at = |share: f64| self.seconds[(last * share).round() as usize];
+        Sample {
+            median: at(0.5),
+            best: at(0.0),
+            spread: (at(0.9) - at(0.1)) / at(0.5),
+            samples: self.seconds.len(),
+            joules: Some(self.joules / self.calls).filter(|&j| j > 0.0),
+            others: Some(self.others / self.took).filter(|&cores| cores > DISTURBED),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -81,12 +117,16 @@ mod tests {
     fn a_sleep_takes_as_long_as_it_does() {
         let nap = Duration::from_millis(3);
         let mut calls = 0;
-        let taken = sample(Duration::from_millis(60), &mut || {
-            calls += 1;
-            std::thread::sleep(nap);
-            Ok(())
-        });
-        let taken = taken.unwrap();
+        let mut samples = Samples::default();
+        for _ in 0..2 {
+            let call = &mut || {
+                calls += 1;
+                std::thread::sleep(nap);
+                Ok(())
+            };
+            samples.visit(Duration::from_millis(30), call).unwrap();
+        }
+        let taken = samples.sample();
         assert!(taken.best >= nap.as_secs_f64() && taken.median >= taken.best);
         assert!(taken.samples >= FEWEST && taken.samples < calls && taken.spread >= 0.0);
     }
