@@ -13,8 +13,8 @@ use crate::say;
 /// Compare two files that `tenon bench --json` wrote.
 ///
 /// What all rows have in common, such as a machine in a slower phase, is taken out first: a row counts
-/// as changed where its times differ by more than 5 %, and by more than half of the wider spread,
-/// from what they did in the middle row.
+/// as changed where its times differ by more than 5 %, and by more than they drifted from visit to visit
+/// within a run, from what they did in the middle row.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Compare {
     /// The run before.
@@ -110,7 +110,7 @@ fn pair(before: Vec<Row>, after: Vec<Row>) -> Vec<Pair> {
     let pairs = after.into_iter().filter_map(|after| {
         let before = before.remove(&after.key())?;
         let ratio = after.median_s / before.median_s;
-        let noise = NOISE.max(after.spread.max(before.spread) / 2.0);
+        let noise = NOISE.max(after.noise()).max(before.noise());
         Some(Pair { after, ratio, noise })
     });
     pairs.collect()

@@ -33,6 +33,9 @@ pub(crate) struct Row {
     pub(crate) best_s: f64,
     /// From the tenth to the ninetieth percentile, relative to the median.
     pub(crate) spread: f64,
+    /// From the least to the greatest median of a visit, relative to the median; absent where the row
+    /// was visited once.
+    pub(crate) drift: Option<f64>,
     /// How many samples there are.
     pub(crate) samples: usize,
     /// Floating-point operations a second, in 1e9.
@@ -91,6 +94,7 @@ impl Row {
         self.median_s = sample.median;
         self.best_s = sample.best;
         self.spread = sample.spread;
+        self.drift = sample.drift;
         self.samples = sample.samples;
         self.gflops = flops * 1e-9 / sample.median;
         self.gbps = bytes * 1e-9 / sample.median;
@@ -106,6 +110,12 @@ impl Row {
             self.bound = Some(if compute > memory { "compute" } else { "memory" }.to_owned());
         }
         self
+    }
+
+    /// What the median may be wrong by, relative to it: as far as it drifted from visit to visit, or half
+    /// of the spread, where there was one visit.
+    pub(crate) fn noise(&self) -> f64 {
+        self.drift.unwrap_or(self.spread / 2.0)
     }
 
     /// What the figure is of: equal in runs that can be compared.

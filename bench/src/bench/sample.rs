@@ -27,6 +27,9 @@ pub(crate) struct Sample {
     pub(crate) best: f64,
     /// From the tenth to the ninetieth percentile, relative to the median.
     pub(crate) spread: f64,
+    /// From the least to the greatest median of a visit, relative to the median: what the machine did to
+    /// the figure from minute to minute. Absent where there was one visit.
+    pub(crate) drift: Option<f64>,
     /// How many samples there are.
     pub(crate) samples: usize,
     /// Energy of a call, where the system tells of the whole machine's.
@@ -48,6 +51,8 @@ pub(crate) fn sample(time: Duration, run: &mut dyn FnMut() -> Result<()>) -> Res
 pub(crate) struct Samples {
     /// Seconds of a call.
     seconds: Vec<f64>,
+    /// The median of each visit.
+    medians: Vec<f64>,
     /// Calls and seconds of all visits.
     calls: f64,
     took: f64,
@@ -74,7 +79,7 @@ impl Samples {
         }
         let calls = (SAMPLE.as_secs_f64() / once.as_secs_f64().max(1e-9)).ceil().max(1.0) as u32;
         let (energy, load) = (machine::energy(), machine::Load::now());
-        let (begin, mut taken) = (Instant::now(), 0);
+        let (begin, before, mut taken) = (Instant::now(), self.seconds.len(), 0);
         let fewest = if time.is_zero() { FEWEST_LATE } else { FEWEST };
         while taken < fewest || start.elapsed() < time {
             let sample = Instant::now();
@@ -85,6 +90,9 @@ impl Samples {
             taken += 1;
         }
         let took = begin.elapsed().as_secs_f64();
+        let visit = &mut self.seconds[before..];
+        visit.sort_by(f64::total_cmp);
+        self.medians.push(visit[taken / 2]);
         self.took += took;
         self.calls += (taken * calls as usize) as f64;
         self.joules += energy.zip(machine::energy()).map_or(0.0, |(before, after)| after - before);
@@ -96,9 +104,13 @@ impl Samples {
     /// What the visits come to; there was one at least.
     pub(crate) fn sample(mut self) -> Sample {
         self.seconds.sort_by(f64::total_cmp);
+        self.medians.sort_by(f64::total_cmp);
         let last = (self.seconds.len() - 1) as f64;
         let at = |share: f64| self.seconds[(last * share).round() as usize];
+        let visits = self.medians.len();
+        let drift = (self.medians[visits - 1] - self.medians[0]) / at(0.5);
         Sample {
+            drift: (visits > 1).then_some(drift),
             median: at(0.5),
             best: at(0.0),
             spread: (at(0.9) - at(0.1)) / at(0.5),
