@@ -20,6 +20,7 @@ use tenon_kernels::attention::Attention;
 
 #[path = "../../benches/attend/mod.rs"]
 mod attend;
+#[allow(dead_code, reason = "benches use the rest")]
 #[path = "../../src/limits.rs"]
 mod limits;
 #[path = "../../src/nets.rs"]
