@@ -108,6 +108,10 @@ impl Bench {
         let mut targets = self.targets.list(std::iter::once(best), Some(self.threads))?;
         // Others may be slow stand-ins on the same processor, and are timed where they are asked for.
         targets.retain(|target| target.isa.is_some() || self.targets.backend.is_some());
+        if self.tasks(&targets, &[]).is_empty() {
+            let why = format!("nothing to time has `{}` in its name", self.filter);
+            return Err(Error::Usage(why));
+        }
         let mut report = Report { machine: machine::facts(), ..Report::default() };
         report.machine["unix_seconds"] = machine::now().into();
         self.print("machine", &report.machine);
@@ -118,10 +122,6 @@ impl Bench {
         }
         let roofs = report.peaks.clone();
         let tasks = self.tasks(&targets, &roofs);
-        if tasks.is_empty() {
-            let why = format!("nothing to time has `{}` in its name", self.filter);
-            return Err(Error::Usage(why));
-        }
         self.head(&report);
         self.time(&tasks, start, &mut report)?;
         if let Some(seconds) = self.soak
