@@ -13,8 +13,8 @@ use crate::say;
 /// Compare two files that `tenon bench --json` wrote.
 ///
 /// What all rows have in common, such as a machine in a slower phase, is taken out first: a row counts
-/// as changed where its times differ by more than 5 %, and by more than they drifted from visit to visit
-/// within a run, from what they did in the middle row.
+/// as changed where its times differ by more than 5 %, and by more than the two quietest visits of a run
+/// do, from what they did in the middle row.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Compare {
     /// The run before.

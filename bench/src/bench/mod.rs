@@ -157,44 +157,54 @@ impl Bench {
         tasks.filter(|task| task.row.key().contains(&self.filter)).collect()
     }
 
-    /// How often so many tasks are visited: where there is time enough, thrice.
-    fn rounds(&self, tasks: usize) -> usize {
-        /// Seconds of a task that are worth dividing.
-        const WORTH: f64 = 0.1;
-        if self.time > WORTH * tasks as f64 { 3 } else { 1 }
-    }
-
-    /// Times all tasks within the time there is.
+    /// Times all tasks within the time there is, in rounds.
     fn time(&self, tasks: &[Task<'_>], start: Instant, report: &mut Report) -> Result<()> {
+        /// Most visits to a row.
+        const ROUNDS: usize = 5;
+        /// Seconds of a row that are worth dividing.
+        const WORTH: f64 = 0.1;
         let bar = if self.json { ProgressBar::hidden() } else { ProgressBar::new(0) };
-        if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg} {eta}") {
+        if let Ok(style) = ProgressStyle::with_template("{bar:30} round {prefix} {msg} {eta}") {
             bar.set_style(style);
         }
-        let rounds = self.rounds(tasks.len());
-        let visits = rounds * tasks.len();
-        bar.set_length(visits as u64);
-        // Seconds that went into making operands and the like.
-        let mut besides = 0.0;
+        // The last rows are the longest: a little is kept for them.
+        let limit = 0.8 * self.time;
+        let rounds = if limit > WORTH * tasks.len() as f64 { ROUNDS } else { 1 };
         let mut samples: Vec<_> = tasks.iter().map(|_| Samples::default()).collect();
-        for visit in 0..visits {
-            let (task, number) = (&tasks[visit % tasks.len()], visit % tasks.len());
-            bar.set_message(task.row.kernel.clone());
-            // The last rows are the longest: a little is kept for them.
-            let (began, left) = (Instant::now(), 0.8 * self.time - start.elapsed().as_secs_f64());
-            let share = left / (visits - visit) as f64 - besides / visit.max(1) as f64;
-            let share = share.max(0.0);
-            if let Some(mut ready) = task.ready()? {
-                samples[number].visit(Duration::from_secs_f64(share), &mut ready.run)?;
-                if visit + tasks.len() >= visits {
-                    let sample = std::mem::take(&mut samples[number]).sample();
-                    let row = task.row.clone().timed(&sample, &ready, task.roof);
-                    report.memory.extend(ready.picture.take().map(|picture| (row.key(), picture)));
-                    bar.suspend(|| self.print_row(&row));
-                    report.rows.push(row);
+        let mut before = 0.0;
+        for round in 1..=rounds {
+            let (began, left) = (Instant::now(), limit - start.elapsed().as_secs_f64());
+            let is_last = round == rounds || left < 2.0 * before;
+            let seconds = if is_last { left } else { limit / rounds as f64 };
+            bar.reset();
+            bar.set_length(tasks.len() as u64);
+            bar.set_prefix(round.to_string());
+            // Seconds that went into making operands and the like.
+            let mut besides = 0.0;
+            for (done, task) in tasks.iter().enumerate() {
+                bar.set_message(task.row.kernel.clone());
+                let visit = Instant::now();
+                let left = seconds - began.elapsed().as_secs_f64();
+                let share = left / (tasks.len() - done) as f64 - besides / done.max(1) as f64;
+                let share = share.max(0.0);
+                if let Some(mut ready) = task.ready()? {
+                    samples[done].visit(Duration::from_secs_f64(share), &mut ready.run)?;
+                    if is_last {
+                        let sample = std::mem::take(&mut samples[done]).sample();
+                        let row = task.row.clone().timed(&sample, &ready, task.roof);
+                        let picture = ready.picture.take();
+                        report.memory.extend(picture.map(|picture| (row.key(), picture)));
+                        bar.suspend(|| self.print_row(&row));
+                        report.rows.push(row);
+                    }
                 }
+                besides += (visit.elapsed().as_secs_f64() - share).max(0.0);
+                bar.inc(1);
             }
-            besides += (began.elapsed().as_secs_f64() - share).max(0.0);
-            bar.inc(1);
+            if is_last {
+                break;
+            }
+            before = began.elapsed().as_secs_f64();
         }
         bar.finish_and_clear();
         Ok(())

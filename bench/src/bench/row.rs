@@ -33,8 +33,8 @@ pub(crate) struct Row {
     pub(crate) best_s: f64,
     /// From the tenth to the ninetieth percentile, relative to the median.
     pub(crate) spread: f64,
-    /// From the least to the greatest median of a visit, relative to the median; absent where the row
-    /// was visited once.
+    /// How far the next quietest visit's median lies above the quietest's, relative to it; absent
+    /// where the row was visited once.
     pub(crate) drift: Option<f64>,
     /// How many samples there are.
     pub(crate) samples: usize,
@@ -112,7 +112,7 @@ impl Row {
         self
     }
 
-    /// What the median may be wrong by, relative to it: as far as it drifted from visit to visit, or half
+    /// What the median may be wrong by, relative to it: as far as the two quietest visits are apart, or half
     /// of the spread, where there was one visit.
     pub(crate) fn noise(&self) -> f64 {
         self.drift.unwrap_or(self.spread / 2.0)

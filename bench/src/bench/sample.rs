@@ -9,11 +9,8 @@ use super::machine;
 /// Least time of a sample: calls shorter than this are timed several at once.
 const SAMPLE: Duration = Duration::from_micros(100);
 
-/// Fewest samples that have a median worth the name.
-const FEWEST: usize = 5;
-
-/// The same where there is no time left.
-const FEWEST_LATE: usize = 3;
+/// Fewest samples that have a median.
+const FEWEST: usize = 3;
 
 /// Most that others may take of the time before a figure is called disturbed.
 const DISTURBED: f64 = 0.05;
@@ -21,16 +18,16 @@ const DISTURBED: f64 = 0.05;
 /// How long calls took.
 #[derive(Clone, Debug)]
 pub(crate) struct Sample {
-    /// Seconds of a call, the median.
+    /// Seconds of a call: the median of the quietest visit.
     pub(crate) median: f64,
-    /// The least.
+    /// The least of all.
     pub(crate) best: f64,
-    /// From the tenth to the ninetieth percentile, relative to the median.
+    /// From the tenth to the ninetieth percentile of that visit, relative to the median.
     pub(crate) spread: f64,
-    /// From the least to the greatest median of a visit, relative to the median: what the machine did to
-    /// the figure from minute to minute. Absent where there was one visit.
+    /// How far the next quietest visit's median lies above it, relative to it. Absent where there was
+    /// one visit.
     pub(crate) drift: Option<f64>,
-    /// How many samples there are.
+    /// How many samples there are, of all visits.
     pub(crate) samples: usize,
     /// Energy of a call, where the system tells of the whole machine's.
     pub(crate) joules: Option<f64>,
@@ -45,21 +42,10 @@ pub(crate) fn sample(time: Duration, run: &mut dyn FnMut() -> Result<()>) -> Res
     Ok(samples.sample())
 }
 
-/// Samples of one thing, taken on several visits: a machine has phases of seconds in which memory, say,
-/// is slower, and what was timed in one of them alone would tell of that phase.
+/// Visits to one thing. A shared machine has phases of seconds in which others take caches and memory,
+/// which no counter tells; what was timed in one of them alone would tell of that phase.
 #[derive(Debug, Default)]
-pub(crate) struct Samples {
-    /// Seconds of a call.
-    seconds: Vec<f64>,
-    /// The median of each visit.
-    medians: Vec<f64>,
-    /// Calls and seconds of all visits.
-    calls: f64,
-    took: f64,
-    joules: f64,
-    /// Core-seconds that other processes used.
-    others: f64,
-}
+pub(crate) struct Samples(Vec<Sample>);
 
 impl Samples {
     /// Calls `run` for about `time`, but some times at least.
@@ -79,44 +65,44 @@ impl Samples {
         }
         let calls = (SAMPLE.as_secs_f64() / once.as_secs_f64().max(1e-9)).ceil().max(1.0) as u32;
         let (energy, load) = (machine::energy(), machine::Load::now());
-        let (begin, before, mut taken) = (Instant::now(), self.seconds.len(), 0);
-        let fewest = if time.is_zero() { FEWEST_LATE } else { FEWEST };
-        while taken < fewest || start.elapsed() < time {
+        let (begin, mut seconds) = (Instant::now(), Vec::with_capacity(4096));
+        while seconds.len() < FEWEST || start.elapsed() < time {
             let sample = Instant::now();
             for _ in 0..calls {
                 run()?;
             }
-            self.seconds.push(sample.elapsed().as_secs_f64() / f64::from(calls));
-            taken += 1;
+            seconds.push(sample.elapsed().as_secs_f64() / f64::from(calls));
         }
         let took = begin.elapsed().as_secs_f64();
-        let visit = &mut self.seconds[before..];
-        visit.sort_by(f64::total_cmp);
-        self.medians.push(visit[taken / 2]);
-        self.took += took;
-        self.calls += (taken * calls as usize) as f64;
-        self.joules += energy.zip(machine::energy()).map_or(0.0, |(before, after)| after - before);
-        let others = load.zip(machine::Load::now());
-        self.others += others.map_or(0.0, |(before, after)| took * after.others(&before, took));
+        let runs = (seconds.len() * calls as usize) as f64;
+        let joules = energy.zip(machine::energy()).map(|(before, after)| (after - before) / runs);
+        let others =
+            load.zip(machine::Load::now()).map(|(before, after)| after.others(&before, took));
+        seconds.sort_by(f64::total_cmp);
+        let at = |share: f64| seconds[((seconds.len() - 1) as f64 * share).round() as usize];
+        self.0.push(Sample {
+            median: at(0.5),
+            best: at(0.0),
+            spread: (at(0.9) - at(0.1)) / at(0.5),
+            drift: None,
+            samples: seconds.len(),
+            joules: joules.filter(|&j| j > 0.0),
+            others: others.filter(|&cores| cores > DISTURBED),
+        });
         Ok(())
     }
 
     /// What the visits come to; there was one at least.
     pub(crate) fn sample(mut self) -> Sample {
-        self.seconds.sort_by(f64::total_cmp);
-        self.medians.sort_by(f64::total_cmp);
-        let last = (self.seconds.len() - 1) as f64;
-        let at = |share: f64| self.seconds[(last * share).round() as usize];
-        let visits = self.medians.len();
-        let drift = (self.medians[visits - 1] - self.medians[0]) / at(0.5);
+        self.0.sort_by(|a, b| a.median.total_cmp(&b.median));
+        let best = self.0.iter().map(|visit| visit.best).fold(f64::INFINITY, f64::min);
+        let next = self.0.get(1).map(|next| next.median);
+        let quietest = &self.0[0];
         Sample {
-            drift: (visits > 1).then_some(drift),
-            median: at(0.5),
-            best: at(0.0),
-            spread: (at(0.9) - at(0.1)) / at(0.5),
-            samples: self.seconds.len(),
-            joules: Some(self.joules / self.calls).filter(|&j| j > 0.0),
-            others: Some(self.others / self.took).filter(|&cores| cores > DISTURBED),
+            best,
+            drift: next.map(|next| next / quietest.median - 1.0),
+            samples: self.0.iter().map(|visit| visit.samples).sum(),
+            ..quietest.clone()
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
+use tenon_kernels::Isa;
 use tenon_kernels::random::Philox;
 
 use super::config::ModelConfig;
@@ -112,7 +113,7 @@ impl Model {
             let desc = TensorDesc::f32(&dims)?;
             let tensor = filled(desc, allocator, |values| {
                 if dims.len() > 1 {
-                    Philox::new(seed, stream as u64).normals(0, values);
+                    Philox::new(seed, stream as u64).normals(Isa::PORTABLE, 0, values);
                     values.iter_mut().for_each(|v| *v *= 0.02);
                 } else {
                     values.fill(1.0);
