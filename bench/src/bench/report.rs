@@ -153,8 +153,8 @@ impl Report {
              it.</caption>\n<thead><tr>",
         );
         let heads = [
-            "kernel", "shape", "type", "how", "level", "median", "spread", "GFLOP/s", "GB/s",
-            "of roof", "items/s", "memory", "energy",
+            "kernel", "shape", "type", "level", "median", "spread", "GFLOP/s", "GB/s", "of roof",
+            "items/s", "memory", "energy", "how",
         ];
         for head in heads {
             let _ = write!(out, "<th scope=\"col\"><button type=\"button\">{head}</button></th>");
@@ -173,8 +173,9 @@ impl Report {
             };
             number(Some(row.median_s), time(row.median_s));
             number(Some(row.spread), format!("{:.0} %", 100.0 * row.spread));
-            number(Some(row.gflops), format!("{:.1}", row.gflops));
-            number(Some(row.gbps), format!("{:.1}", row.gbps));
+            for rate in [row.gflops, row.gbps].map(|rate| Some(rate).filter(|&r| r > 0.0)) {
+                number(rate, rate.map_or(String::new(), |r| format!("{r:.1}")));
+            }
             let bar = row.fraction_of_peak.map_or(String::new(), |fraction| {
                 let percent = 100.0 * fraction;
                 format!(
