@@ -36,7 +36,7 @@
  *   it. Fields beyond it take their defaults; a report is never written past it. Zero in a field
  *   means its default. New fields are only ever appended.
  * Threads. Different contexts know nothing of each other. A context may be used from any threads at
- *   once; every other handle only from one thread at a time. Sessions made from one graph share its
+ *   once; every other handle only from one thread at a time, but for tn_session_stage. Sessions made from one graph share its
  *   parameters, so for this rule they and the graph are one handle. Everything made from a context
  *   keeps what it needs of it alive: handles may be destroyed in any order, each once, when no other
  *   call uses it.
@@ -497,9 +497,8 @@ tn_status tn_session_write(tn_session *session, const char *name, const void *da
 /* Writes an input as tn_session_write does, but into a second buffer, while the session may be at
  * work: so the next batch is brought while a step runs. For sessions made with stage_inputs;
  * gradients that come back (see tn_graph_send) cannot be staged. Of what is staged twice, the last
- * counts.
- * Any thread, also while another call is with the session, and from its callbacks. Fails: ARGUMENT,
- *   NOT_FOUND. Since 100. */
+ * counts. It may be called while any other call is with the session, and from its callbacks.
+ * Any thread. Fails: ARGUMENT, NOT_FOUND. Since 100. */
 tn_status tn_session_stage(tn_session *session, const char *name, const void *data, size_t size);
 
 /* Makes what was staged the inputs, by a copy in memory; those not staged since the last time stay as
