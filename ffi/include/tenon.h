@@ -36,10 +36,10 @@
  *   it. Fields beyond it take their defaults; a report is never written past it. Zero in a field
  *   means its default. New fields are only ever appended.
  * Threads. Different contexts know nothing of each other. A context may be used from any threads at
- *   once; every other handle only from one thread at a time, but for tn_session_stage. Sessions made from one graph share its
- *   parameters, so for this rule they and the graph are one handle. Everything made from a context
- *   keeps what it needs of it alive: handles may be destroyed in any order, each once, when no other
- *   call uses it.
+ *   once; every other handle only from one thread at a time, but for tn_session_stage. Sessions made
+ *   from one graph share its parameters, so for this rule they and the graph are one handle. Everything
+ *   made from a context keeps what it needs of it alive: handles may be destroyed in any order, each
+ *   once, when no other call uses it.
  * Callbacks are called only from within a call of yours, on the thread that made it. They must
  *   return: no C++ exception and no longjmp may leave them. They may use any handle but the one that
  *   the call is with, where it is no context: such a call is refused with TN_ERROR_ARGUMENT. They may
