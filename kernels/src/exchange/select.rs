@@ -109,7 +109,8 @@ impl Survey<'_> {
             if ADD {
                 v = s.add(get(s, more, at, n), v);
             }
-            wrong = s.fma(v, s.zero(), wrong);
+            // 0, or NaN.
+            wrong = s.or(wrong, s.sub(v, v));
             let size = s.abs(v);
             let beyond = first(n, s.bits(s.le(high, size)));
             let found = first(n, s.bits(s.le(low, size))) & !beyond;
