@@ -386,6 +386,11 @@ class Private(unittest.TestCase):
 class Stopping(unittest.TestCase):
     """A step that is stopped leaves the session as good as new."""
 
+    def setUp(self):
+        # A shell lets what it starts in the background ignore Ctrl-C.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        self.addCleanup(signal.signal, signal.SIGINT, before)
+
     def test_progress_is_told_and_cancels(self):
         s, told = session(), []
         s.step(batch(), progress=lambda done, total: told.append((done, total)))
