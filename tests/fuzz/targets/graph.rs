@@ -209,6 +209,7 @@ fn options(u: &mut Unstructured<'_>) -> Chosen<Options> {
         privacy: if rarely(u, 8)? { Some(private) } else { None },
         memory_budget: None,
         spill: None,
+        stage_inputs: rarely(u, 8)?,
     })
 }
 
