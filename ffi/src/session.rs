@@ -85,17 +85,7 @@ impl SessionHandle {
             let inputs = graph.sent().iter().filter_map(|sent| sent.gradient);
             inputs.filter_map(|v| Some((graph.get(v).name.clone()?, false))).collect()
         };
-        // What a trainer writes by itself is called `train.` something.
-        let is_callers = |name: &String| {
-            !name.starts_with("train.") && !returned.iter().any(|(known, _)| known == name)
-        };
-        let unwritten = trainer
-            .graph()
-            .values()
-            .iter()
-            .filter(|v| matches!(v.source, Source::Input))
-            .filter_map(|v| v.name.clone().filter(is_callers))
-            .collect();
+        let unwritten = trainer.inputs().map(|(name, _)| name.to_owned()).collect();
         let (last, note) = (Last::Nothing, CString::default());
         Ok(Self { context, trainer, names, trainable, unwritten, returned, last, note })
     }

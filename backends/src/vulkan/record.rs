@@ -212,10 +212,8 @@ impl Replay {
         let (descriptors, sets) = descriptors(device, steps.iter().flat_map(|(ready, _)| ready))?;
         let is_copied = !images[0].is_same();
         let returns = if is_copied { Returns::new(context, &part.taken)? } else { None };
-        let at_end = |buffer| {
-            let _ = returns.as_ref().map(|returns| returns.record(device, buffer, &images[0]));
-        };
-        let (commands, batches) = commands(device, &steps, &sets, &at_end)?;
+        let end = returns.as_ref().map(|returns| (returns, &*images[0]));
+        let (commands, batches) = commands(device, &steps, &sets, end)?;
         // SAFETY: unsignalled, and waited for before it goes.
         let fence = unsafe {
             let fence = device.raw.create_fence(&vk::FenceCreateInfo::default(), None);
@@ -344,12 +342,12 @@ fn descriptors<'a>(
     Ok((pool, sets))
 }
 
-/// Records steps in command buffers, and what comes `at_end` in the last.
+/// Records steps in command buffers; in the last, what the host is to have of an image.
 fn commands(
     device: &Arc<Device>,
     steps: &[(Vec<Ready>, f64)],
     sets: &Sets,
-    at_end: &dyn Fn(vk::CommandBuffer),
+    end: Option<(&Returns, &Image)>,
 ) -> Result<(Owned<vk::CommandPool>, Vec<Batch>)> {
     let info = vk::CommandPoolCreateInfo::default().queue_family_index(device.family);
     // SAFETY: destroyed when what was recorded is done.
@@ -361,7 +359,7 @@ fn commands(
     for (i, (_, step)) in steps.iter().enumerate() {
         seconds += step;
         if seconds >= SUBMIT || i + 1 == steps.len() {
-            let end: &dyn Fn(_) = if i + 1 == steps.len() { at_end } else { &|_| () };
+            let end = end.filter(|_| i + 1 == steps.len());
             let buffer = batch(device, *pool, &steps[from..=i], sets, end)?;
             batches.push(Batch { buffer, last: i });
             (from, seconds) = (i + 1, 0.0);
@@ -375,7 +373,7 @@ fn batch(
     pool: vk::CommandPool,
     steps: &[(Vec<Ready>, f64)],
     sets: &Sets,
-    at_end: &dyn Fn(vk::CommandBuffer),
+    end: Option<(&Returns, &Image)>,
 ) -> Result<vk::CommandBuffer> {
     let info = vk::CommandBufferAllocateInfo::default().command_pool(pool).command_buffer_count(1);
     let begin = vk::CommandBufferBeginInfo::default();
@@ -410,7 +408,9 @@ fn batch(
         }
     }
     barrier(device, buffer, &[SHADER], &[COPY, HOST]);
-    at_end(buffer);
+    if let Some((returns, arena)) = end {
+        returns.record(device, buffer, arena);
+    }
     // SAFETY: recording.
     unsafe { device.raw.end_command_buffer(buffer) }.map_err(call("recording"))?;
     Ok(buffer)

@@ -23,7 +23,7 @@ pub use tenon_kernels::update::StateFormat;
 use crate::backend::Backend;
 use crate::error::{Error, Result};
 use crate::executor::{Arena, Executor, Observer};
-use crate::graph::{Graph, Source, ValueId};
+use crate::graph::{Graph, Source, Value, ValueId};
 use crate::io::{checkpoint, spill};
 use crate::memory::Plan;
 use crate::passes;
@@ -230,6 +230,12 @@ impl Trainer {
     #[must_use]
     pub fn options(&self) -> &Options {
         &self.options
+    }
+
+    /// The inputs that a caller writes before a step, by name: neither what a trainer writes by itself,
+    /// nor gradients that come back in the midst of one.
+    pub fn inputs(&self) -> impl Iterator<Item = (&str, &Value)> {
+        staging::inputs(self.graph())
     }
 
     /// Updates made so far.

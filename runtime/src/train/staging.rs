@@ -93,7 +93,7 @@ impl Staging {
 
 /// What a caller writes before a step: neither what a trainer writes by itself, nor gradients that
 /// come back in the midst of one.
-fn inputs(graph: &Graph) -> impl Iterator<Item = (&str, &Value)> {
+pub(super) fn inputs(graph: &Graph) -> impl Iterator<Item = (&str, &Value)> {
     let returned: Vec<_> = graph.sent().iter().filter_map(|sent| sent.gradient).collect();
     graph.iter_values().filter_map(move |(id, value)| {
         let name = value.name.as_deref().filter(|name| !name.starts_with("train."))?;
