@@ -400,6 +400,27 @@ fn what_mixes_samples_is_refused() {
         of(4),
         "reduce_mean",
     );
+    // Rows of a parameter that are one sample's each: by themselves, and beside it.
+    refused(
+        normed(|m, x| {
+            let rows = m.g.constant(Tensor::from_slice(&[4, 8], &[0.5f32; 32])?);
+            let ids = m.g.constant(Tensor::from_slice(&[4], &[0i32, 1, 2, 3])?);
+            let table = m.parameter("table", &[4, 8])?;
+            let rows =
+                m.call("embedding_grad", &[("rows", Attr::from(4usize))], &[rows, ids, table])?;
+            m.call("mul", &[], &[x, rows])
+        }),
+        of(4),
+        "embedding_grad",
+    );
+    refused(
+        normed(|m, x| {
+            let rows = m.parameter("rows", &[4, 8])?;
+            m.call("add", &[], &[x, rows])
+        }),
+        of(4),
+        "freeze `rows`",
+    );
     // A weight that is made of another is not the samples' any more.
     let made = |batch: usize| -> Result<Built> {
         let mut m = Maker::new();

@@ -68,11 +68,7 @@ impl Samples {
             let others = node.inputs.iter().filter(|&&v| v != parameter);
             for &value in others.chain(&node.outputs).chain([&found.cotangent]) {
                 if let Holds::Mixed(op) = holds[value.index()] {
-                    let name = graph.get(parameter).name.as_deref().unwrap_or_default();
-                    return Err(Error::Graph(format!(
-                        "samples cannot be told apart in the gradient of `{name}`, for `{op}` mixes \
-                         them: train without it, freeze `{name}`, or clip no single samples"
-                    )));
+                    return Err(inseparable(graph, parameter, op));
                 }
             }
             let i = wrt.iter().position(|&p| p == parameter).unwrap_or_default();
@@ -133,7 +129,8 @@ impl Samples {
         sum.ok_or_else(|| Error::Graph("a parameter that nothing reads".into()))
     }
 
-    /// The gradient of one sample by one use of a parameter: the op's, on slices.
+    /// The gradient of one sample by one use of a parameter: the op's, on slices. It must give one
+    /// sample's output on them, which it does not where the parameter has a part for each.
     fn part(&self, graph: &mut Graph, found: &Use, sample: usize) -> Result<ValueId> {
         let mut node = graph.nodes()[found.node].clone();
         for i in 0..node.inputs.len() {
@@ -143,6 +140,11 @@ impl Samples {
         }
         for i in 0..node.outputs.len() {
             node.outputs[i] = self.slice(graph, node.outputs[i], sample)?;
+        }
+        let (inputs, outputs) = descs(graph, &node);
+        let given = node.op.infer(&inputs);
+        if !given.is_ok_and(|given| given.iter().eq(outputs.iter().copied())) {
+            return Err(inseparable(graph, node.inputs[found.input], node.op.name()));
         }
         let cotangent = self.slice(graph, found.cotangent, sample)?;
         gradient(graph, &node, cotangent, found.input)
@@ -158,6 +160,14 @@ impl Samples {
         starts[0] = sample * dims[0];
         graph.add(Slice::at(&starts, &dims), &[value])
     }
+}
+
+fn inseparable(graph: &Graph, parameter: ValueId, op: &str) -> Error {
+    let name = graph.get(parameter).name.as_deref().unwrap_or_default();
+    Error::Graph(format!(
+        "samples cannot be told apart in the gradient of `{name}`, for `{op}` mixes them: train \
+         without it, freeze `{name}`, or clip no single samples"
+    ))
 }
 
 /// The target that does not count in an op which gives the mean over those that do.
