@@ -36,6 +36,6 @@ fn run<T: Copy + Send>(cx: &Context, input: usize, copy: &StridedCopy, args: Arg
     let to = args.raw_output::<T>(0);
     cx.pool.run(copy.units(), &|unit, _| {
         // SAFETY: the op made the copy for operands of these shapes; units write disjoint elements.
-        unsafe { copy.run(from.at(0).cast_const(), to.at(0), unit) };
+        unsafe { copy.run(cx.isa, from.at(0).cast_const(), to.at(0), unit) };
     });
 }

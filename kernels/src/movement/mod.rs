@@ -12,6 +12,8 @@ mod tests;
 
 use plane::Plane;
 
+use crate::isa::Isa;
+
 /// Most dimensions of a copy.
 pub const MAX_DIMS: usize = 8;
 
@@ -130,7 +132,7 @@ impl StridedCopy {
     /// `unit` must be below [`StridedCopy::units`]. `src` must be valid for reading and `dst` for
     /// writing every element that the layouts name, and the two sets be disjoint. Units may run at
     /// the same time.
-    pub unsafe fn run<T: Copy>(&self, src: *const T, dst: *mut T, unit: usize) {
+    pub unsafe fn run<T: Copy>(&self, isa: Isa, src: *const T, dst: *mut T, unit: usize) {
         let (across, down) = self.grid();
         let (mut rest, col) = (unit / across, unit % across * self.unit.1);
         let row = rest % down * self.unit.0;
@@ -145,7 +147,7 @@ impl StridedCopy {
         let rows = Dim { extent: (self.rows.extent - row).min(self.unit.0), ..self.rows };
         let cols = Dim { extent: (self.cols.extent - col).min(self.unit.1), ..self.cols };
         // SAFETY: the offsets are of elements of the copy; the plane is a part of it.
-        unsafe { Plane { rows, cols }.copy(src.add(from), dst.add(to)) };
+        unsafe { Plane { rows, cols }.copy(isa, src.add(from), dst.add(to)) };
     }
 
     fn outer(&self) -> &[Dim] {

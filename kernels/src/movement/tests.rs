@@ -37,11 +37,14 @@ fn check<T: Copy + PartialEq + std::fmt::Debug + Default>(
     reference(dims, src, dst, &from, &mut want);
     let copy = StridedCopy::new(dims, src, dst);
     assert_eq!(copy.len(), dims.iter().product::<usize>());
-    for unit in (0..copy.units()).rev() {
-        // SAFETY: the vectors reach to the last element of the layouts.
-        unsafe { copy.run(from.as_ptr(), got.as_mut_ptr(), unit) };
+    for isa in Isa::available() {
+        got.fill(T::default());
+        for unit in (0..copy.units()).rev() {
+            // SAFETY: the vectors reach to the last element of the layouts.
+            unsafe { copy.run(isa, from.as_ptr(), got.as_mut_ptr(), unit) };
+        }
+        assert!(got == want, "{isa:?} {dims:?} {src:?} {dst:?}");
     }
-    assert!(got == want, "{dims:?} {src:?} {dst:?}");
 }
 
 #[test]

@@ -175,12 +175,7 @@ impl State<'_> {
 
 /// A block of bf16, rounded at random.
 #[inline(always)]
-fn round<S: Simd, const SIGNED: bool>(
-    s: S,
-    from: &Block,
-    random: &Block,
-    to: &mut [bf16; BLOCK],
-) {
+fn round<S: Simd, const SIGNED: bool>(s: S, from: &Block, random: &Block, to: &mut [bf16; BLOCK]) {
     for at in (0..BLOCK).step_by(S::LANES) {
         // SAFETY: all are a block long, and `bf16` is its bits.
         unsafe {
