@@ -3,6 +3,7 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`golden`] | reads the answers that other programs gave |
+//! | [`device`] | opens the device that suites run on |
 //! | [`opinfo`] | says PyTorch's operators in Tenon's |
 //! | [`models`] | lays goldens out as models, and compares their gradients |
 //! | [`corpus`] | builds graphs to plan |
@@ -12,6 +13,7 @@
 
 pub mod bindings;
 pub mod corpus;
+pub mod device;
 pub mod golden;
 pub mod models;
 pub mod opinfo;

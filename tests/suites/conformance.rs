@@ -7,30 +7,17 @@ use std::sync::Arc;
 
 use tenon_backends::cpu::{Cpu, Options};
 use tenon_backends::null::Null;
-use tenon_backends::vulkan::{self, Vulkan};
 use tenon_kernels::Isa;
 use tenon_runtime::backend::Backend;
 use tenon_runtime::check::{Check, Direction, Verdict, checks, ends, make};
 use tenon_runtime::executor::Executor;
 use tenon_runtime::ops::table;
+use tenon_tests::device;
 use tenon_tests::golden::report;
 
 fn cpu(isa: Isa) -> Arc<dyn Backend> {
     let options = Options { isa: Some(isa), ..Options::default() };
     Arc::new(Cpu::new(options).expect("an available level"))
-}
-
-/// The Vulkan device, if there is one.
-fn vulkan() -> Option<Arc<dyn Backend>> {
-    let options = vulkan::Options::from_env().expect("settings");
-    match Vulkan::new(&options) {
-        Ok(vulkan) => Some(Arc::new(vulkan)),
-        Err(e) => {
-            assert!(std::env::var_os("TENON_EXPECT_VULKAN").is_none(), "{e}");
-            report(&format!("conformance: without Vulkan ({e})"));
-            None
-        }
-    }
 }
 
 #[test]
@@ -41,8 +28,8 @@ fn levels_agree_with_the_portable_one() {
 
 #[test]
 fn a_device_agrees_with_the_portable_level() {
-    if let Some(device) = vulkan() {
-        compare(&[device], checks());
+    if let Some(device) = device::vulkan("conformance", |_| {}) {
+        compare(&[Arc::new(device)], checks());
     }
 }
 

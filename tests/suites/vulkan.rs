@@ -21,16 +21,7 @@ static TURN: Mutex<()> = Mutex::new(());
 
 /// A device, if there is one.
 fn device(change: impl FnOnce(&mut Options)) -> Option<Vulkan> {
-    let mut options = Options::from_env().expect("settings");
-    change(&mut options);
-    match Vulkan::new(&options) {
-        Ok(vulkan) => Some(vulkan),
-        Err(e) => {
-            assert!(std::env::var_os("TENON_EXPECT_VULKAN").is_none(), "{e}");
-            report(&format!("vulkan: no device ({e})"));
-            None
-        }
-    }
+    tenon_tests::device::vulkan("vulkan", change)
 }
 
 fn with_cpu(vulkan: &Vulkan) -> Vec<Arc<dyn Backend>> {
