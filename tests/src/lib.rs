@@ -6,11 +6,13 @@
 //! | [`device`] | opens the device that suites run on |
 //! | [`opinfo`] | says PyTorch's operators in Tenon's |
 //! | [`models`] | lays goldens out as models, and compares their gradients |
+//! | [`bert`] | a model that the runtime does not know by name |
 //! | [`corpus`] | builds graphs to plan |
 //! | [`bindings`] | reads the C header |
 //! | [`programs`] | lists, builds and runs the C programs |
 //! | [`tidy`] | the rules of the house, over any tree of files |
 
+pub mod bert;
 pub mod bindings;
 pub mod corpus;
 pub mod device;

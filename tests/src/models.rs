@@ -125,13 +125,18 @@ pub fn still(
 ) -> Result<Trainer> {
     let built = model.graph(options)?;
     let parameters = model.parameters(&built.graph, 1, &SystemAllocator)?;
-    let training = Options {
+    Trainer::new(built.graph, built.loss, backends, &parameters, unmoving())
+}
+
+/// Options that give gradients and move nothing.
+#[must_use]
+pub fn unmoving() -> Options {
+    Options {
         optimizer: Optimizer::Sgd { momentum: 0.0, nesterov: false, weight_decay: 0.0 },
         schedule: Schedule::constant(0.0),
         keep_gradients: true,
         ..Options::default()
-    };
-    Trainer::new(built.graph, built.loss, backends, &parameters, training)
+    }
 }
 
 /// Writes sequences of `seq` tokens, and as targets the token that follows each: the causal loss.
