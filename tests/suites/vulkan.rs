@@ -14,6 +14,7 @@ use tenon_runtime::executor::Executor;
 use tenon_runtime::graph::Graph;
 use tenon_runtime::train::{self, Trainer};
 use tenon_runtime::{Error, Result, Tensor, TensorDesc};
+use tenon_tests::device::elsewhere;
 use tenon_tests::golden::report;
 
 /// Devices one at a time: their caches lie in one folder.
@@ -196,6 +197,74 @@ fn small_bindings_give_the_same_answer() {
     executor.run(&mut ()).expect("a run");
     let y = executor.read_vec::<f32>("y").expect("y");
     assert!(y.iter().zip(&x).all(|(y, x)| *y == x.max(0.0)));
+}
+
+/// Rows of a table in training, by numbers written or, `made`, by numbers that a step makes.
+fn rows_by_number(backends: &[Arc<dyn Backend>], made: bool) -> Result<Trainer> {
+    let mut graph = Graph::new();
+    let mut ids = graph.input("ids", TensorDesc::i32(&[6])?)?;
+    let mut targets = graph.input("targets", TensorDesc::i32(&[6])?)?;
+    if made {
+        for (name, value) in [("other_ids", &mut ids), ("other_targets", &mut targets)] {
+            let other = graph.input(name, TensorDesc::i32(&[2])?)?;
+            *value = graph.call("concat", &[("axis", 0i64.into())], &[*value, other])?[0];
+        }
+    }
+    let mut tensors = HashMap::new();
+    for (i, name) in ["table", "head"].into_iter().enumerate() {
+        let weights: Vec<f32> = (0..40).map(|j| ((i * 40 + j) as f32).sin()).collect();
+        tensors.insert(name.to_owned(), Tensor::from_slice(&[5, 8], &weights)?);
+    }
+    let table = graph.parameter("table", TensorDesc::f32(&[5, 8])?, true)?;
+    let head = graph.parameter("head", TensorDesc::f32(&[5, 8])?, true)?;
+    let rows = graph.call("embedding", &[], &[table, ids])?[0];
+    let logits = graph.call("linear", &[], &[rows, head])?[0];
+    let loss = graph.call("cross_entropy", &[], &[logits, targets])?[0];
+    Trainer::new(graph, loss, backends, &tensors, train::Options::default())
+}
+
+/// An index out of range is the CPU's error, whoever made it; what trains stays as it was, and goes on
+/// from there.
+#[test]
+fn indices_out_of_range_are_errors() {
+    let _turn = TURN.lock();
+    let good: (&[i32], &[i32]) = (&[0, 4, 1, 1, 2, 0], &[1, 2, -100, 3, 0, 4]);
+    let bad: [(&[i32], &[i32]); 4] = [
+        (&[0, 4, 5, 1, 6, 0], good.1),
+        (&[0, 4, 1, 1, 2, -1], good.1),
+        (good.0, &[1, 2, -100, 5, 0, 4]),
+        (good.0, &[-7, 2, -100, 3, 9, 4]),
+    ];
+    for unified in [None, Some(false)] {
+        let Some(vulkan) = device(|options| options.unified = unified) else { return };
+        let cpu: Arc<dyn Backend> = Arc::new(Cpu::new(cpu::Options::default()).expect("the CPU"));
+        for made in [false, true] {
+            let mut on_cpu = rows_by_number(std::slice::from_ref(&cpu), made).expect("a trainer");
+            let mut on_device = rows_by_number(&with_cpu(&vulkan), made).expect("a trainer");
+            assert_eq!(elsewhere(on_device.graph(), on_device.plan()), [""; 0]);
+            let weights = |trainer: &Trainer| -> Vec<f32> {
+                let read = |name| trainer.executor().read_vec::<f32>(name).expect("weights");
+                ["table", "head"].into_iter().flat_map(read).collect()
+            };
+            for (ids, targets) in bad {
+                let before = weights(&on_device);
+                let step = |trainer: &mut Trainer, (ids, targets): (&[i32], &[i32])| {
+                    trainer.write("ids", ids)?;
+                    trainer.write("targets", targets)?;
+                    trainer.step(&mut ())
+                };
+                let want = step(&mut on_cpu, (ids, targets)).expect_err("an index out of range");
+                let got = step(&mut on_device, (ids, targets)).expect_err("an index out of range");
+                assert!(matches!(got, Error::Index { .. }), "{got}");
+                assert_eq!(got.to_string(), want.to_string(), "made: {made}");
+                assert_eq!(weights(&on_device), before, "{got}");
+                let want = step(&mut on_cpu, good).expect("a step").loss;
+                let got = step(&mut on_device, good).expect("a step").loss;
+                assert!((got - want).abs() < 1e-5, "{got} and {want} on the CPU");
+                assert_ne!(weights(&on_device), before);
+            }
+        }
+    }
 }
 
 /// What a replayed dispatch costs the host.

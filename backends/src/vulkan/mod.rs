@@ -9,6 +9,7 @@
 //! | `shader` | the one table of shaders |
 //! | `pipeline` | shaders with their constants, made ready |
 //! | `launch` | launch classes as dispatches of shaders |
+//! | `indices` | errors of indices out of range |
 //! | `record` | dispatches as command buffers |
 //! | `check` | what a driver gets wrong |
 //! | `watch`, `faults` | validation and failures, for tests |
@@ -25,6 +26,7 @@
 mod check;
 mod device;
 mod faults;
+mod indices;
 #[allow(dead_code, reason = "shared by classes, of which some are to come")]
 mod launch;
 mod memory;

@@ -15,7 +15,8 @@ use tenon_runtime::tensor::{Mirror, Storage};
 
 use super::Context;
 use super::device::{Device, Owned, call, failed};
-use super::launch::{Access, Binding, Dispatch};
+use super::indices::Checks;
+use super::launch::{Access, Binding, Dispatch, FOUND};
 use super::memory::{Image, Piece, Purpose};
 use super::pipeline::{BINDINGS, PUSH, Pipeline};
 use super::transfer::{COPY, HOST, SHADER, barrier};
@@ -64,14 +65,18 @@ struct Ready {
 pub(super) struct Finder<'a> {
     context: &'a Context,
     images: &'a [Arc<Image>],
+    found: Option<&'a Piece>,
 }
 
 impl Finder<'_> {
     /// Where a binding lies: its buffer, and the bytes of it.
     fn range(&self, binding: &Binding) -> (vk::Buffer, Range<usize>) {
-        let image = &self.images[binding.place.slot];
-        let start = image.start + binding.place.offset;
-        (image.buffer, start..start + binding.place.len.next_multiple_of(4).max(4))
+        let (buffer, first) = match (binding.place.slot, self.found) {
+            (FOUND, Some(found)) => (found.buffer, found.start),
+            (slot, _) => (self.images[slot].buffer, self.images[slot].start),
+        };
+        let start = first + binding.place.offset;
+        (buffer, start..start + binding.place.len.next_multiple_of(4).max(4))
     }
 
     fn ready(&self, dispatch: &Dispatch) -> Result<Ready> {
@@ -165,9 +170,10 @@ impl Returns {
     }
 }
 
-/// A command buffer, and the step with which it is complete.
+/// A command buffer, its first step, and the one with which it is complete.
 struct Batch {
     buffer: vk::CommandBuffer,
+    first: usize,
     last: usize,
 }
 
@@ -184,6 +190,7 @@ pub(super) struct Replay {
     /// Bytes of the arena that are copied before, where it is copied, and those after.
     brought: Vec<Range<usize>>,
     returns: Option<Returns>,
+    checks: Checks,
     arena: Arc<Image>,
     _commands: Owned<vk::CommandPool>,
     _descriptors: Owned<vk::DescriptorPool>,
@@ -202,10 +209,12 @@ impl Replay {
         let device = &context.device;
         let images = part.storages.iter().map(|storage| context.image(storage));
         let images = images.collect::<Result<Vec<_>>>()?;
-        let finder = Finder { context, images: &images };
+        let checks = Checks::new(context, &part.steps, &part.brought)?;
+        let finder = Finder { context, images: &images, found: checks.found() };
         let mut steps = Vec::with_capacity(part.steps.len());
-        for step in &part.steps {
-            let dispatches = context.plan(step)?.dispatches;
+        for (number, step) in part.steps.iter().enumerate() {
+            let mut dispatches = context.plan(step)?.dispatches;
+            dispatches.splice(0..0, checks.before(number));
             let ready = dispatches.iter().map(|d| finder.ready(d)).collect::<Result<Vec<_>>>()?;
             steps.push((ready, context.estimate(step)));
         }
@@ -213,7 +222,7 @@ impl Replay {
         let is_copied = !images[0].is_same();
         let returns = if is_copied { Returns::new(context, &part.taken)? } else { None };
         let end = returns.as_ref().map(|returns| (returns, &*images[0]));
-        let (commands, batches) = commands(device, &steps, &sets, end)?;
+        let (commands, batches) = commands(device, &steps, &sets, &checks, end)?;
         // SAFETY: unsignalled, and waited for before it goes.
         let fence = unsafe {
             let fence = device.raw.create_fence(&vk::FenceCreateInfo::default(), None);
@@ -230,6 +239,7 @@ impl Replay {
             will_signal: false,
             brought: if is_copied { part.brought.clone() } else { Vec::new() },
             returns,
+            checks,
             arena: images[0].clone(),
             _commands: commands,
             _descriptors: descriptors,
@@ -239,11 +249,22 @@ impl Replay {
     }
 }
 
+impl Replay {
+    /// Waits for the steps before number `end`, and looks at what their checks found.
+    fn look(&mut self, end: usize) -> Result<()> {
+        self.sync()?;
+        // SAFETY: they are done.
+        unsafe { self.checks.check_made(end) }
+    }
+}
+
 impl Program for Replay {
     /// Submits the command buffer that ends with this step, if one does.
     unsafe fn launch(&mut self, index: usize, memory: &Memory) -> Result<()> {
         if index == 0 {
             self.next = 0;
+            // SAFETY: the caller's contract.
+            unsafe { self.checks.check_given(memory)? };
             for range in &self.brought {
                 // SAFETY: the caller's contract; the image has the arena's layout.
                 unsafe { self.arena.upload_range(memory.at(0, 0), range)? };
@@ -253,15 +274,19 @@ impl Program for Replay {
         let Some(batch) = self.batches.get(self.next).filter(|batch| batch.last == index) else {
             return Ok(());
         };
+        let (buffer, first) = (batch.buffer, batch.first);
+        if self.checks.holds(first) {
+            self.look(first)?;
+        }
         self.next += 1;
         self.is_pending = true;
         let is_last = self.next == self.batches.len();
         let fence = if is_last { *self.fence } else { vk::Fence::null() };
         // SAFETY: recorded, and done since the last `sync`; what it uses is kept by `self`. The fence
         // was reset there.
-        unsafe { self.context.device.submit(&[batch.buffer], fence)? };
+        unsafe { self.context.device.submit(&[buffer], fence)? };
         self.will_signal = is_last;
-        Ok(())
+        if is_last && self.checks.holds_end() { self.look(index + 1) } else { Ok(()) }
     }
 
     fn sync(&mut self) -> Result<()> {
@@ -347,6 +372,7 @@ fn commands(
     device: &Arc<Device>,
     steps: &[(Vec<Ready>, f64)],
     sets: &Sets,
+    checks: &Checks,
     end: Option<(&Returns, &Image)>,
 ) -> Result<(Owned<vk::CommandPool>, Vec<Batch>)> {
     let info = vk::CommandPoolCreateInfo::default().queue_family_index(device.family);
@@ -358,10 +384,10 @@ fn commands(
     let (mut batches, mut from, mut seconds) = (Vec::new(), 0, 0.0);
     for (i, (_, step)) in steps.iter().enumerate() {
         seconds += step;
-        if seconds >= SUBMIT || i + 1 == steps.len() {
+        if seconds >= SUBMIT || i + 1 == steps.len() || checks.holds(i + 1) {
             let end = end.filter(|_| i + 1 == steps.len());
             let buffer = batch(device, *pool, &steps[from..=i], sets, end)?;
-            batches.push(Batch { buffer, last: i });
+            batches.push(Batch { buffer, first: from, last: i });
             (from, seconds) = (i + 1, 0.0);
         }
     }

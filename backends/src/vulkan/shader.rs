@@ -119,6 +119,8 @@ shaders! {
     Gather = "gather", "index/gather.comp", "rrw", Baseline, [];
     /// Rows added at numbers.
     Scatter = "scatter", "index/scatter.comp", "rrw", Baseline, [];
+    /// Indices out of range.
+    Check = "check", "index/check.comp", "rw", Baseline, [];
     /// Optimizer steps with states of f32 or bf16.
     Update = "update", "update/update.comp", "wrwwrrr", Baseline, [];
     /// Optimizer steps with states of int8 in blocks.

@@ -25,7 +25,7 @@ use super::shader::Shader;
 /// Where bytes lie: in memory number `slot`, of which 0 is the arena.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place {
-    /// The memory.
+    /// The memory; or [`FOUND`].
     pub(super) slot: usize,
     /// Bytes from its start, a multiple of 64.
     pub(super) offset: usize,
@@ -44,6 +44,9 @@ impl Place {
         Self { len, ..self }
     }
 }
+
+/// The slot of what a program's checks find, which is no memory of the runtime's.
+pub(super) const FOUND: usize = usize::MAX;
 
 /// What a shader does with a binding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,7 +126,7 @@ pub(super) fn plan(limits: &Limits, signature: Signature<'_>, step: Option<&Step
 }
 
 /// Invocations of a workgroup where nothing else is chosen.
-const LANES: u32 = 256;
+pub(super) const LANES: u32 = 256;
 
 /// A launch on its way to dispatches.
 struct Job<'a> {
