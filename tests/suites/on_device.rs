@@ -7,12 +7,12 @@ use tenon_backends::cpu::{self, Cpu};
 use tenon_backends::vulkan::Vulkan;
 use tenon_runtime::backend::Backend;
 use tenon_runtime::graph::Source;
-use tenon_runtime::models::{GraphOptions, Lora, Model, Trains};
+use tenon_runtime::models::{GraphOptions, Lora, Model, ModelConfig, Trains};
 use tenon_runtime::tensor::SystemAllocator;
-use tenon_runtime::train::{Options, Schedule, Trainer};
+use tenon_runtime::train::{Optimizer, Options, Privacy, Schedule, Trainer};
 use tenon_tests::device::{self, elsewhere};
 use tenon_tests::golden::{self, report};
-use tenon_tests::models::feed;
+use tenon_tests::models::{feed, norm_error};
 
 /// Tokens of a sequence: a step takes seconds on a processor that plays a graphics card.
 const SEQ: usize = 16;
@@ -87,4 +87,43 @@ fn smollm2_trains_on_the_device_alone() {
          4 down a step",
         on_device.plan().nodes().len(),
     ));
+}
+
+/// Steps that clip the gradient of each sample and hide it in noise need no other device either, and
+/// the noise is the CPU's.
+#[test]
+fn private_steps_run_on_the_device_alone() {
+    let Some(vulkan) = device::vulkan("on_device", |_| {}) else { return };
+    let small = ModelConfig::llama(64, [64, 192], 2, [4, 2]);
+    let model = Model::random(small, 1, &SystemAllocator).expect("a model");
+    let trainer = |backends: &[Arc<dyn Backend>], noise: f32| {
+        let options = GraphOptions::new(2, 8, Trains::Lora(Lora::of_rank(4)));
+        let built = model.graph(&options).expect("a graph");
+        let parameters = model.parameters(&built.graph, 1, &SystemAllocator).expect("weights");
+        let privacy = Some(Privacy { samples: 2, clip: 0.1, noise, seed: 0x1234_5678_9abc_def0 });
+        // Descent, for the noise to be as much of an update as it is of the gradient.
+        let optimizer = Optimizer::Sgd { momentum: 0.9, nesterov: false, weight_decay: 0.0 };
+        let schedule = Schedule::constant(0.1);
+        let training = Options { optimizer, schedule, privacy, ..Options::default() };
+        Trainer::new(built.graph, built.loss, backends, &parameters, training).expect("a trainer")
+    };
+    let on = |backends: &[Arc<dyn Backend>], noise: f32| {
+        let mut trainer = trainer(backends, noise);
+        let outside = elsewhere(trainer.graph(), trainer.plan());
+        for step in 0..3 {
+            let tokens: Vec<i32> = (0..16).map(|i| (i * 37 + step) % 64).collect();
+            feed(&mut trainer, &tokens, 8).expect("tokens");
+            trainer.step(&mut ()).expect("a step");
+        }
+        let read = |name: &String| trainer.executor().read_vec::<f32>(name).expect("an adapter");
+        (outside, trainer.trainable().iter().flat_map(read).collect::<Vec<f32>>())
+    };
+    let (_, want) = on(&[cpu()], 1.0);
+    let (outside, got) = on(&[Arc::new(vulkan.clone()), cpu()], 1.0);
+    assert_eq!(outside, [""; 0], "what the device does not run");
+    let error = norm_error(&got, &want);
+    let (_, plain) = on(&[Arc::new(vulkan), cpu()], 0.0);
+    let noise = norm_error(&plain, &want);
+    report(&format!("on_device: private steps: off by {error:.1e}, {noise:.1e} without noise"));
+    assert!(error < 1e-5 && noise > 100.0 * error, "{error} and {noise}");
 }

@@ -111,6 +111,8 @@ shaders! {
     Cast = "cast", "elementwise/cast.comp", "rw", Baseline, [];
     /// Dropout.
     Dropout = "dropout", "elementwise/dropout.comp", "rrw", Baseline, [];
+    /// Normal numbers.
+    Noise = "noise", "elementwise/noise.comp", "rrw", Baseline, [];
     /// Sums and maxima along axes.
     Reduce = "reduce", "reduce/reduce.comp", "rw", Baseline, [];
     /// Strided copies.

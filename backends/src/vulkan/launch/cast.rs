@@ -1,4 +1,4 @@
-//! Another element type, and dropout.
+//! Another element type, and random numbers.
 
 use tenon_runtime::DType;
 
@@ -48,4 +48,13 @@ pub(super) fn dropout(job: &mut Job<'_>, keep: f32, stream: u32) -> Option<()> {
     let bindings = [job.reads(0), job.reads(1), job.writes(0)];
     let groups = n.div_ceil(EACH * LANES as usize);
     job.run(Shader::Dropout, &[LANES], &params, &bindings, groups)
+}
+
+pub(super) fn noise(job: &mut Job<'_>, scale: f32, seed: u64, stream: u32) -> Option<()> {
+    let n = job.input(0).numel();
+    let params = [word(n)?, scale.to_bits(), seed as u32, (seed >> 32) as u32, stream];
+    let bindings = [job.reads(0), job.reads(1), job.writes(0)];
+    // Two words make a number.
+    let groups = n.div_ceil(EACH / 2 * LANES as usize);
+    job.run(Shader::Noise, &[LANES], &params, &bindings, groups)
 }

@@ -151,6 +151,7 @@ impl Job<'_> {
             Launch::Fused(program) => elementwise::fused(self, program),
             Launch::Cast => cast::launch(self),
             Launch::Dropout { keep, stream } => cast::dropout(self, *keep, *stream),
+            Launch::Noise { scale, seed, stream } => cast::noise(self, *scale, *seed, *stream),
             Launch::Reduce { kind, axes } => reduce::launch(self, *kind, axes),
             Launch::Norm => reduce::norm(self),
             Launch::ClipScale { max_norm } => reduce::clip_scale(self, *max_norm),
