@@ -116,6 +116,26 @@ pub fn smollm2() -> PathBuf {
     path
 }
 
+/// Digits of MNIST's test set: images of 28 by 28 from 0 to 1, one after the other, and what they show.
+///
+/// # Panics
+/// Where they were not fetched, or are not MNIST's files.
+#[must_use]
+pub fn mnist(count: usize) -> (Vec<f32>, Vec<i32>) {
+    const PIXELS: usize = 28 * 28;
+    let read = |name: &str, head: usize, each: usize| {
+        let path = root().join("target/assets/mnist").join(name);
+        let bytes = std::fs::read(&path);
+        let bytes =
+            bytes.unwrap_or_else(|e| panic!("{}: {e}: run `tests/run assets`", path.display()));
+        bytes[head..head + count * each].to_vec()
+    };
+    let images = read("t10k-images-idx3-ubyte", 16, PIXELS);
+    let labels = read("t10k-labels-idx1-ubyte", 8, 1);
+    let images = images.into_iter().map(|pixel| f32::from(pixel) / 255.0).collect();
+    (images, labels.into_iter().map(i32::from).collect())
+}
+
 /// Prints a line of a suite's report.
 #[expect(clippy::print_stderr, reason = "suites report counts and reasons")]
 pub fn report(line: &str) {

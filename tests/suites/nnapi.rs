@@ -12,15 +12,16 @@ use tenon_backends::npu::reference::Evaluator;
 use tenon_backends::npu::{Compute, Npu, Options, Target, Worth, trust};
 use tenon_backends::{Choice, nnapi};
 use tenon_kernels::Isa;
+use tenon_kernels::gemm::Precision;
 use tenon_runtime::backend::Backend;
 use tenon_runtime::check::{Verdict, checks, tensor};
 use tenon_runtime::graph::{Graph, ValueId};
 use tenon_runtime::models::{GraphOptions, Lora, Model, ModelConfig, Trains};
 use tenon_runtime::tensor::{Shape, SystemAllocator};
-use tenon_runtime::train::{self, Optimizer, Schedule, Trainer};
+use tenon_runtime::train::{self, Schedule, Trainer};
 use tenon_runtime::{DType, Result, Tensor, TensorDesc};
 use tenon_tests::bindings::loaded;
-use tenon_tests::golden::{report, root};
+use tenon_tests::golden::{mnist, report, root};
 
 /// These tests set the environment, one after the other.
 static TURN: Mutex<()> = Mutex::new(());
@@ -134,35 +135,30 @@ fn the_stand_in_computes_what_the_cpu_does() {
     }
 }
 
-/// A small network on images of ten patterns with noise.
+/// A small network on digits of MNIST.
 fn cnn(backends: &[Arc<dyn Backend>]) -> Result<Trainer> {
-    const BATCH: usize = 8;
+    const BATCH: usize = 16;
     let mut net = Net::default();
-    let x = net.graph.input("x", TensorDesc::f32(&[BATCH, 1, 12, 12])?)?;
+    let x = net.graph.input("x", TensorDesc::f32(&[BATCH, 1, 28, 28])?)?;
     let targets = net.graph.input("targets", TensorDesc::i32(&[BATCH])?)?;
     let (w, b) = (net.weight(&[6, 1, 3, 3])?, net.weight(&[6])?);
-    let x = net.graph.call("conv2d", &[("padding", 1usize.into())], &[x, w, b])?[0];
+    let attrs = [("stride", 2usize.into()), ("padding", 1usize.into())];
+    let x = net.graph.call("conv2d", &attrs, &[x, w, b])?[0];
     let x = net.graph.call("relu", &[], &[x])?[0];
     let x = net.graph.call("avg_pool2d", &[("kernel", 2usize.into())], &[x])?[0];
     let (w, b) = (net.weight(&[8, 6, 3, 3])?, net.weight(&[8])?);
     let x = net.graph.call("conv2d", &[("stride", 2usize.into())], &[x, w, b])?[0];
     let x = net.graph.call("relu", &[], &[x])?[0];
-    let x = net.graph.call("reshape", &[("shape", [BATCH, 32][..].into())], &[x])?[0];
-    let (w, b) = (net.weight(&[10, 32])?, net.weight(&[10])?);
+    let x = net.graph.call("reshape", &[("shape", [BATCH, 72][..].into())], &[x])?[0];
+    let (w, b) = (net.weight(&[10, 72])?, net.weight(&[10])?);
     let x = net.graph.call("linear", &[], &[x, w, b])?[0];
     let loss = net.graph.call("cross_entropy", &[], &[x, targets])?[0];
-    let optimizer = Optimizer::default();
     let schedule = Schedule::constant(1e-2);
-    let options = train::Options { optimizer, schedule, ..train::Options::default() };
+    let options = train::Options { schedule, ..train::Options::default() };
     let mut trainer = Trainer::new(net.graph, loss, backends, &net.weights, options)?;
-    let classes: Vec<i32> = (0..BATCH as i32).map(|i| i * 7 % 10).collect();
-    let pixel = |i: usize| {
-        let (image, at) = (i / 144, i % 144);
-        let phase = (classes[image] + 2) as f32 * (at % 12 + 2 * (at / 12)) as f32 * 0.21;
-        phase.sin() + 0.3 * noise(i)
-    };
-    trainer.write("x", &(0..BATCH * 144).map(pixel).collect::<Vec<f32>>())?;
-    trainer.write("targets", &classes)?;
+    let (images, digits) = mnist(BATCH);
+    trainer.write("x", &images)?;
+    trainer.write("targets", &digits)?;
     Ok(trainer)
 }
 
@@ -191,11 +187,21 @@ fn noise(i: usize) -> f32 {
     (i.wrapping_mul(0x9e37_79b1) % 8191) as f32 / 4095.5 - 1.0
 }
 
-/// A block of a language model whose weights are frozen in 8 bits, with adapters that train.
 fn lora(backends: &[Arc<dyn Backend>]) -> Result<Trainer> {
+    // Slow enough that a difference in the last bit does not grow from step to step.
+    block(3, Precision::F32, 2e-2, backends)
+}
+
+/// A block of a language model whose weights are frozen in 8 bits, with adapters that train.
+fn block(
+    seed: u64,
+    precision: Precision,
+    rate: f32,
+    backends: &[Arc<dyn Backend>],
+) -> Result<Trainer> {
     const SEQ: usize = 12;
     let config = ModelConfig::llama(48, [32, 64], 1, [4, 2]);
-    let plain = Model::random(config.clone(), 3, &SystemAllocator)?;
+    let plain = Model::random(config.clone(), seed, &SystemAllocator)?;
     let q8 = DType::from_name("q8_0").expect("a format");
     let mut weights = HashMap::new();
     for (name, weight) in plain.weights() {
@@ -211,10 +217,10 @@ fn lora(backends: &[Arc<dyn Backend>]) -> Result<Trainer> {
         weights.insert(name.clone(), coded);
     }
     let model = Model::from_weights(config, weights)?;
-    let built = model.graph(&GraphOptions::new(1, SEQ, Trains::Lora(Lora::of_rank(4))))?;
+    let options = GraphOptions::new(1, SEQ, Trains::Lora(Lora::of_rank(4)));
+    let built = model.graph(&GraphOptions { precision, ..options })?;
     let parameters = model.parameters(&built.graph, 5, &SystemAllocator)?;
-    // Slow enough that a difference in the last bit does not grow from step to step.
-    let schedule = Schedule::constant(2e-2);
+    let schedule = Schedule::constant(rate);
     let options = train::Options { schedule, ..train::Options::default() };
     let mut trainer = Trainer::new(built.graph, built.loss, backends, &parameters, options)?;
     let tokens: Vec<i32> = (0..SEQ as i32).map(|i| i * i % 48).collect();
@@ -235,7 +241,10 @@ type MakeTrainer = fn(&[Arc<dyn Backend>]) -> Result<Trainer>;
 const STEPS: usize = 50;
 
 /// Losses of 50 steps on the CPU alone and with a bridge.
-fn both(net: fn(&[Arc<dyn Backend>]) -> Result<Trainer>, npu: &Arc<Npu>) -> (Vec<f32>, Vec<f32>) {
+fn both(
+    net: impl Fn(&[Arc<dyn Backend>]) -> Result<Trainer>,
+    npu: &Arc<Npu>,
+) -> (Vec<f32>, Vec<f32>) {
     let want = losses(&mut net(&[cpu()]).expect("a trainer"), STEPS);
     let backends: [Arc<dyn Backend>; 2] = [npu.clone(), cpu()];
     (losses(&mut net(&backends).expect("a trainer"), STEPS), want)
@@ -268,30 +277,80 @@ fn fifty_steps_reach_the_loss_of_the_cpu() {
     }
 }
 
-/// With forward products in codes nets learn, too.
+/// Losses of 50 steps with ranges measured anew every 10, and whether all of them ran on the device.
+fn recalibrated(npu: &Arc<Npu>, mut trainer: Trainer) -> Vec<f32> {
+    let mut got = Vec::new();
+    for _ in 0..STEPS / 10 {
+        got.extend(losses(&mut trainer, 10));
+        npu.recalibrate();
+    }
+    let outcomes = npu.outcomes();
+    assert!(outcomes.iter().all(|o| o.accelerated), "{outcomes:?}");
+    got
+}
+
+/// With forward products in codes of 8 bits, results too, as accelerators have them: the network on
+/// digits comes to the CPU's loss; adapters, whose loss is far from 0 still, near it.
 #[test]
 fn forward_products_in_codes_train() {
-    for (name, compute) in [("int8", Compute::Int8)] {
-        for (what, net) in NETS {
-            let _turn = turn("codes", "");
-            let npu = bridge(Options { compute, compare: true, ..ALL });
-            let want = losses(&mut net(&[cpu()]).expect("a trainer"), STEPS);
-            let mut trainer = net(&[npu.clone(), cpu()]).expect("a trainer");
-            let mut got = Vec::new();
-            for _ in 0..STEPS / 10 {
-                got.extend(losses(&mut trainer, 10));
-                // Weights have moved.
-                npu.recalibrate();
-            }
-            let ends = [got[STEPS - 1], want[STEPS - 1]];
-            report(&format!("nnapi {what} in {name}: {} at the end, the CPU {}", ends[0], ends[1]));
-            let outcomes = npu.outcomes();
-            assert!(outcomes.iter().all(|o| o.accelerated), "{name} {what}: {outcomes:?}");
-            assert!(ends[0] < 0.7 * got[0], "{what} in {name} does not learn: {got:?}");
-            // Adapters come to 2.14 where the CPU comes to 1.86: a gap that is to be closed.
-            let arrives = what == "lora" || (ends[0] - ends[1]).abs() < 1e-3;
-            assert!(arrives, "{what} in {name}: {got:?}\n{want:?}");
-        }
+    for (what, net, bound) in [("cnn", NETS[0].1, 1e-3), ("lora", NETS[1].1, 1e-2)] {
+        let _turn = turn("codes", "");
+        let npu = bridge(Options { compute: Compute::Int8, compare: true, ..ALL });
+        let want = losses(&mut net(&[cpu()]).expect("a trainer"), STEPS);
+        let got = recalibrated(&npu, net(&[npu.clone(), cpu()]).expect("a trainer"));
+        let (ends, far) = ([got[STEPS - 1], want[STEPS - 1]], apart(&got, &want));
+        report(&format!(
+            "nnapi {what} in int8: {} at the end, the CPU {}, {far:.2e} from it on the way",
+            ends[0], ends[1]
+        ));
+        assert!(ends[0] < 0.7 * got[0], "{what} in int8 does not learn: {got:?}");
+        assert!((ends[0] - ends[1]).abs() < bound, "{what} in int8: {got:?}\n{want:?}");
+    }
+}
+
+/// Adapters over frozen weights of 8 bits, which the device decodes, come to the loss of the CPU.
+#[test]
+fn adapters_on_weights_of_8_bits_reach_the_loss_of_the_cpu() {
+    for seed in 1..6 {
+        // Decoding by channel is as old as the level.
+        let _turn = turn("weights", if seed == 5 { "level=3" } else { "" });
+        let npu = bridge(Options { compute: Compute::Weights8, compare: true, ..ALL });
+        let net = |backends: &[Arc<dyn Backend>]| block(seed, Precision::F32, 2e-2, backends);
+        let (got, want) = both(net, &npu);
+        let (ends, far) = ([got[STEPS - 1], want[STEPS - 1]], apart(&got, &want));
+        report(&format!(
+            "nnapi lora {seed} with weights of 8 bits: {} at the end, the CPU {}, {far:.2e} on the way",
+            ends[0], ends[1]
+        ));
+        assert!(npu.outcomes().iter().all(|o| o.accelerated), "{:?}", npu.outcomes());
+        assert!(far > 0.0, "nothing was rounded");
+        assert!(ends[0] < 0.7 * got[0], "it does not learn: {got:?}");
+        assert!(far < 1e-3, "{got:?}\n{want:?}");
+    }
+}
+
+/// A model built for int8 products, inputs rounded in blocks, trains as it does on the CPU: forward, and
+/// backward through the same weights. Now and then a number lies so near the middle of two codes that
+/// a sum in another order takes the other; what comes after is that much off.
+#[test]
+fn adapters_on_int8_products_have_the_losses_of_the_cpu() {
+    for seed in 1..6 {
+        let _turn = turn("blocks", "");
+        let npu = bridge(Options { compare: true, ..ALL });
+        let net = |backends: &[Arc<dyn Backend>]| block(seed, Precision::Int8, 1e-2, backends);
+        let (got, want) = both(net, &npu);
+        let plain = block(seed, Precision::F32, 1e-2, &[cpu()]).expect("a trainer");
+        let plain = losses(&mut { plain }, STEPS);
+        let (same, far) = (apart(&got[..2], &want[..2]), apart(&got, &want));
+        let of_f32 = apart(&want, &plain);
+        report(&format!(
+            "nnapi lora {seed} on int8 products: {same:.2e} from the CPU's in 2 steps, {far:.2e} in all; \
+             the CPU in f32 is {of_f32:.2e} from it"
+        ));
+        let outcomes = npu.outcomes();
+        assert!(outcomes.iter().all(|o| o.accelerated), "{outcomes:?}");
+        assert!(want[STEPS - 1] < 0.7 * want[0], "it does not learn: {want:?}");
+        assert!(same < 1e-5 && far < 1e-2, "{got:?}\n{want:?}");
     }
 }
 

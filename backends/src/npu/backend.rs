@@ -11,10 +11,11 @@ use tenon_runtime::ops::Cost;
 use tenon_runtime::tensor::Allocator;
 use tenon_runtime::{Error, Result};
 
-use super::codes::{observed, ranges};
+use super::codes::{observed, ranges, with_coded_weights};
 use super::engine::{Compiled, Engine};
 use super::graph::Graph;
 use super::lower;
+use super::op::{Affine, Op};
 use super::partition::{self, Lowered, Worth};
 use super::program::{Accelerated, Calibration, Mixed};
 use super::table::Target;
@@ -29,8 +30,18 @@ pub enum Compute {
     F32,
     /// Half precision, in which inputs and outputs cross, too.
     F16,
-    /// Forward products in codes of 8 bits, by ranges that first runs in f32 measure; the rest in f32.
+    /// Frozen weights of products in codes of 8 bits, in blocks with a scale each, which the
+    /// accelerator decodes; the rest in f32.
+    Weights8,
+    /// Forward products in codes of 8 bits, results too, by ranges that first runs in f32 measure; the
+    /// rest in f32. As [`Compute::Weights8`] where the accelerator has no such products.
     Int8,
+}
+
+impl Compute {
+    /// The names, as users give them.
+    pub const NAMES: &[(&str, Self)] =
+        &[("f32", Self::F32), ("f16", Self::F16), ("w8", Self::Weights8), ("int8", Self::Int8)];
 }
 
 /// How a bridge chooses.
@@ -64,7 +75,7 @@ impl Default for Options {
 }
 
 impl Options {
-    /// What the environment says: `TENON_NPU_COMPUTE` (`f32`, `f16`, `int8`), and with
+    /// What the environment says: `TENON_NPU_COMPUTE` ([`Compute::NAMES`]), and with
     /// `TENON_NPU_ALL=1` even partitions that do not seem worth it.
     ///
     /// # Errors
@@ -72,13 +83,16 @@ impl Options {
     pub fn from_env() -> Result<Self> {
         let word = |name| std::env::var(name).unwrap_or_default();
         let compute = match word("TENON_NPU_COMPUTE").as_str() {
-            "" | "f32" => Compute::F32,
-            "f16" => Compute::F16,
-            "int8" => Compute::Int8,
-            other => {
-                let why = format!("TENON_NPU_COMPUTE={other}: it is f32, f16 or int8");
-                return Err(Error::Usage(why));
-            }
+            "" => Compute::F32,
+            name => match Compute::NAMES.iter().find(|(known, _)| *known == name) {
+                Some((_, compute)) => *compute,
+                None => {
+                    let known: Vec<&str> = Compute::NAMES.iter().map(|(name, _)| *name).collect();
+                    let why =
+                        format!("TENON_NPU_COMPUTE={name}: it is one of {}", known.join(", "));
+                    return Err(Error::Usage(why));
+                }
+            },
         };
         let worth = if word("TENON_NPU_ALL") == "1" { Worth::ALL } else { Worth::default() };
         Ok(Self { compute, worth, ..Self::default() })
@@ -90,7 +104,7 @@ impl Options {
         match self.compute {
             Compute::F32 => 1e-3,
             Compute::F16 => 5e-2,
-            Compute::Int8 => 1e-2,
+            Compute::Int8 | Compute::Weights8 => 1e-2,
         }
     }
 }
@@ -233,10 +247,27 @@ impl Npu {
         let mut lowered = partition::lower(self.target, part, range)?;
         let (steps, worth) = (&part.steps[range.clone()], self.shared.options.worth);
         let gain = partition::gain(worth, &*self.cpu, steps, &lowered.inputs, &lowered.outputs);
-        if self.shared.options.compute == Compute::F16 {
-            lowered.graph = half(&lowered.graph)?;
+        match self.compute() {
+            Compute::F16 => lowered.graph = half(&lowered.graph)?,
+            Compute::Weights8 => {
+                let (graph, from) = with_coded_weights(&lowered.graph, &lowered.forward)?;
+                lowered.graph = graph;
+                lowered.steps = from.iter().map(|&node| lowered.steps[node]).collect();
+                lowered.forward = from.iter().map(|&node| lowered.forward[node]).collect();
+            }
+            Compute::F32 | Compute::Int8 => {}
         }
         Ok((lowered, gain))
+    }
+
+    /// What is computed in, by what was asked for and what the accelerator has.
+    fn compute(&self) -> Compute {
+        let coded =
+            |op| Op::Coded(Box::new(op), Affine { scales: [1.0].into(), zero: 0, axis: None });
+        match self.shared.options.compute {
+            Compute::Int8 if !self.target.has(&coded(Op::Linear)) => Compute::Weights8,
+            compute => compute,
+        }
     }
 
     /// Of each step, whether the driver takes all its nodes.
@@ -257,7 +288,7 @@ impl Npu {
     fn calibration(&self, lowered: &mut Lowered) -> Result<Option<Calibration>> {
         let options = self.shared.options;
         let count = ranges(&lowered.graph, &lowered.forward);
-        if options.compute != Compute::Int8 || count == 0 {
+        if self.compute() != Compute::Int8 || count == 0 {
             return Ok(None);
         }
         let measuring = observed(&lowered.graph, &lowered.forward)?;
@@ -287,6 +318,9 @@ impl Npu {
                     continue;
                 }
             };
+            // Rounded weights give other answers than the CPU's.
+            let is_rounded = self.compute() == Compute::Weights8 && !ready.is_known;
+            let judge = is_rounded.then(|| lowered.graph.clone());
             let graph = &lowered.graph;
             let types = |ids: &[super::ValueId]| -> Vec<_> {
                 ids.iter().map(|&v| graph.ty(v).dtype.clone()).collect()
@@ -307,7 +341,7 @@ impl Npu {
                 is_known: ready.is_known,
                 trust: ready.trust,
                 calibration,
-                judge: None,
+                judge,
             });
         }
         let cpu = self.cpu.compile(part)?;

@@ -4,7 +4,7 @@
 use half::f16;
 use tenon_runtime::{Error, Result};
 
-use super::graph::{Graph, Source};
+use super::graph::{Graph, Source, ValueId};
 use super::op::{Affine, Binary, Compare, DType, Op, Reduce, Type, Unary, Window};
 
 /// Elements of a value: floats as f32, all else as integers.
@@ -118,9 +118,25 @@ pub fn evaluate(graph: &Graph, inputs: &[&[u8]]) -> Result<Vec<Vec<u8>>> {
         let made = apply(&node.op, &operands)?;
         values[node.output.index()] = Some(made);
     }
-    let bytes = |v: &super::ValueId| values[v.index()].as_ref().map(Array::to_bytes);
+    let bytes = |v: &ValueId| values[v.index()].as_ref().map(Array::to_bytes);
     let outputs: Option<Vec<Vec<u8>>> = graph.outputs().iter().map(bytes).collect();
     outputs.ok_or_else(|| Error::Graph("an output lacks".into()))
+}
+
+/// Adds a node to a graph, or, where its operands are constants, what it makes of them.
+///
+/// # Errors
+/// As [`apply`] and [`Graph::add`].
+pub fn computed(graph: &mut Graph, op: Op, inputs: &[ValueId]) -> Result<ValueId> {
+    let mut known = Vec::new();
+    for &input in inputs {
+        match &graph.value(input).source {
+            Source::Const(bytes) => known.push(Array::from_bytes(graph.ty(input), bytes)?),
+            _ => return graph.add(op, inputs),
+        }
+    }
+    let made = apply(&op, &known.iter().collect::<Vec<_>>())?;
+    graph.constant(made.ty.clone(), made.to_bytes())
 }
 
 /// What an operation makes of operands.
