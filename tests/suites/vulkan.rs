@@ -8,8 +8,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use tenon_backends::cpu::{self, Cpu};
-use tenon_backends::vulkan::{Faults, Options, Vulkan};
+use tenon_backends::vulkan::{Faults, Options, Tier, Tiers, Vulkan};
 use tenon_runtime::backend::Backend;
+use tenon_runtime::check::{self, Check, Direction, checks};
 use tenon_runtime::executor::Executor;
 use tenon_runtime::graph::Graph;
 use tenon_runtime::train::{self, Trainer};
@@ -106,6 +107,66 @@ fn the_bits_do_not_depend_on_where_memory_is() {
     }
     assert_eq!(all[1], all[2], "two runs");
     assert_eq!(all[0], all[1], "copies");
+}
+
+/// The device without some of its tiers.
+fn without(tiers: Tiers, but: Option<Tier>) -> Option<Vulkan> {
+    let off = tiers.iter().filter(|tier| Some(*tier) != but);
+    device(|options| options.without = off.fold(options.without, Tiers::with))
+}
+
+/// A tier is another way to the same bits.
+#[test]
+fn tiers_change_no_bits() {
+    let _turn = TURN.lock();
+    let Some(offered) = device(|_| {}).map(|vulkan| vulkan.tiers()) else { return };
+    let baseline = without(offered, None).expect("a device");
+    let bits = |check: &Check, vulkan: &Vulkan| -> Vec<Vec<u32>> {
+        let backend: Arc<dyn Backend> = Arc::new(vulkan.clone());
+        let values = check::run(&check.case, &backend, check.seed).expect("a run");
+        values.into_iter().map(|values| values.into_iter().map(f32::to_bits).collect()).collect()
+    };
+    // A product of subgroups adds in an order of its own.
+    for tier in offered.iter().filter(|tier| *tier != Tier::Matrix) {
+        let vulkan = without(offered, Some(tier)).expect("a device");
+        assert_eq!(vulkan.tiers(), Tiers::default().with(tier));
+        let mut cases = 0;
+        for check in checks().filter(|check| check.direction == Direction::Forward) {
+            if vulkan.uses(&check).expect("a case").has(tier) {
+                let same = bits(&check, &vulkan) == bits(&check, &baseline);
+                assert!(same, "{} of {}", check.case.label(), tier.name());
+                cases += 1;
+            }
+        }
+        assert_eq!(cases > 0, tier.shaders().next().is_some(), "{}", tier.name());
+        report(&format!("vulkan: {cases} cases have the same bits with {}", tier.name()));
+    }
+}
+
+/// A tier that is wrong is found and named; what it did is right without it.
+#[test]
+fn a_wrong_tier_is_not_used() {
+    let _turn = TURN.lock();
+    let Some(offered) = device(|_| {}).map(|vulkan| vulkan.tiers()) else { return };
+    let cache = folder("wrong");
+    // SAFETY: `TURN` keeps other tests of this process from reading the environment meanwhile.
+    unsafe { std::env::set_var("TENON_CACHE", &cache) };
+    let cpu: Arc<dyn Backend> = Arc::new(Cpu::new(cpu::Options::default()).expect("the CPU"));
+    for tier in offered.iter().filter(|tier| tier.shaders().next().is_some()) {
+        let _ = std::fs::remove_dir_all(&cache);
+        let faults = Arc::new(Faults::default());
+        *faults.idle.lock().expect("no panic") = Tiers::default().with(tier);
+        let vulkan = device(|options| options.faults = Some(faults)).expect("a device");
+        let start = Instant::now();
+        let said = vulkan.self_check(&cpu).expect("a check");
+        let named = format!("the tier `{}` is not used", tier.name());
+        assert!(said.len() == 1 && said[0].ends_with(&named), "{said:?}");
+        assert_eq!(vulkan.tiers(), offered.without(Tiers::default().with(tier)));
+        report(&format!("vulkan: {} in {:.1} s", said[0], start.elapsed().as_secs_f64()));
+        assert_eq!(vulkan.self_check(&cpu).expect("what is kept"), [""; 0]);
+    }
+    // SAFETY: as above.
+    unsafe { std::env::remove_var("TENON_CACHE") };
 }
 
 /// A missing barrier is seen: silence of the validation layers means something.

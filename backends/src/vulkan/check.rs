@@ -1,8 +1,8 @@
 //! The check on a device's first use: phone drivers return wrong answers silently.
 //!
 //! Each shader runs in the first case of the op table that it serves, against a reference. One that is
-//! wrong takes its tier with it; one of the baseline is not used, and what it served runs elsewhere.
-//! What was found is kept by driver.
+//! wrong takes its tier with it, and those it stood in for are checked in their turn; one of the
+//! baseline is not used, and what it served runs elsewhere. What was found is kept by driver.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -41,26 +41,27 @@ impl Vulkan {
         }
         let this: Arc<dyn Backend> = Arc::new(self.clone());
         let (mut warnings, mut seen) = (Vec::new(), HashSet::new());
-        for check in checks().filter(|check| check.direction == Direction::Forward) {
-            // What is wrong may be so in several ways: until the case passes, or is not claimed.
-            while let Some(shaders) = context.shaders(&check)?.filter(|s| !s.is_subset(&seen)) {
-                let said = match check.run(&this, reference) {
-                    Verdict::Passed(_) | Verdict::Skipped => {
-                        seen.extend(shaders);
-                        break;
-                    }
-                    Verdict::Wrong(excess) => format!("{excess:.1} times the error it may have"),
-                    Verdict::Failed(error @ Error::OutOfMemory(_)) => return Err(error),
-                    Verdict::Failed(error) => error.to_string(),
-                };
-                context.device.check_lost()?;
-                let name = &context.device.facts.name;
-                let lost = context.distrust(&shaders, &seen);
-                warnings.push(format!("{name} gets {} wrong ({said}): {lost}", check.case.label()));
+        loop {
+            let tiers = context.tiers();
+            for check in checks().filter(|check| check.direction == Direction::Forward) {
+                warnings.extend(context.check(&check, [&this, reference], &mut seen)?);
+            }
+            // Without a tier others serve the cases that came before.
+            if context.tiers() == tiers {
+                break;
             }
         }
         file.write(&context.trusted().encode(offered));
         Ok(warnings)
+    }
+
+    /// The tiers whose shaders serve a check's op here.
+    ///
+    /// # Errors
+    /// What making its operands reports.
+    pub fn uses(&self, check: &Check) -> Result<Tiers> {
+        let shaders = self.context.shaders(check)?.unwrap_or_default();
+        Ok(shaders.iter().map(|shader| shader.tier()).fold(Tiers::default(), Tiers::with))
     }
 }
 
@@ -92,6 +93,33 @@ impl Checked {
 }
 
 impl Context {
+    /// Runs a case on a device and a reference, if it needs shaders that have not been `seen` right.
+    /// What is wrong may be so in several ways: until it passes, or is not claimed.
+    fn check(
+        &self,
+        check: &Check,
+        [device, reference]: [&Arc<dyn Backend>; 2],
+        seen: &mut HashSet<Shader>,
+    ) -> Result<Vec<String>> {
+        let mut warnings = Vec::new();
+        while let Some(shaders) = self.shaders(check)?.filter(|s| !s.is_subset(seen)) {
+            let said = match check.run(device, reference) {
+                Verdict::Passed(_) | Verdict::Skipped => {
+                    seen.extend(shaders);
+                    break;
+                }
+                Verdict::Wrong(excess) => format!("{excess:.1} times the error it may have"),
+                Verdict::Failed(error @ Error::OutOfMemory(_)) => return Err(error),
+                Verdict::Failed(error) => error.to_string(),
+            };
+            self.device.check_lost()?;
+            let name = &self.device.facts.name;
+            let lost = self.distrust(&shaders, seen);
+            warnings.push(format!("{name} gets {} wrong ({said}): {lost}", check.case.label()));
+        }
+        Ok(warnings)
+    }
+
     /// The shaders that a check's op runs; `None` where it is not claimed.
     fn shaders(&self, check: &Check) -> Result<Option<HashSet<Shader>>> {
         let graph = make(&check.case, check.seed)?.graph;
@@ -120,13 +148,13 @@ impl Context {
         plan.dispatches.iter().all(|dispatch| is_fine(dispatch.shader)).then_some(plan)
     }
 
-    /// Uses the highest tier of `shaders` no more, or of the baseline those that were not right
-    /// elsewhere; says what.
+    /// Of the shaders that were not right elsewhere, uses those of the highest tier no more: neither
+    /// that tier nor, of the baseline, the shaders; says what.
     fn distrust(&self, shaders: &HashSet<Shader>, seen: &HashSet<Shader>) -> String {
         let mut trusted = self.trusted();
-        let highest = shaders.iter().map(|s| s.tier()).max().unwrap_or(Tier::Baseline);
+        let mut wrong: Vec<_> = shaders.difference(seen).copied().collect();
+        let highest = wrong.iter().map(|s| s.tier()).max().unwrap_or(Tier::Baseline);
         let said = if highest == Tier::Baseline {
-            let mut wrong: Vec<_> = shaders.difference(seen).copied().collect();
             wrong.sort_unstable_by_key(|shader| shader.name());
             let names: Vec<_> = wrong.iter().map(|shader| shader.name()).collect();
             trusted.wrong.extend(&wrong);

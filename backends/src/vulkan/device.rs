@@ -12,7 +12,7 @@ use vulkano::{Version, VulkanLibrary, VulkanObject};
 
 use super::Options;
 use super::faults::Faults;
-use super::tier::Tiers;
+use super::tier::{Tier, Tiers};
 use super::watch::{self, Watch};
 
 /// An error of this backend.
@@ -51,6 +51,8 @@ pub(super) struct Facts {
     pub(super) import_align: Option<usize>,
     /// Largest number of workgroups along each axis.
     pub(super) max_groups: [u32; 3],
+    /// Invocations of a subgroup, where all can be asked to be full.
+    pub(super) whole: Option<u32>,
 }
 
 /// An open device.
@@ -113,7 +115,7 @@ impl Device {
         // SAFETY: the physical device is of this instance.
         let memory =
             unsafe { ash_instance.get_physical_device_memory_properties(physical.handle()) };
-        let facts = facts(&physical, &memory, options);
+        let facts = facts(&physical, &memory, options, tiers);
         let import = facts
             .import_align
             .map(|_| ash::ext::external_memory_host::Device::new(&ash_instance, &raw));
@@ -199,6 +201,13 @@ impl Device {
     /// Whether barriers are left out, so that they are missed.
     pub(super) fn lacks_barriers(&self) -> bool {
         self.faults.as_ref().is_some_and(|faults| faults.barriers.load(Ordering::Relaxed))
+    }
+
+    /// Whether shaders of a tier do nothing, so that it is missed.
+    pub(super) fn is_idle(&self, tier: Tier) -> bool {
+        let idle =
+            |faults: &Arc<Faults>| *faults.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        tier != Tier::Baseline && self.faults.as_ref().is_some_and(|f| idle(f).has(tier))
     }
 
     /// Allocates memory.
@@ -336,6 +345,7 @@ fn facts(
     physical: &PhysicalDevice,
     memory: &vk::PhysicalDeviceMemoryProperties,
     options: &Options,
+    tiers: Tiers,
 ) -> Facts {
     let known = physical.properties();
     let kind = known.device_type;
@@ -357,6 +367,7 @@ fn facts(
         offset_align: known.min_storage_buffer_offset_alignment.as_devicesize() as usize,
         import_align: import_align.filter(|_| can_import),
         max_groups: known.max_compute_work_group_count,
+        whole: known.subgroup_size.filter(|_| tiers.wants_whole(physical)),
     }
 }
 

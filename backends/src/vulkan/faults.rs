@@ -1,6 +1,9 @@
 //! Failures on demand, for tests: a driver's are rare and cannot be asked for.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use super::tier::Tiers;
 
 /// Which calls of a device fail.
 #[derive(Debug, Default)]
@@ -11,6 +14,8 @@ pub struct Faults {
     pub submits: Nth,
     /// Whether barriers between dispatches are left out, for validation layers to find.
     pub barriers: AtomicBool,
+    /// Of which tiers shaders do nothing.
+    pub idle: Mutex<Tiers>,
 }
 
 /// The one call of many that fails.

@@ -209,7 +209,7 @@ impl Backend for Vulkan {
 
 impl Context {
     fn limits(&self) -> launch::Limits {
-        launch::Limits { max_binding: self.device.facts.max_binding }
+        launch::Limits { max_binding: self.device.facts.max_binding, tiers: self.tiers() }
     }
 
     /// The tiers in use.

@@ -9,6 +9,7 @@ use tenon_runtime::Result;
 
 use super::device::{Device, Owned, call};
 use super::shader::Shader;
+use super::tier::Tier;
 use crate::cache::File;
 
 /// Most bindings of a dispatch.
@@ -123,12 +124,19 @@ impl Pipelines {
         let bytes: Vec<u8> = constants.iter().flat_map(|c| c.to_ne_bytes()).collect();
         let values = vk::SpecializationInfo::default().map_entries(&entries).data(&bytes);
         let info = vk::ShaderModuleCreateInfo::default().code(&words);
+        let is_whole = shader.tier() == Tier::Subgroups
+            && device.facts.whole.is_some_and(|size| constants[0].is_multiple_of(size));
+        let flags = match is_whole {
+            true => vk::PipelineShaderStageCreateFlags::REQUIRE_FULL_SUBGROUPS,
+            false => vk::PipelineShaderStageCreateFlags::empty(),
+        };
         // SAFETY: checked-in SPIR-V that needs no more than the device's tiers (`Shader::tier`), with a
-        // layout of its bindings; the module is needed no longer than the pipeline is made.
+        // layout of its bindings and invocations in whole subgroups where that is asked for; the module is needed no longer than the pipeline is made.
         unsafe {
             let module = device.raw.create_shader_module(&info, None).map_err(call("a shader"))?;
             let module = Owned::new(device, module, |d, m| d.destroy_shader_module(m, None));
             let stage = vk::PipelineShaderStageCreateInfo::default()
+                .flags(flags)
                 .stage(vk::ShaderStageFlags::COMPUTE)
                 .module(*module)
                 .name(c"main")

@@ -89,12 +89,13 @@ impl Finder<'_> {
         if !fits {
             return Err(failed(format_args!("cannot dispatch {dispatch:?}")));
         }
+        let is_idle = self.context.device.is_idle(dispatch.shader.tier());
         let mut ready = Ready {
             pipeline: self.context.pipelines.get(dispatch.shader, &dispatch.constants)?,
             buffers: Vec::with_capacity(BINDINGS),
             uses: Vec::with_capacity(BINDINGS),
             push: [0; PUSH / 4],
-            groups: dispatch.groups,
+            groups: if is_idle { [0; 3] } else { dispatch.groups },
         };
         for (i, binding) in dispatch.bindings.iter().enumerate() {
             let (buffer, range) = self.range(binding);

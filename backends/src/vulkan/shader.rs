@@ -1,15 +1,18 @@
 //! The table of shaders: the one list, from which Rust's [`Shader`] and `shaders/build` both come.
 //!
 //! A row is `Name = "spirv name", "source under shaders/", bindings, tier, [definitions];`. Bindings are
-//! a letter each: `r` where the source says `readonly`, else `w`. The SPIR-V
-//! is checked in, so that a user needs cargo alone; `shaders/build` makes it again after a change.
+//! a letter each: `r` where the source says `readonly`, else `w`. With `, for Base` before its end a row
+//! takes the place of another on devices of its tier, with the same constants, parameters and bindings.
+//! The SPIR-V is checked in, so that a user needs cargo alone; `shaders/build` makes it again after a
+//! change.
 
-use super::tier::Tier;
+use super::tier::{Tier, Tiers};
 
 macro_rules! shaders {
     ($(
         $(#[$doc:meta])*
-        $shader:ident = $name:literal, $source:literal, $bindings:literal, $tier:ident, [$($define:literal),*];
+        $shader:ident = $name:literal, $source:literal, $bindings:literal, $tier:ident, [$($define:literal),*]
+        $(, for $base:ident)?;
     )*) => {
         /// A shader of the table.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -52,11 +55,22 @@ macro_rules! shaders {
             pub(super) const fn tier(self) -> Tier {
                 match self { $(Self::$shader => Tier::$tier),* }
             }
+
+            /// The shader that it stands in for, or itself.
+            const fn base(self) -> Self {
+                match self { $(Self::$shader => [$(Self::$base,)? Self::$shader][0]),* }
+            }
         }
     };
 }
 
 impl Shader {
+    /// What stands in for it on a device of these tiers: the same, or what asks for most.
+    pub(super) fn on(self, tiers: Tiers) -> Self {
+        let variants = Self::ALL.iter().filter(|v| v.base() == self && tiers.has(v.tier()));
+        variants.copied().max_by_key(|v| v.tier()).unwrap_or(self)
+    }
+
     /// Its SPIR-V; the packing is described in `shaders/build`.
     pub(super) fn spirv(self) -> Vec<u32> {
         let mut bytes = self.packed().iter();
@@ -137,10 +151,24 @@ shaders! {
     Bytes = "bytes", "gemm/bytes.comp", "rrrrrw", Baseline, [];
     /// f32 in blocks of codes.
     Quantize = "quantize", "index/quantize.comp", "rw", Baseline, [];
+
+    /// `Row` through subgroups; the bits are the same, here and below.
+    RowSubgroups = "row_subgroups", "row/row.comp", "rrrrrwww", Subgroups, ["SUBGROUPS"], for Row;
+    /// `Loss` through subgroups.
+    LossSubgroups = "loss_subgroups", "row/loss.comp", "wrwrrrw", Subgroups, ["SUBGROUPS"], for Loss;
+    /// `Finish` through subgroups.
+    FinishSubgroups = "finish_subgroups", "row/finish.comp", "rrrww", Subgroups, ["SUBGROUPS"], for Finish;
+    /// `Reduce` through subgroups.
+    ReduceSubgroups = "reduce_subgroups", "reduce/reduce.comp", "rw", Subgroups, ["SUBGROUPS"], for Reduce;
+    /// `Normalize` through subgroups.
+    NormalizeSubgroups = "normalize_subgroups", "conv/normalize.comp", "rwwrrwww", Subgroups, ["SUBGROUPS"], for Normalize;
+    /// `AttentionDelta` through subgroups.
+    AttentionDeltaSubgroups = "attention_delta_subgroups", "attention/delta.comp", "rrrw", Subgroups, ["SUBGROUPS"], for AttentionDelta;
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::tier::ALL;
     use super::Shader;
 
     const MANIFEST: &str = include_str!("shaders/manifest.json");
@@ -213,6 +241,20 @@ mod tests {
             "{}",
             String::from_utf8_lossy(&run.stderr)
         );
+    }
+
+    /// The README's table of tiers is this one.
+    #[test]
+    fn the_readme_lists_the_shaders_of_each_tier() {
+        let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");
+        let readme = std::fs::read_to_string(readme).unwrap();
+        for (tier, name, variable) in ALL {
+            let shaders: Vec<_> = tier.shaders().map(|shader| format!("`{shader}`")).collect();
+            let shaders =
+                if shaders.is_empty() { "none yet".to_owned() } else { shaders.join(" ") };
+            let row = format!("| `{name}` | `{variable}` | {shaders} |");
+            assert!(readme.contains(&row), "the README lacks\n{row}");
+        }
     }
 
     #[test]

@@ -3,6 +3,9 @@
 use vulkano::Version;
 use vulkano::device::physical::PhysicalDevice;
 use vulkano::device::{DeviceExtensions, DeviceFeatures};
+use vulkano::shader::ShaderStages;
+
+use super::shader::Shader;
 
 /// What a shader needs of a device. The baseline needs no more than Vulkan 1.1 gives everywhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -14,7 +17,7 @@ pub enum Tier {
     F16,
     /// 8-bit integers, and arrays of them.
     Int8,
-    /// Sums, extremes and shuffles within subgroups.
+    /// Shuffles within subgroups.
     Subgroups,
     /// Dot products of four packed bytes.
     Dot,
@@ -36,6 +39,11 @@ impl Tier {
     #[must_use]
     pub fn name(self) -> &'static str {
         ALL.iter().find(|t| t.0 == self).map_or("baseline", |t| t.1)
+    }
+
+    /// The names of its shaders.
+    pub fn shaders(self) -> impl Iterator<Item = &'static str> {
+        Shader::ALL.iter().filter(move |shader| shader.tier() == self).map(|shader| shader.name())
     }
 }
 
@@ -61,14 +69,16 @@ impl Tiers {
         let can = physical.supported_features();
         let known = physical.properties();
         use vulkano::device::physical::SubgroupFeatures;
-        let subgroups =
-            SubgroupFeatures::BASIC | SubgroupFeatures::ARITHMETIC | SubgroupFeatures::SHUFFLE;
+        let subgroups = SubgroupFeatures::BASIC | SubgroupFeatures::SHUFFLE;
         let offered = [
             (Tier::F16, can.shader_float16 && can.storage_buffer16_bit_access),
             (Tier::Int8, can.shader_int8 && can.storage_buffer8_bit_access),
             (
                 Tier::Subgroups,
-                known.subgroup_supported_operations.is_some_and(|ops| ops.contains(subgroups)),
+                known.subgroup_supported_operations.is_some_and(|ops| ops.contains(subgroups))
+                    && known
+                        .subgroup_supported_stages
+                        .is_some_and(|s| s.intersects(ShaderStages::COMPUTE)),
             ),
             (Tier::Dot, can.shader_integer_dot_product),
             (Tier::Matrix, can.cooperative_matrix && can.vulkan_memory_model && can.shader_float16),
@@ -91,10 +101,20 @@ impl Tiers {
         Self(self.0 & !those.0)
     }
 
+    /// Those above the baseline.
+    pub fn iter(self) -> impl Iterator<Item = Tier> {
+        ALL.iter().map(|t| t.0).filter(move |tier| self.has(*tier))
+    }
+
     /// Whether a tier is among them.
     #[must_use]
     pub fn has(self, tier: Tier) -> bool {
         tier == Tier::Baseline || self.0 & 1 << tier as u8 != 0
+    }
+
+    /// Whether subgroups can be asked to be full.
+    pub(super) fn wants_whole(self, physical: &PhysicalDevice) -> bool {
+        self.has(Tier::Subgroups) && physical.supported_features().compute_full_subgroups
     }
 
     /// The extensions and features to enable for these.
@@ -111,6 +131,7 @@ impl Tiers {
             khr_shader_integer_dot_product: self.has(Tier::Dot) && is_old(Version::V1_3),
             khr_vulkan_memory_model: matrix && is_old(Version::V1_2),
             khr_cooperative_matrix: matrix,
+            ext_subgroup_size_control: self.wants_whole(physical) && is_old(Version::V1_3),
             ..DeviceExtensions::empty()
         };
         let features = DeviceFeatures {
@@ -121,6 +142,7 @@ impl Tiers {
             shader_integer_dot_product: self.has(Tier::Dot),
             vulkan_memory_model: matrix,
             cooperative_matrix: matrix,
+            compute_full_subgroups: self.wants_whole(physical),
             ..DeviceFeatures::empty()
         };
         (extensions, features)

@@ -21,6 +21,7 @@ use tenon_runtime::TensorDesc;
 use tenon_runtime::backend::{Launch, Signature, Step};
 
 use super::shader::Shader;
+use super::tier::Tiers;
 
 /// Where bytes lie: in memory number `slot`, of which 0 is the arena.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +92,8 @@ pub(super) const MAX_PARAMS: usize = 24;
 pub(super) struct Limits {
     /// Most bytes of a binding.
     pub(super) max_binding: usize,
+    /// What it can do beyond the baseline.
+    pub(super) tiers: Tiers,
 }
 
 /// A launch as dispatches.
@@ -216,7 +219,7 @@ impl Job<'_> {
         self.grid(shader, constants, params, bindings, groups)
     }
 
-    /// Adds a dispatch.
+    /// Adds a dispatch, of what stands in for the shader on this device.
     fn grid(
         &mut self,
         shader: Shader,
@@ -225,6 +228,7 @@ impl Job<'_> {
         bindings: &[Binding],
         groups: [usize; 3],
     ) -> Option<()> {
+        let shader = shader.on(self.limits.tiers);
         debug_assert!(bindings.len() <= shader.bindings() && params.len() <= MAX_PARAMS);
         let mut bindings = bindings.to_vec();
         // What a shader declares must be bound, used or not.

@@ -1,5 +1,10 @@
 // What every shader begins with.
 
+#ifdef SUBGROUPS
+#extension GL_KHR_shader_subgroup_basic : require
+#extension GL_KHR_shader_subgroup_shuffle : require
+#endif
+
 // Push constants: `at[i]` is where binding i's operand begins, in words; `p` are the shader's own.
 layout(push_constant) uniform Push { uint at[8]; uint p[24]; };
 
@@ -9,8 +14,18 @@ layout(local_size_x_id = 0) in;
 // The number of this workgroup among those of x and y: counts beyond 65535 are folded into y.
 uint group_number() { return gl_WorkGroupID.y * gl_NumWorkGroups.x + gl_WorkGroupID.x; }
 
-#define LANE gl_LocalInvocationID.x
 #define LANES gl_WorkGroupSize.x
+#ifdef SUBGROUPS
+// Whether all subgroups are full; a driver may leave some of their invocations out.
+#define WHOLE (gl_NumSubgroups * gl_SubgroupSize == LANES)
+// Lanes of a subgroup are neighbours, whichever invocations a driver puts together.
+uint lane() {
+    return WHOLE ? gl_SubgroupID * gl_SubgroupSize + gl_SubgroupInvocationID : gl_LocalInvocationID.x;
+}
+#define LANE lane()
+#else
+#define LANE gl_LocalInvocationID.x
+#endif
 #define INFINITY uintBitsToFloat(0x7f800000u)
 #define NAN uintBitsToFloat(0x7fc00000u)
 

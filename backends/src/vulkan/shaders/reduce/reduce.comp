@@ -1,6 +1,7 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
 #include "core.glsl"
+#include "groups.glsl"
 
 // Sums, maxima and sums of squares along axes. Of a workgroup's invocations `ACROSS` share a result;
 // what they sum is added up in a fixed tree. Where there are many terms they are cut into parts, and
@@ -25,8 +26,6 @@ layout(set = 0, binding = 1) writeonly buffer Y { float y[]; };
 #define FACTOR uintBitsToFloat(p[3])
 // Of parts' results, elements to the first.
 #define FIRST_Y p[4]
-
-shared float partial[256];
 
 // Where the result or term of that number lies: axes are size and stride, the innermost first.
 uint offset(uint i, uint axis, uint axes) {
@@ -62,16 +61,15 @@ void main() {
             if (KIND != 1u) { total += sum; }
         }
     }
-    uint slot = which * ACROSS + mine;
-    partial[slot] = total;
-    for (uint width = ACROSS / 2u; width > 0u; width /= 2u) {
+    if (!ALONG && ACROSS > 1u) {
+        // Those that share a result become neighbours.
+        lanes_of[which * ACROSS + mine] = total;
         barrier();
-        if (mine < width) {
-            float a = partial[slot], b = partial[slot + width];
-            partial[slot] = KIND == 1u ? max(a, b) : a + b;
-        }
+        total = lanes_of[LANE];
+        result = gl_WorkGroupID.x * many + LANE / ACROSS;
     }
-    if (mine == 0u && result < RESULTS) {
-        y[at[1] + FIRST_Y + part * RESULTS + result] = partial[slot] * FACTOR;
+    total = join(total, ACROSS, KIND == 1u);
+    if (LANE % ACROSS == 0u && result < RESULTS) {
+        y[at[1] + FIRST_Y + part * RESULTS + result] = total * FACTOR;
     }
 }
