@@ -375,6 +375,13 @@ pub trait Backend: Send + Sync {
         Speed::of(20e9, 100e9).seconds(launch, cost)
     }
 
+    /// What a loss is to be multiplied by on the way back, a power of two: more than 1 where it
+    /// computes in half precision, in which small gradients vanish (Micikevicius et al., "Mixed
+    /// Precision Training", 2018). In f32 that changes no bit.
+    fn loss_scale(&self) -> f32 {
+        1.0
+    }
+
     /// Whether its programs work on [`crate::tensor::Mirror`]s, which they give to the storages they
     /// are compiled for.
     fn has_mirrors(&self) -> bool {

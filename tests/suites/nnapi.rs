@@ -18,7 +18,7 @@ use tenon_runtime::check::{Verdict, checks, tensor};
 use tenon_runtime::graph::{Graph, ValueId};
 use tenon_runtime::models::{GraphOptions, Lora, Model, ModelConfig, Trains};
 use tenon_runtime::tensor::{Shape, SystemAllocator};
-use tenon_runtime::train::{self, Schedule, Trainer};
+use tenon_runtime::train::{self, Optimizer, Schedule, Trainer};
 use tenon_runtime::{DType, Result, Tensor, TensorDesc};
 use tenon_tests::bindings::loaded;
 use tenon_tests::golden::{mnist, report, root};
@@ -67,6 +67,7 @@ const ALL: Options = Options {
     compile_limit: Duration::from_secs(60),
     compare: false,
     calibration: 4,
+    loss_scale: 4096.0,
 };
 
 /// The bridge over the stand-in.
@@ -274,6 +275,59 @@ fn fifty_steps_reach_the_loss_of_the_cpu() {
         assert!(far < 1e-3, "{name}: {got:?}\n{want:?}");
         assert!(outcomes.iter().all(|o| o.accelerated), "{outcomes:?}");
         assert!(trust::blacklist("nnapi").is_empty());
+    }
+}
+
+/// One layer on digits whose weights are 2^19 times as large, and gradients as small, as they might
+/// be: much of what flows back lies below what half precision tells from 0.
+fn faint(backends: &[Arc<dyn Backend>]) -> Result<Trainer> {
+    const BATCH: usize = 16;
+    let mut graph = Graph::new();
+    let x = graph.input("x", TensorDesc::f32(&[BATCH, 784])?)?;
+    let targets = graph.input("targets", TensorDesc::i32(&[BATCH])?)?;
+    let w = graph.parameter("w", TensorDesc::f32(&[10, 784])?, true)?;
+    let x = graph.call("affine", &[("mul", 2f32.powi(-8).into())], &[x])?[0];
+    let x = graph.call("linear", &[], &[x, w])?[0];
+    let x = graph.call("affine", &[("mul", 2f32.powi(-11).into())], &[x])?[0];
+    let loss = graph.call("cross_entropy", &[], &[x, targets])?[0];
+    let start: Vec<f32> = (0..7840).map(|i| 4000.0 * noise(i)).collect();
+    let weights = HashMap::from([("w".to_owned(), Tensor::from_slice(&[10, 784], &start)?)]);
+    let optimizer = Optimizer::Sgd { momentum: 0.0, nesterov: false, weight_decay: 0.0 };
+    let schedule = Schedule::constant(0.3 * 2f32.powi(38));
+    let clip_norm = Some(1.0);
+    let options = train::Options { optimizer, schedule, clip_norm, ..train::Options::default() };
+    let mut trainer = Trainer::new(graph, loss, backends, &weights, options)?;
+    let (images, digits) = mnist(BATCH);
+    trainer.write("x", &images)?;
+    trainer.write("targets", &digits)?;
+    Ok(trainer)
+}
+
+/// In half precision, small gradients are lost unless the loss is scaled; with too large a scale they
+/// overflow, and the CPU computes those steps.
+#[test]
+fn half_precision_trains_with_a_scaled_loss() {
+    let cases = [("none", 1.0, false), ("2^12", 4096.0, true), ("2^40", 2f32.powi(40), true)];
+    let mut trainer = faint(&[cpu()]).expect("a trainer");
+    let want = losses(&mut trainer, STEPS);
+    let norm = |trainer: &mut Trainer| trainer.step(&mut ()).expect("a step").grad_norm;
+    let want_norm = norm(&mut trainer).expect("a norm");
+    for (name, loss_scale, arrives) in cases {
+        let _turn = turn("half", "");
+        let npu = bridge(Options { compute: Compute::F16, loss_scale, ..ALL });
+        let mut trainer = faint(&[npu.clone(), cpu()]).expect("a trainer");
+        let got = losses(&mut trainer, STEPS);
+        let far = apart(&got, &want);
+        let ends = [got[STEPS - 1], want[STEPS - 1]];
+        report(&format!(
+            "nnapi in half precision, scale {name}: {:.4} at the end, the CPU {:.4}, {far:.2e} on the way",
+            ends[0], ends[1]
+        ));
+        let outcomes = npu.outcomes();
+        assert!(outcomes.iter().all(|o| o.accelerated), "{outcomes:?}");
+        assert_eq!(far < 1e-2, arrives, "{name}: {got:?}\n{want:?}");
+        let norm = norm(&mut trainer).expect("a norm");
+        assert!(!arrives || (norm / want_norm - 1.0).abs() < 0.1, "{name}: {norm} for {want_norm}");
     }
 }
 

@@ -59,6 +59,8 @@ pub struct Options {
     pub compare: bool,
     /// Runs that measure ranges.
     pub calibration: usize,
+    /// What losses are multiplied by on the way back in half precision: a power of two.
+    pub loss_scale: f32,
 }
 
 impl Default for Options {
@@ -70,6 +72,7 @@ impl Default for Options {
             compile_limit: Duration::from_secs(30),
             compare: true,
             calibration: 4,
+            loss_scale: 4096.0,
         }
     }
 }
@@ -388,6 +391,11 @@ impl Backend for Npu {
 
     fn seconds(&self, launch: &Launch, cost: Cost) -> f64 {
         self.cpu.seconds(launch, cost)
+    }
+
+    fn loss_scale(&self) -> f32 {
+        let is_half = self.shared.options.compute == Compute::F16;
+        if is_half { self.shared.options.loss_scale } else { 1.0 }
     }
 
     fn runs_whole(&self) -> bool {

@@ -26,20 +26,20 @@ pub fn gradients(
     loss: ValueId,
     wrt: &[ValueId],
 ) -> Result<Vec<Option<ValueId>>> {
-    let one = unit(graph, loss)?;
+    let one = cotangent(graph, loss, 1.0)?;
     gradients_along(graph, &[(loss, one)], wrt)
 }
 
-/// Adds the cotangent of a loss: 1.
+/// Adds the cotangent of a loss, which is 1 where nothing is scaled.
 ///
 /// # Errors
 /// [`Error::Graph`] where `loss` is not an f32 scalar.
-pub(crate) fn unit(graph: &mut Graph, loss: ValueId) -> Result<ValueId> {
+pub(crate) fn cotangent(graph: &mut Graph, loss: ValueId, value: f32) -> Result<ValueId> {
     let desc = graph.desc(loss);
     if desc.dtype() != DType::F32 || desc.numel() != 1 {
         return Err(Error::Graph(format!("the loss must be an f32 scalar, not {desc}")));
     }
-    Ok(graph.constant(Tensor::from_slice(desc.shape(), &[1f32])?))
+    Ok(graph.constant(Tensor::from_slice(desc.shape(), &[value])?))
 }
 
 /// Adds to `graph` the gradients of the sum of the inner products of values with cotangents of

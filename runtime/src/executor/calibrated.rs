@@ -108,6 +108,10 @@ impl Backend for Calibrated {
         self.backend.has_mirrors()
     }
 
+    fn loss_scale(&self) -> f32 {
+        self.backend.loss_scale()
+    }
+
     fn runs_whole(&self) -> bool {
         self.backend.runs_whole()
     }

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use super::optimizer::Scalars;
-use super::{Clipping, Options, Staging, States, privacy};
-use crate::autodiff::{gradients_along, unit};
+use super::{Clipping, Options, Rounds, Staging, States, privacy};
+use crate::autodiff::{cotangent, gradients_along};
 use crate::backend::Backend;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Received, Sent, Source, Value, ValueId, gradient_name};
@@ -150,11 +150,13 @@ impl Graphs {
     }
 }
 
-/// The graphs of a training step, optimized; first the plain forward graph.
+/// The graphs of a training step, optimized, whose gradients are `scale` times as large; first the
+/// plain forward graph.
 pub(super) fn build(
     mut graph: Graph,
     loss: Option<ValueId>,
     options: &Options,
+    scale: f32,
 ) -> Result<(Graph, Graphs)> {
     options.optimizer.check()?;
     options.schedule.check()?;
@@ -166,7 +168,7 @@ pub(super) fn build(
         own_output(&mut graph, "loss", loss)?;
     }
     let forward = graph.clone();
-    let pairs = parameter_gradients(&mut graph, loss, options)?;
+    let pairs = parameter_gradients(&mut graph, loss, options, scale)?;
     if options.keep_gradients {
         for &(parameter, gradient) in &pairs {
             let name = graph.get(parameter).name.clone().unwrap_or_default();
@@ -199,13 +201,29 @@ pub(super) fn build(
     Ok((forward, graphs))
 }
 
+/// What the loss is multiplied by on the way back, for backends that ask for it: updates take it out
+/// again. Where others see gradients, who take them for those of the loss, it is 1: those that are
+/// kept, clipped by sample, corrected in rounds, or sent to other parts; and their norm, if it is a
+/// state, which another device may load.
+pub(super) fn loss_scale(graph: &Graph, backends: &[Arc<dyn Backend>], options: &Options) -> f32 {
+    let are_seen = options.keep_gradients
+        || options.privacy.is_some()
+        || options.rounds != Rounds::default()
+        || options.clip_norm.is_some() && options.clipping == Clipping::Running
+        || !graph.sent().is_empty()
+        || !graph.received().is_empty();
+    let asked = backends.iter().map(|backend| backend.loss_scale()).fold(1.0, f32::max);
+    if are_seen { 1.0 } else { asked }
+}
+
 /// Adds gradients toward what trains, and toward what the graph receives: to these it gives names.
 fn parameter_gradients(
     graph: &mut Graph,
     loss: Option<ValueId>,
     options: &Options,
+    scale: f32,
 ) -> Result<Vec<(ValueId, ValueId)>> {
-    let seeds = seeds(graph, loss)?;
+    let seeds = seeds(graph, loss, scale)?;
     if seeds.len() > usize::from(loss.is_some())
         && options.clip_norm.is_some()
         && options.clipping == Clipping::TwoPass
@@ -258,11 +276,11 @@ fn hidden(
     options.privacy.map_or_else(|| Ok(pairs.to_vec()), |privacy| privacy.hide(graph, pairs))
 }
 
-/// What gradients start from: 1 at the loss, and what comes back for each value that is sent, once
+/// What gradients start from: the scale at the loss, and what comes back for each value that is sent, once
 /// all of them are on their way.
-fn seeds(graph: &mut Graph, loss: Option<ValueId>) -> Result<Vec<(ValueId, ValueId)>> {
+fn seeds(graph: &mut Graph, loss: Option<ValueId>, scale: f32) -> Result<Vec<(ValueId, ValueId)>> {
     let mut seeds = match loss {
-        Some(loss) => vec![(loss, unit(graph, loss)?)],
+        Some(loss) => vec![(loss, cotangent(graph, loss, scale)?)],
         None => Vec::new(),
     };
     let sent: Vec<Sent> = graph.sent().to_vec();

@@ -119,6 +119,8 @@ pub struct Resumed {
 /// A graph in training.
 pub struct Trainer {
     options: Options,
+    /// How much larger than the loss's its gradients are.
+    loss_scale: f32,
     /// Forward and backward, for the norm of the gradients alone.
     measure: Option<Executor>,
     /// Forward and backward; with the update where nothing is accumulated.
@@ -151,7 +153,8 @@ impl Trainer {
         tensors: &HashMap<String, Tensor>,
         options: Options,
     ) -> Result<Self> {
-        let (forward, graphs) = graphs::build(graph, loss.into(), &options)?;
+        let loss_scale = graphs::loss_scale(&graph, backends, &options);
+        let (forward, graphs) = graphs::build(graph, loss.into(), &options, loss_scale)?;
         let executors = Executors::new(graphs, backends, &options, tensors.clone())?;
         let Executors { measure, step, apply, rounds } = executors;
         let staging = match backends.first().filter(|_| options.stage_inputs) {
@@ -160,6 +163,7 @@ impl Trainer {
         };
         let mut this = Self {
             options,
+            loss_scale,
             measure,
             step,
             apply,
@@ -188,7 +192,8 @@ impl Trainer {
         backends: &[Arc<dyn Backend>],
         options: &Options,
     ) -> Result<(Graph, Plan)> {
-        let (_, mut graphs) = graphs::build(graph, loss.into(), options)?;
+        let loss_scale = graphs::loss_scale(&graph, backends, options);
+        let (_, mut graphs) = graphs::build(graph, loss.into(), options, loss_scale)?;
         let plan = graphs.plan(backends, options.memory_budget, options.spill.is_some())?.step;
         Ok((graphs.step, plan))
     }
@@ -201,7 +206,8 @@ impl Trainer {
     /// [`Error::Budget`]; as [`Executor::new`]. The trainer is then as it was.
     pub fn set_memory_budget(&mut self, budget: Option<usize>) -> Result<()> {
         let loss = self.forward.find("loss");
-        let (_, graphs) = graphs::build(self.forward.clone(), loss, &self.options)?;
+        let forward = self.forward.clone();
+        let (_, graphs) = graphs::build(forward, loss, &self.options, self.loss_scale)?;
         let mut tensors = shared(&self.step);
         tensors.extend(self.apply.iter().chain(self.rounds.iter().flatten()).flat_map(shared));
         // The new arena is not touched before the old one is gone.
@@ -310,7 +316,7 @@ impl Trainer {
         let seed = self.micro_number();
         set(&mut self.step, "train.seed", &[seed])?;
         set(&mut self.step, "train.keep", &[f32::from(u8::from(!first))])?;
-        let share = 1.0 / self.options.accumulation as f32;
+        let share = self.share();
         for executor in std::iter::once(&mut self.step).chain(&mut self.apply) {
             set(executor, "train.lr", &[lr])?;
             set(executor, "train.step", &[number as f32])?;
@@ -465,6 +471,11 @@ impl Trainer {
         self.updates.wrapping_mul(share).wrapping_add(self.micro as u64) as i32
     }
 
+    /// What sums of gradients are multiplied by.
+    fn share(&self) -> f32 {
+        1.0 / (self.options.accumulation as f32 * self.loss_scale)
+    }
+
     fn grad_norm(&self) -> Result<Option<f32>> {
         if self.options.clip_norm.is_none() {
             return Ok(None);
@@ -472,7 +483,7 @@ impl Trainer {
         let mut norm = [0f32];
         let executor = self.apply.as_ref().unwrap_or(&self.step);
         executor.read(graphs::GRAD_NORM, &mut norm)?;
-        Ok(Some(norm[0] / self.options.accumulation as f32))
+        Ok(Some(norm[0] * self.share()))
     }
 }
 
