@@ -230,41 +230,54 @@ impl Kernel for Encode<'_> {
     fn run<S: Simd>(self, s: S) -> bool {
         let Self { bits, random, first, n, x, residual, scales, codes } = self;
         let source = random.vectors(s);
-        let (mut wide, mut words) = (Room([0.0; BLOCK]), Room([0.0; TOGETHER * WORDS]));
+        let mut wide = Room([0.0; TOGETHER * BLOCK]);
+        let mut words = Room([0.0; TOGETHER * WORDS]);
+        let mut packed = Room([0.0; MOST_WORDS]);
         let mut wrong = s.zero();
-        for block in 0..n.div_ceil(BLOCK) {
-            let range = block * BLOCK..n.min((block + 1) * BLOCK);
-            let len = range.len();
-            let mut from = x.as_ptr().wrapping_add(range.start);
-            let ahead = from.wrapping_add(AHEAD);
-            if len < BLOCK || !residual.is_empty() {
-                add(s, x.get(range.clone()), residual.get(range.clone()), &mut wide.0);
-                from = wide.0.as_ptr();
-            }
-            // SAFETY: a whole block, of `x` or of the copy.
-            let [scale, inverse] = bits.scale(unsafe { largest(s, from, ahead, &mut wrong) });
-            if block.is_multiple_of(TOGETHER) {
-                source.fill(first / 4 + (block * WORDS) as u64, &mut words.0);
-            }
-            let words = &words.0[block % TOGETHER * WORDS..][..WORDS];
-            scales[block * SCALE..][..SCALE].copy_from_slice(&scale.to_le_bytes());
-            let mut packed = [0.0; MOST_WORDS];
-            // SAFETY: a whole block, as above; where it is written, it is the copy.
-            unsafe {
-                let scale = [scale, inverse];
-                if residual.is_empty() {
-                    pack_any::<S, false>(s, bits, from.cast_mut(), scale, words, &mut packed);
-                } else {
-                    let wide = wide.0.as_mut_ptr();
-                    pack_any::<S, true>(s, bits, wide, scale, words, &mut packed);
+        // One operand alone is read from further ahead: 31 instead of 28 GB/s.
+        let ahead = if residual.is_empty() { 2 * AHEAD } else { AHEAD };
+        let blocks = n.div_ceil(BLOCK);
+        // The scales of a pair before its random words, and its codes last: the words are made while a
+        // scale waits for the largest of a vector and a division. 38 instead of 32 GB/s with a residual.
+        for pair in (0..blocks).step_by(TOGETHER) {
+            let (mut from, mut scale) = ([std::ptr::null(); TOGETHER], [[0.0; 2]; TOGETHER]);
+            for i in 0..TOGETHER.min(blocks - pair) {
+                let range = (pair + i) * BLOCK..n.min((pair + i + 1) * BLOCK);
+                from[i] = x.as_ptr().wrapping_add(range.start);
+                let ahead = from[i].wrapping_add(ahead);
+                if range.len() < BLOCK || !residual.is_empty() {
+                    let wide = &mut wide.0[i * BLOCK..][..BLOCK];
+                    add(s, x.get(range.clone()), residual.get(range), wide);
+                    from[i] = wide.as_ptr();
                 }
+                // SAFETY: a whole block, of `x` or of the copy.
+                scale[i] = bits.scale(unsafe { largest(s, from[i], ahead, &mut wrong) });
             }
-            let bytes = bits.block_bytes();
-            // SAFETY: f32 are bytes, and so many there are.
-            let packed = unsafe { std::slice::from_raw_parts(packed.as_ptr().cast::<u8>(), bytes) };
-            codes[block * bytes..][..bytes].copy_from_slice(packed);
-            if let Some(residual) = residual.get_mut(range) {
-                residual.copy_from_slice(&wide.0[..len]);
+            source.fill(first / 4 + (pair * WORDS) as u64, &mut words.0);
+            for i in 0..TOGETHER.min(blocks - pair) {
+                let block = pair + i;
+                let words = &words.0[i * WORDS..][..WORDS];
+                scales[block * SCALE..][..SCALE].copy_from_slice(&scale[i][0].to_le_bytes());
+                let wide = &mut wide.0[i * BLOCK..][..BLOCK];
+                // SAFETY: a whole block, as above; where it is written, it is the copy.
+                unsafe {
+                    if residual.is_empty() {
+                        let x = from[i].cast_mut();
+                        pack_any::<S, false>(s, bits, x, scale[i], words, &mut packed.0);
+                    } else {
+                        let x = wide.as_mut_ptr();
+                        pack_any::<S, true>(s, bits, x, scale[i], words, &mut packed.0);
+                    }
+                }
+                let bytes = bits.block_bytes();
+                // SAFETY: f32 are bytes, and so many there are.
+                let packed =
+                    unsafe { std::slice::from_raw_parts(packed.0.as_ptr().cast::<u8>(), bytes) };
+                codes[block * bytes..][..bytes].copy_from_slice(packed);
+                if let Some(residual) = residual.get_mut(block * BLOCK..n.min((block + 1) * BLOCK))
+                {
+                    residual.copy_from_slice(&wide[..residual.len()]);
+                }
             }
         }
         s.sum(wrong) == 0.0
@@ -273,7 +286,7 @@ impl Kernel for Encode<'_> {
 
 /// The sum of up to a block of two operands, either of which may be absent; zeros beyond.
 #[inline(always)]
-fn add<S: Simd>(s: S, x: Option<&[f32]>, y: Option<&[f32]>, to: &mut [f32; BLOCK]) {
+fn add<S: Simd>(s: S, x: Option<&[f32]>, y: Option<&[f32]>, to: &mut [f32]) {
     let (x, y) = (x.unwrap_or_default(), y.unwrap_or_default());
     for at in (0..BLOCK).step_by(S::LANES) {
         // SAFETY: as many as there are, at most a vector; `to` is a block.
@@ -416,12 +429,12 @@ impl Kernel for Add<'_> {
     fn run<S: Simd>(self, s: S) {
         let bytes = self.bits.block_bytes();
         let blocks = self.codes.chunks_exact(bytes).zip(self.scales.chunks_exact(SCALE));
+        let mut words = Room([0.0; MOST_WORDS]);
         for (sum, (codes, scale)) in self.sum.chunks_mut(BLOCK).zip(blocks) {
             let factor = self.weight * f32::from_le_bytes([scale[0], scale[1], scale[2], scale[3]]);
-            let mut words = [0.0f32; MOST_WORDS];
             // SAFETY: disjoint; f32 are bytes, and a block has at most as many words.
             unsafe {
-                codes.as_ptr().copy_to_nonoverlapping(words.as_mut_ptr().cast::<u8>(), bytes);
+                codes.as_ptr().copy_to_nonoverlapping(words.0.as_mut_ptr().cast::<u8>(), bytes);
             }
             let (mut wide, len) = ([0.0; BLOCK], sum.len());
             let mut to = sum.as_mut_ptr();
@@ -430,7 +443,7 @@ impl Kernel for Add<'_> {
                 to = wide.as_mut_ptr();
             }
             // SAFETY: a whole block, of `sum` or of the copy.
-            unsafe { unpack_any(s, self.bits, &words, factor, to) };
+            unsafe { unpack_any(s, self.bits, &words.0, factor, to) };
             if len < BLOCK {
                 sum.copy_from_slice(&wide[..len]);
             }
