@@ -147,11 +147,12 @@ impl Bench {
         let jobs = kernels::cases().map(Job::Kernel).chain(steps);
         let tasks = jobs.flat_map(|job| {
             targets.iter().map(move |target| {
+                let job = job.clone().on(target);
                 let row = Row { threads: self.threads.get(), ..job.named() };
                 let roof = roofs
                     .iter()
                     .find(|peaks| target.isa.is_some_and(|isa| peaks.isa == isa.name()));
-                Task { job: job.clone(), target, roof, row: row.on(&target.device) }
+                Task { job, target, roof, row: row.on(&target.device) }
             })
         });
         tasks.filter(|task| task.row.key().contains(&self.filter)).collect()
@@ -288,6 +289,14 @@ impl Bench {
 }
 
 impl Job<'_> {
+    /// It, at the size to time there.
+    fn on(self, target: &Target) -> Self {
+        match self {
+            Self::Kernel(case) => Self::Kernel(kernels::sized(case, target)),
+            step => step,
+        }
+    }
+
     /// What its row is of, whatever the target.
     fn named(&self) -> Row {
         match self {

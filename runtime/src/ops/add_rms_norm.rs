@@ -72,6 +72,6 @@ impl OpKind for AddRmsNorm {
             let weight = &dims[dims.len() - 1..];
             Case::new(Self { eps: 1e-5 }).f32(dims).f32(dims).f32(weight)
         };
-        vec![case(&[3, 5]), case(&[2, 3, 17]), case(&[4]), case(&[4096, 1024]).bench()]
+        vec![case(&[3, 5]), case(&[2, 3, 17]), case(&[4]), case(&[4096, 1024]).bench_rows()]
     }
 }

@@ -43,13 +43,15 @@ pub struct Case {
     pub operands: Vec<Operand>,
     /// Whether this is a size to time rather than to check by finite differences.
     pub bench: bool,
+    /// Whether that size's first axis may be any, for all rows of it are alike.
+    pub rows: bool,
 }
 
 impl Case {
     /// A case of `op` without operands yet.
     #[must_use]
     pub fn new(op: impl Op) -> Self {
-        Self { op: Arc::new(op), operands: Vec::new(), bench: false }
+        Self { op: Arc::new(op), operands: Vec::new(), bench: false, rows: false }
     }
 
     /// Adds a normal f32 operand that is differentiated.
@@ -89,16 +91,51 @@ impl Case {
         self
     }
 
+    /// As [`Case::bench`], of which [`Case::fitting`] may take a part.
+    #[must_use]
+    pub fn bench_rows(self) -> Self {
+        Self { rows: true, ..self.bench() }
+    }
+
     /// The case with `len` elements in the last axis of its first operand, and of those that have as
     /// many there; `None` where the op has no such case.
     #[must_use]
     pub fn with_row(&self, len: usize) -> Option<Self> {
-        let row = *self.operands.first()?.desc.shape().last().filter(|&&row| row > 1)?;
+        self.with_axis(<[usize]>::last_mut, len)
+    }
+
+    /// The case with its rows, where they may be any number, halved until operands and outputs take at
+    /// most `bytes`.
+    #[must_use]
+    pub fn fitting(&self, bytes: usize) -> Self {
+        let all = self.operands.first().and_then(|x| x.desc.shape().first().copied());
+        let (mut case, mut rows) = (self.clone(), all.filter(|_| self.rows).unwrap_or(1));
+        while rows > 1 && case.bytes().is_some_and(|taken| taken > bytes) {
+            rows /= 2;
+            match self.with_axis(<[usize]>::first_mut, rows) {
+                Some(fewer) => case = fewer,
+                None => break,
+            }
+        }
+        case
+    }
+
+    /// Bytes of operands and outputs.
+    fn bytes(&self) -> Option<usize> {
+        let (operands, outputs) = (self.descs(), self.op.infer(&self.descs()).ok()?);
+        Some(operands.into_iter().chain(&outputs).map(TensorDesc::bytes).sum())
+    }
+
+    /// The case with `len` elements in an axis of its first operand, more than one, and of those that
+    /// have as many there.
+    fn with_axis(&self, axis: fn(&mut [usize]) -> Option<&mut usize>, len: usize) -> Option<Self> {
+        let mut own = self.operands.first()?.desc.shape().to_vec();
+        let own = *axis(&mut own).filter(|own| **own > 1)?;
         let mut case = self.clone();
         for operand in &mut case.operands {
             let mut dims = operand.desc.shape().to_vec();
-            if let Some(last) = dims.last_mut().filter(|last| **last == row) {
-                *last = len;
+            if let Some(dim) = axis(&mut dims).filter(|dim| **dim == own) {
+                *dim = len;
                 let shape = Shape::new(&dims).ok()?;
                 operand.desc = TensorDesc::new(operand.desc.dtype(), shape).ok()?;
             }
@@ -135,5 +172,32 @@ impl Case {
         let desc = desc.expect("a case's operand has a valid shape");
         self.operands.push(Operand { desc, fill, differentiate });
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{BroadcastTo, CrossEntropy, Op, OpKind, Transpose};
+    use super::*;
+
+    fn timed<O: OpKind + Op>() -> Case {
+        O::cases().into_iter().find(|case| case.bench).expect("a case to time")
+    }
+
+    #[test]
+    fn rows_are_halved_together_until_they_fit() {
+        let whole = timed::<CrossEntropy>();
+        let part = whole.fitting(768 << 10);
+        assert_eq!(part.operands[0].desc.shape()[..], [32, 4096]);
+        assert_eq!(part.operands[1].desc.shape()[..], [32]);
+        assert_eq!(whole.fitting(usize::MAX).descs(), whole.descs());
+        assert_eq!(whole.fitting(0).operands[0].desc.shape()[..], [1, 4096]);
+    }
+
+    #[test]
+    fn what_is_not_rows_stays() {
+        for case in [timed::<Transpose>(), timed::<BroadcastTo>()] {
+            assert_eq!(case.fitting(1).descs(), case.descs());
+        }
     }
 }

@@ -77,7 +77,7 @@ impl OpKind for Cast {
             to(DType::F32).typed(DType::F16, &[67], Fill::Normal),
             to(DType::F32).typed(DType::BF16, &[67], Fill::Normal),
             to(DType::F32).typed(DType::I32, &[67], Fill::Index(1000)),
-            to(DType::BF16).fixed(&[1 << 22], Fill::Normal).bench(),
+            to(DType::BF16).fixed(&[1 << 22], Fill::Normal).bench_rows(),
         ]
     }
 }

@@ -88,7 +88,7 @@ impl OpKind for CrossEntropy {
             of(1, Reduction::Mean).f32(&[9, 3]).index(&[9], 3),
             of(-100, Reduction::Sum).f32(&[4, 33]).index(&[4], 33),
             of(0, Reduction::None).f32(&[6, 4]).index(&[6], 4),
-            of(-100, Reduction::Mean).f32(&[1024, 4096]).index(&[1024], 4096).bench(),
+            of(-100, Reduction::Mean).f32(&[1024, 4096]).index(&[1024], 4096).bench_rows(),
         ]
     }
 }

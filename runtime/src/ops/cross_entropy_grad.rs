@@ -70,7 +70,7 @@ impl OpKind for CrossEntropyGrad {
                 .index(&[1024], 4096)
                 .fixed(&[1024], high())
                 .f32(&[])
-                .bench(),
+                .bench_rows(),
         ]
     }
 }

@@ -195,7 +195,7 @@ pub(super) use {binary_op, unary_op};
 /// A small tensor, an odd length, a scalar, and a size to time.
 pub(super) fn unary_cases(op: impl Op + Copy, fill: &Fill) -> Vec<Case> {
     let case = |dims: &[usize]| Case::new(op).filled(dims, fill.clone());
-    vec![case(&[3, 5]), case(&[67]), case(&[]), case(&[1 << 22]).bench()]
+    vec![case(&[3, 5]), case(&[67]), case(&[]), case(&[1 << 22]).bench_rows()]
 }
 
 /// Equal shapes, both kinds of broadcasting, a scalar operand, and a size to time.
@@ -206,6 +206,6 @@ pub(super) fn binary_cases(op: impl Op + Copy, left: &Fill, right: &Fill) -> Vec
         case(&[3, 5], &[3, 5]),
         case(&[4, 1, 3], &[2, 1]),
         case(&[], &[19]),
-        case(&[1 << 22], &[1 << 22]).bench(),
+        case(&[1 << 22], &[1 << 22]).bench_rows(),
     ]
 }

@@ -88,7 +88,7 @@ impl OpKind for Fused {
             case(gated).f32(&[3, 5]).f32(&[3, 5]).f32(&[3, 5]),
             case(gated).f32(&[5001]).f32(&[1]).f32(&[5001]),
             case(scalars).f32(&[67]).f32(&[]).f32(&[1]),
-            case(gated).f32(&[1 << 22]).f32(&[1 << 22]).f32(&[1 << 22]).bench(),
+            case(gated).f32(&[1 << 22]).f32(&[1 << 22]).f32(&[1 << 22]).bench_rows(),
         ]
     }
 }

@@ -46,7 +46,7 @@ impl OpKind for GradNorm {
         vec![
             Case::new(Self).f32(&[3, 5]),
             Case::new(Self).f32(&[70_001]).f32(&[2]).f32(&[]),
-            Case::new(Self).f32(&[1 << 22]).bench(),
+            Case::new(Self).f32(&[1 << 22]).bench_rows(),
         ]
     }
 }

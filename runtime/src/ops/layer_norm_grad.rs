@@ -55,6 +55,6 @@ impl OpKind for LayerNormGrad {
             let case = Case::new(Self).f32(&dims).f32(&row);
             case.fixed(&row, Fill::Uniform(0.5, 2.0)).f32(&dims)
         };
-        vec![of([3, 5]), of([2, 33]).f32(&[33]), of([4096, 1024]).f32(&[1024]).bench()]
+        vec![of([3, 5]), of([2, 33]).f32(&[33]), of([4096, 1024]).f32(&[1024]).bench_rows()]
     }
 }

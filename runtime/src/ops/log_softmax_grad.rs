@@ -46,7 +46,7 @@ impl OpKind for LogSoftmaxGrad {
         vec![
             Case::new(Self).filled(&[3, 5], super::Fill::Uniform(-3.0, -1.0)).f32(&[3, 5]),
             Case::new(Self).f32(&[2, 3, 17]).f32(&[2, 3, 17]),
-            Case::new(Self).f32(&[4096, 1024]).f32(&[4096, 1024]).bench(),
+            Case::new(Self).f32(&[4096, 1024]).f32(&[4096, 1024]).bench_rows(),
         ]
     }
 }

@@ -80,7 +80,7 @@ impl OpKind for ReduceMax {
             case(&[], false).filled(&[3, 5], Fill::Distinct),
             case(&[-1], true).filled(&[3, 17], Fill::Distinct),
             case(&[0, 2], false).filled(&[2, 3, 4], Fill::Distinct),
-            case(&[-1], false).f32(&[4096, 1024]).bench(),
+            case(&[-1], false).f32(&[4096, 1024]).bench_rows(),
         ]
     }
 }

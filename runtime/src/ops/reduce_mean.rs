@@ -76,7 +76,7 @@ impl OpKind for ReduceMean {
             case(&[], false).f32(&[3, 5]),
             case(&[-1], true).f32(&[3, 17]),
             case(&[0, 2], false).f32(&[2, 3, 4]),
-            case(&[-1], false).f32(&[4096, 1024]).bench(),
+            case(&[-1], false).f32(&[4096, 1024]).bench_rows(),
         ]
     }
 }

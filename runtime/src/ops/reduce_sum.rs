@@ -92,7 +92,7 @@ impl OpKind for ReduceSum {
             case(&[-1], true).f32(&[3, 17]),
             case(&[0], false).f32(&[5, 9]),
             case(&[0, 2], false).f32(&[2, 3, 4, 5]),
-            case(&[-1], false).f32(&[4096, 1024]).bench(),
+            case(&[-1], false).f32(&[4096, 1024]).bench_rows(),
         ]
     }
 }

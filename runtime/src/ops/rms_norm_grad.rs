@@ -50,6 +50,6 @@ impl OpKind for RmsNormGrad {
             let case = Case::new(Self).f32(&dims).f32(&[dims[1]]);
             case.fixed(&[dims[0], 1], scale()).f32(&dims)
         };
-        vec![of([3, 5]), of([2, 33]), of([4096, 1024]).bench()]
+        vec![of([3, 5]), of([2, 33]), of([4096, 1024]).bench_rows()]
     }
 }

@@ -49,7 +49,7 @@ impl OpKind for Softmax {
             new().f32(&[3, 5]),
             new().f32(&[2, 3, 17]),
             new().f32(&[4]),
-            new().f32(&[4096, 1024]).bench(),
+            new().f32(&[4096, 1024]).bench_rows(),
         ]
     }
 }
