@@ -9,10 +9,11 @@ use tenon_runtime::tensor::TensorDesc;
 use super::row::{Ready, Row, Work, precision};
 use crate::targets::Target;
 
-/// Bytes that a processor's second cache holds. Where operands lie in it, a kernel's own pace is seen;
-/// beyond, that of memory, which it shares with other programs, and on rented machines with other
-/// people's: at 16 MiB an operand, figures of two runs differed by more than 5 % in a row of six.
-const NEAR: usize = 768 << 10;
+/// Bytes that a processor's second cache holds with room to spare. Where operands lie in it, a kernel's
+/// own pace is seen; beyond, that of memory, which it shares with other programs, and on rented machines
+/// with other people's: at 16 MiB an operand, figures of two runs differed by more than 5 % in a row of
+/// six. At three quarters of that cache they differed by 15 %, by which pages a process had.
+const NEAR: usize = 384 << 10;
 
 /// Every case to time.
 pub(crate) fn cases() -> impl Iterator<Item = Case> {

@@ -14,7 +14,7 @@ use super::sample::sample;
 /// Bytes that all operands together take, where memory's rates are measured: within a first-level
 /// cache, within a second and a third one, at about the third's size, where rates fall by half from one
 /// size to the next, and beyond.
-const SIZES: [usize; 7] = [24 << 10, 192 << 10, 768 << 10, 12 << 20, 32 << 20, 48 << 20, 192 << 20];
+const SIZES: [usize; 7] = [24 << 10, 192 << 10, 384 << 10, 12 << 20, 32 << 20, 48 << 20, 192 << 20];
 
 /// Time of one measurement.
 const TIME: Duration = Duration::from_millis(25);
