@@ -152,6 +152,8 @@ shaders! {
     /// f32 in blocks of codes.
     Quantize = "quantize", "index/quantize.comp", "rw", Baseline, [];
 
+    /// `Bytes` by dot products of four bytes: sums are exact.
+    BytesDot = "bytes_dot", "gemm/bytes.comp", "rrrrrw", Dot, ["DOT"], for Bytes;
     /// `Row` through subgroups; the bits are the same, here and below.
     RowSubgroups = "row_subgroups", "row/row.comp", "rrrrrwww", Subgroups, ["SUBGROUPS"], for Row;
     /// `Loss` through subgroups.

@@ -103,6 +103,7 @@ impl OpKind for MatMulInt8 {
                 .fixed(&[1], scale())
                 .fixed(&[4], Fill::Normal),
             of(false, &[37, 33], &[33, 70]).fixed(&[37], scale()).fixed(&[70], scale()),
+            of(false, &[2, 131], &[131, 67]).fixed(&[2], scale()).fixed(&[67], scale()),
             of(true, &[256, 576], &[1536, 576]).fixed(&[], scale()).fixed(&[1536], scale()).bench(),
         ]
     }

@@ -1,5 +1,8 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
+#ifdef DOT
+#extension GL_EXT_spirv_intrinsics : require
+#endif
 #include "core.glsl"
 
 // C = A B of bytes with exact sums, times a scale of each row of A and column of B: 64 by 64 results a
@@ -19,32 +22,78 @@ layout(set = 0, binding = 5) writeonly buffer C { float result[]; };
 #define N p[1]
 #define K p[2]
 
-shared int slab_a[16 * 65];
-shared int slab_b[16 * 65];
+// Words of four steps, 16 of each row of A and column of B.
+shared uint slab_a[16 * 65];
+shared uint slab_b[16 * 65];
+
+#ifdef DOT
+// OpSDot of words of four bytes: the compiler has no name for it.
+spirv_instruction(extensions = ["SPV_KHR_integer_dot_product"], capabilities = [6018, 6019], id = 4450)
+int packed_dot(uint a, uint b, spirv_literal int format);
+#define QUAD uint
+#define quad(w) w
+#define dot4(a, b) packed_dot(a, b, 0)
+#else
+#define QUAD ivec4
+ivec4 quad(uint w) {
+    int s = int(w);
+    return ivec4(bitfieldExtract(s, 0, 8), bitfieldExtract(s, 8, 8), bitfieldExtract(s, 16, 8), s >> 24);
+}
+int dot4(ivec4 a, ivec4 b) {
+    ivec4 y = a * b;
+    return y.x + y.y + y.z + y.w;
+}
+#endif
+
+// Four bytes from byte i of a matrix on, of which `left` are of the row and the rest are zero.
+#define PACKED(matrix, start, i, left, word) \
+    word = matrix[start + i / 4u] >> (i % 4u * 8u); \
+    if (i % 4u != 0u && i % 4u + left > 4u) { word |= matrix[start + i / 4u + 1u] << (32u - i % 4u * 8u); } \
+    if (left < 4u) { word &= (1u << (left * 8u)) - 1u; }
+
+uint word_a(uint row, uint step) {
+    if (row >= M || step >= K) { return 0u; }
+    uint i = row * K + step, left = K - step, word;
+    PACKED(a, at[0], i, left, word)
+    return word;
+}
+
+uint word_b(uint column, uint step) {
+    if (column >= N || step >= K) { return 0u; }
+    uint word = 0u;
+    if ((FLAGS & 1u) != 0u) {
+        uint i = column * K + step, left = K - step;
+        PACKED(b, at[1], i, left, word)
+        return word;
+    }
+    for (uint k = 0u; k < min(4u, K - step); k++) {
+        uint i = (step + k) * N + column;
+        word |= ((b[at[1] + i / 4u] >> (i % 4u * 8u)) & 255u) << (k * 8u);
+    }
+    return word;
+}
 
 void main() {
     uint first_row = gl_WorkGroupID.y * 64u, first_column = gl_WorkGroupID.x * 64u;
     uint tx = LANE % 16u, ty = LANE / 16u;
     ivec4 sums[4];
     for (uint i = 0u; i < 4u; i++) { sums[i] = ivec4(0); }
-    for (uint k = 0u; k < K; k += 16u) {
+    for (uint k = 0u; k < K; k += 64u) {
+        // Neighbours take what lies side by side.
+        bool trans = (FLAGS & 1u) != 0u;
         for (uint t = LANE; t < 1024u; t += 256u) {
-            uint row = first_row + t / 16u, step = k + t % 16u, i = row * K + step;
-            int v = row < M && step < K ? bitfieldExtract(int(a[at[0] + i / 4u]), int(i % 4u * 8u), 8) : 0;
-            slab_a[t % 16u * 65u + t / 16u] = v;
-        }
-        for (uint t = LANE; t < 1024u; t += 256u) {
-            bool trans = (FLAGS & 1u) != 0u;
             uint c = trans ? t / 16u : t % 64u, s = trans ? t % 16u : t / 64u;
-            uint column = first_column + c, step = k + s, i = trans ? column * K + step : step * N + column;
-            int v = column < N && step < K ? bitfieldExtract(int(b[at[1] + i / 4u]), int(i % 4u * 8u), 8) : 0;
-            slab_b[s * 65u + c] = v;
+            slab_a[t % 16u * 65u + t / 16u] = word_a(first_row + t / 16u, k + t % 16u * 4u);
+            slab_b[s * 65u + c] = word_b(first_column + c, k + s * 4u);
         }
         barrier();
         for (uint s = 0u; s < 16u; s++) {
-            uint r = s * 65u + tx;
-            ivec4 right = ivec4(slab_b[r], slab_b[r + 16u], slab_b[r + 32u], slab_b[r + 48u]);
-            for (uint i = 0u; i < 4u; i++) { sums[i] += slab_a[s * 65u + ty + 16u * i] * right; }
+            QUAD right[4];
+            for (uint j = 0u; j < 4u; j++) { right[j] = quad(slab_b[s * 65u + tx + 16u * j]); }
+            for (uint i = 0u; i < 4u; i++) {
+                QUAD left = quad(slab_a[s * 65u + ty + 16u * i]);
+                for (uint j = 0u; j < 4u; j++) { sums[i][j] += dot4(left, right[j]); }
+            }
         }
         barrier();
     }
