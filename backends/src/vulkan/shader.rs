@@ -154,6 +154,8 @@ shaders! {
 
     /// `Bytes` by dot products of four bytes: sums are exact.
     BytesDot = "bytes_dot", "gemm/bytes.comp", "rrrrrw", Dot, ["DOT"], for Bytes;
+    /// `Gemm` for a B of f16 that nothing rounds further.
+    GemmHalf = "gemm_half", "gemm/gemm.comp", "rrrw", F16, ["HALF"];
     /// `Row` through subgroups; the bits are the same, here and below.
     RowSubgroups = "row_subgroups", "row/row.comp", "rrrrrwww", Subgroups, ["SUBGROUPS"], for Row;
     /// `Loss` through subgroups.

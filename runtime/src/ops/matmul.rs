@@ -202,7 +202,15 @@ impl OpKind for MatMul {
             of(false, true).f32(&[7, 64]).typed(q4, &[6, 64], Fill::Normal),
             of(false, false).f32(&[2, 3, 6]).typed(q4, &[6, 64], Fill::Normal),
             of(true, true).f32(&[256, 3]).typed(q6, &[5, 256], Fill::Normal),
+            // Some of them are subnormal, which a device may flush.
+            of(false, true).fixed(&[7, 16], Fill::Normal).typed(
+                DType::F16,
+                &[6, 16],
+                Fill::Uniform(-1e-4, 1e-4),
+            ),
             of(false, true).f32(&[7, 16]).typed(DType::F16, &[6, 16], Fill::Normal),
+            of(false, false).f32(&[2, 3, 6]).typed(DType::F16, &[6, 5], Fill::Normal),
+            of(true, true).f32(&[2, 7, 3]).typed(DType::F16, &[2, 5, 7], Fill::Normal),
             // Finite differences would see the steps of the rounding.
             int8(true).fixed(&[7, 64], Fill::Normal).typed(q4, &[6, 64], Fill::Normal),
             int8(false).fixed(&[2, 3, 7], Fill::Normal).typed(q4, &[7, 64], Fill::Normal),

@@ -7,6 +7,7 @@ use tenon_runtime::{DType, TensorDesc};
 
 use super::{Job, LANES, MAX_PARAMS, Place, read, update, word, write};
 use crate::vulkan::shader::Shader;
+use crate::vulkan::tier::Tier;
 
 /// A register tile: rows and columns of an invocation, steps of a slab.
 struct Tile {
@@ -160,9 +161,11 @@ impl Product {
         let quads = |x: usize| x.is_multiple_of(4);
         let bit = |set: bool, bit: u32| if set { bit } else { 0 };
         let epilogue = bit(self.bias.is_some(), 8) | bit(self.add, 16);
+        let rounds = self.precision == Precision::Bf16 && !is_narrow(m, self.trans_b);
+        let is_half = self.format == Format::F16 && !rounds && job.limits.tiers.has(Tier::F16);
         let flags = bit(self.trans_a, 1)
             | bit(self.trans_b, 2)
-            | bit(self.precision == Precision::Bf16 && !is_narrow(m, self.trans_b), 4)
+            | bit(rounds, 4)
             | bit(
                 quads(fast_a)
                     && quads(lda)
@@ -200,7 +203,8 @@ impl Product {
         let bias = self.bias.map_or(read(self.a), read);
         let bindings = [read(self.a), read(self.b), bias, written];
         let grid = [n.div_ceil(16 * tile.columns), m.div_ceil(16 * tile.rows), count * parts];
-        job.grid(Shader::Gemm, &constants, &params, &bindings, grid)?;
+        let shader = if is_half { Shader::GemmHalf } else { Shader::Gemm };
+        job.grid(shader, &constants, &params, &bindings, grid)?;
         if parts > 1 {
             let bindings = [read(to), bias, if self.add { update(self.c) } else { write(self.c) }];
             let params = [word(m * n)?, word(n)?, word(parts)?, word(first_c)?, word(ldc)?];

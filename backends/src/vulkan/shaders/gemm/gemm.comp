@@ -1,5 +1,9 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
+#ifdef HALF
+#extension GL_EXT_shader_explicit_arithmetic_types_float16 : require
+#extension GL_EXT_shader_16bit_storage : require
+#endif
 #include "core.glsl"
 
 // C = op(A) op(B), A of f32, B in any weight format: forward (NT), toward the input (NN) and toward
@@ -29,8 +33,16 @@ const uint BN = 16u * TN;
 
 layout(set = 0, binding = 0) readonly buffer A { float a[]; };
 layout(set = 0, binding = 0) readonly buffer A4 { vec4 a4[]; };
+#ifdef HALF
+// B is of f16 and stays so in shared memory. Its elements are those of f32: sums have the same bits.
+#define QUAD f16vec4
+layout(set = 0, binding = 1) readonly buffer B { float16_t b[]; };
+layout(set = 0, binding = 1) readonly buffer B4 { f16vec4 b4[]; };
+#else
+#define QUAD vec4
 layout(set = 0, binding = 1) readonly buffer B { uint b[]; };
 layout(set = 0, binding = 1) readonly buffer B4 { uvec4 b4[]; };
+#endif
 layout(set = 0, binding = 2) readonly buffer Bias { float bias[]; };
 layout(set = 0, binding = 3) buffer C { float result[]; };
 layout(set = 0, binding = 3) buffer C4 { vec4 result4[]; };
@@ -55,12 +67,14 @@ layout(set = 0, binding = 3) buffer C4 { vec4 result4[]; };
 
 uint base_a, base_b;
 
+#ifndef HALF
 uint word_at(uint i) { return b[at[1] + i]; }
 #include "quant.glsl"
+#endif
 
 // Padded by one so that columns lie in different banks.
 shared vec4 slab_a[DEPTH * (BM / 4u + 1u)];
-shared vec4 slab_b[DEPTH * (BN / 4u + 1u)];
+shared QUAD slab_b[DEPTH * (BN / 4u + 1u)];
 
 // Four elements from (row, column) of a stored matrix, zero from `rows` and `columns` on.
 vec4 load_a(uint row, uint column, uint rows, uint columns) {
@@ -75,9 +89,17 @@ vec4 load_a(uint row, uint column, uint rows, uint columns) {
     return v;
 }
 
-vec4 load_b(uint row, uint column, uint rows, uint columns) {
-    vec4 v = vec4(0.0);
+QUAD load_b(uint row, uint column, uint rows, uint columns) {
+    QUAD v = QUAD(0.0);
     if (row >= rows || column >= columns) { return v; }
+#ifdef HALF
+    uint i = 2u * at[1] + (base_b + row * ROW_B) / 2u + column;
+    if (VEC_B) { return b4[i / 4u]; }
+    v.x = b[i];
+    if (column + 1u < columns) { v.y = b[i + 1u]; }
+    if (column + 2u < columns) { v.z = b[i + 2u]; }
+    if (column + 3u < columns) { v.w = b[i + 3u]; }
+#else
     if (FORMAT > 2u) { return codes_elements(base_b + row * ROW_B, column); }
     uint i = base_b + row * ROW_B;
     i = (FORMAT == 0u ? i / 4u : i / 2u) + column;
@@ -86,8 +108,13 @@ vec4 load_b(uint row, uint column, uint rows, uint columns) {
     if (column + 1u < columns) { v.y = float_element(i + 1u); }
     if (column + 2u < columns) { v.z = float_element(i + 2u); }
     if (column + 3u < columns) { v.w = float_element(i + 3u); }
+#endif
     return v;
 }
+
+#ifdef HALF
+f16vec4 rounded(f16vec4 v) { return v; }
+#endif
 
 vec4 rounded(vec4 v) {
     return ROUND ? vec4(bf16_round(v.x), bf16_round(v.y), bf16_round(v.z), bf16_round(v.w)) : v;
@@ -132,7 +159,7 @@ void main() {
         for (uint t = LANE; t < BN * DEPTH / 4u; t += 256u) {
             if (TRANS_B) {
                 uint quad = t % (DEPTH / 4u), row = t / (DEPTH / 4u);
-                vec4 v = rounded(load_b(first_column + row, k + 4u * quad, N, end));
+                QUAD v = rounded(load_b(first_column + row, k + 4u * quad, N, end));
                 uint to = 4u * quad * stride_b + row / 4u;
                 slab_b[to][row % 4u] = v.x;
                 slab_b[to + stride_b][row % 4u] = v.y;
@@ -146,7 +173,7 @@ void main() {
         barrier();
         for (uint step = 0u; step < DEPTH; step++) {
             vec4 right[TN / 4u];
-            for (uint j = 0u; j < TN / 4u; j++) { right[j] = slab_b[step * stride_b + j * 16u + tx]; }
+            for (uint j = 0u; j < TN / 4u; j++) { right[j] = vec4(slab_b[step * stride_b + j * 16u + tx]); }
             for (uint i = 0u; i < TM / 4u; i++) {
                 vec4 left = slab_a[step * stride_a + i * 16u + ty];
                 for (uint j = 0u; j < TN / 4u; j++) {
