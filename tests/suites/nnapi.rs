@@ -480,6 +480,35 @@ fn a_crash_is_remembered() {
     assert!(fresh.outcomes().iter().all(|o| o.accelerated), "{:?}", fresh.outcomes());
 }
 
+/// What a driver keeps of a compiled graph is not handed to it once it has changed.
+#[test]
+fn a_damaged_cache_is_not_used() {
+    let _turn = turn("cache", "");
+    let (got, want) = both(cnn, &bridge(Options { compare: true, ..ALL }));
+    assert!(apart(&got, &want) < 1e-3);
+    let cache = std::env::var_os("TENON_CACHE").expect("the cache");
+    let kept: Vec<PathBuf> = std::fs::read_dir(cache)
+        .expect("the cache")
+        .map(|file| file.expect("a file").path().join("compiled"))
+        .filter(|path| path.exists())
+        .collect();
+    assert!(!kept.is_empty(), "nothing is kept");
+    let whole: Vec<Vec<u8>> = kept.iter().map(|path| std::fs::read(path).expect("it")).collect();
+    for (path, bytes) in kept.iter().zip(&whole) {
+        let mut bytes = bytes.clone();
+        *bytes.last_mut().expect("content") ^= 1;
+        std::fs::write(path, bytes).expect("it");
+    }
+    // Known graphs are not compared again.
+    let npu = bridge(Options { compare: true, ..ALL });
+    let (got, want) = both(cnn, &npu);
+    assert!(apart(&got, &want) < 1e-3, "{got:?}\n{want:?}");
+    assert!(npu.outcomes().iter().all(|o| o.accelerated), "{:?}", npu.outcomes());
+    for (path, bytes) in kept.iter().zip(&whole) {
+        assert!(std::fs::read(path).expect("it") == *bytes, "{} is as it was left", path.display());
+    }
+}
+
 /// The CPU's reference implementation is no accelerator; a library without some functions is an old
 /// one, or none.
 #[test]

@@ -1,6 +1,7 @@
 //! Graphs compiled and run by a device's driver.
 
 use std::ffi::{CString, c_void};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tenon_runtime::Result;
@@ -8,7 +9,7 @@ use tenon_runtime::Result;
 use super::library::{Device, Library, call, check, failed};
 use super::model::Model;
 use super::sys;
-use crate::cache::folder;
+use crate::cache::{File, folder, sum};
 use crate::npu::engine::{Compiled, Description, Engine};
 use crate::npu::graph::Graph;
 
@@ -196,23 +197,66 @@ impl Engine for Nnapi {
         };
         let preference = sys::PREFER_SUSTAINED_SPEED as i32;
         call!(library, ANeuralNetworksCompilation_setPreference(handle, preference))?;
-        if let Some(path) = self.caches.then(|| cache_folder(token)).flatten() {
-            let at = path.as_ptr();
+        let kept = self.caches.then(|| Kept::new(token)).flatten();
+        if let Some(kept) = &kept {
+            let at = kept.path.as_ptr();
             call!(library, ANeuralNetworksCompilation_setCaching(handle, at, token.as_ptr()))?;
         }
         call!(library, ANeuralNetworksCompilation_finish(handle))?;
+        if let Some(kept) = &kept {
+            kept.note();
+        }
         // Devices without bursts run single executions.
         let _ = call!(library, ANeuralNetworksBurst_create(handle, &raw mut compilation.burst));
         Ok(Box::new(compilation))
     }
 }
 
-/// A folder of its own for what the driver keeps of a graph.
-fn cache_folder(token: &[u8; 32]) -> Option<CString> {
-    let name: String = token[..16].iter().map(|byte| format!("{byte:02x}")).collect();
-    let folder = folder()?.join(format!("nnapi-{name}"));
-    std::fs::create_dir_all(&folder).ok()?;
-    CString::new(folder.to_str()?).ok()
+/// What the driver keeps of a graph: a folder of its own, and a sum over the files in it. Not every
+/// driver looks at what it reads.
+struct Kept {
+    folder: PathBuf,
+    path: CString,
+    sum: File,
+}
+
+impl Kept {
+    /// The folder, emptied where its files are not those that were there before.
+    fn new(token: &[u8; 32]) -> Option<Self> {
+        let (&name, _) = token.split_first_chunk::<16>()?;
+        let folder = folder()?.join(format!("nnapi-{:032x}", u128::from_be_bytes(name)));
+        let sum = File::new("nnapi", "sum", name);
+        let is_whole = || Some(sum.read()? == sum_of(&folder)?);
+        if folder.exists() && is_whole() != Some(true) {
+            std::fs::remove_dir_all(&folder).ok()?;
+        }
+        std::fs::create_dir_all(&folder).ok()?;
+        let path = CString::new(folder.to_str()?).ok()?;
+        Some(Self { folder, path, sum })
+    }
+
+    /// Notes what is there now.
+    fn note(&self) {
+        if let Some(sum) = sum_of(&self.folder) {
+            self.sum.write(&sum);
+        }
+    }
+}
+
+/// A sum over the names and contents of a folder's files.
+fn sum_of(folder: &Path) -> Option<Vec<u8>> {
+    let files = std::fs::read_dir(folder).ok()?;
+    let mut files: Vec<PathBuf> =
+        files.map(|file| Some(file.ok()?.path())).collect::<Option<_>>()?;
+    files.sort_unstable();
+    let mut all = Vec::new();
+    for file in files {
+        let name = file.file_name()?.to_string_lossy().into_owned();
+        let content = std::fs::read(&file).ok()?;
+        all.extend(sum(name.bytes()).to_le_bytes());
+        all.extend(sum(content).to_le_bytes());
+    }
+    Some(sum(all).to_le_bytes().to_vec())
 }
 
 /// A compiled model.

@@ -1,6 +1,7 @@
 //! The backend that both bridges are: partitions on an [`Engine`], the rest on the CPU.
 
 use std::collections::HashMap;
+use std::mem::{Discriminant, discriminant};
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -9,7 +10,7 @@ use std::time::Duration;
 use tenon_runtime::backend::{Backend, Device, Launch, Part, Program, Signature};
 use tenon_runtime::ops::Cost;
 use tenon_runtime::tensor::Allocator;
-use tenon_runtime::{Error, Result};
+use tenon_runtime::{Error, Result, TensorDesc};
 
 use super::codes::{observed, ranges, with_coded_weights};
 use super::engine::{Compiled, Engine};
@@ -180,8 +181,24 @@ pub struct Npu {
     cpu: Arc<dyn Backend>,
     target: Target,
     shared: Arc<Shared>,
-    /// What was asked before, by signature: a plan asks for the same nodes many times.
-    known: Mutex<HashMap<String, bool>>,
+    /// What was asked before: a plan asks for the same nodes many times.
+    known: Mutex<HashMap<Asked, Vec<(Launch, bool)>>>,
+}
+
+/// What a [`Signature`] holds but for the launch's parameters, some of which are floats.
+#[derive(PartialEq, Eq, Hash)]
+struct Asked {
+    class: Discriminant<Launch>,
+    inputs: Vec<TensorDesc>,
+    outputs: Vec<TensorDesc>,
+}
+
+impl Asked {
+    fn new(signature: Signature<'_>) -> Self {
+        let owned = |descs: &[&TensorDesc]| descs.iter().map(|&desc| desc.clone()).collect();
+        let class = discriminant(signature.launch);
+        Self { class, inputs: owned(signature.inputs), outputs: owned(signature.outputs) }
+    }
 }
 
 impl Npu {
@@ -375,13 +392,13 @@ impl Backend for Npu {
     }
 
     fn supports(&self, signature: Signature<'_>) -> bool {
-        let name = format!("{signature:?}");
-        let known = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(&known) = known().get(&name) {
-            return known;
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = known.entry(Asked::new(signature)).or_default();
+        if let Some((_, taken)) = known.iter().find(|(launch, _)| launch == signature.launch) {
+            return *taken;
         }
         let taken = lower::is_taken(self.target, signature);
-        known().insert(name, taken);
+        known.push((signature.launch.clone(), taken));
         taken
     }
 
