@@ -1,16 +1,18 @@
 //! Whole models: made from goldens, trained without moving, compared with other programs' answers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
-use tenon_runtime::Result;
+use tenon_kernels::gemm::Precision;
 use tenon_runtime::backend::Backend;
-use tenon_runtime::models::{GraphOptions, Model};
-use tenon_runtime::tensor::SystemAllocator;
+use tenon_runtime::check::tensor;
+use tenon_runtime::models::{GraphOptions, Lora, Model, ModelConfig, Trains};
+use tenon_runtime::tensor::{Shape, SystemAllocator};
 use tenon_runtime::train::{Optimizer, Options, Schedule, Trainer};
+use tenon_runtime::{DType, Result, Tensor, TensorDesc};
 
 use crate::golden::{self, Array};
 
@@ -274,4 +276,48 @@ pub fn measured_derivative(trainer: &mut Trainer, parts: &[Part], step: f64) -> 
         trainer.executor_mut().write(&part.name, &part.base)?;
     }
     Ok((4.0 * near - far) / 3.0)
+}
+
+/// A block of a language model whose weights are frozen in 8 bits, with adapters that train.
+///
+/// # Errors
+/// As [`Trainer::new`].
+///
+/// # Panics
+/// Where there is no such format.
+pub fn block(
+    seed: u64,
+    precision: Precision,
+    rate: f32,
+    backends: &[Arc<dyn Backend>],
+) -> Result<Trainer> {
+    const SEQ: usize = 12;
+    let config = ModelConfig::llama(48, [32, 64], 1, [4, 2]);
+    let plain = Model::random(config.clone(), seed, &SystemAllocator)?;
+    let q8 = DType::from_name("q8_0").expect("a format");
+    let mut weights = HashMap::new();
+    for (name, weight) in plain.weights() {
+        let shape = weight.desc().shape();
+        let values: Vec<f32> = weight.to_vec::<f32>()?.iter().map(|v| v * 6.0).collect();
+        let coded = if shape.len() == 2 && !name.contains("embed") {
+            tensor(&TensorDesc::new(q8, Shape::new(shape)?)?, &values)?
+        } else if shape.len() == 2 {
+            Tensor::from_slice(shape, &values)?
+        } else {
+            weight.clone()
+        };
+        weights.insert(name.clone(), coded);
+    }
+    let model = Model::from_weights(config, weights)?;
+    let options = GraphOptions::new(1, SEQ, Trains::Lora(Lora::of_rank(4)));
+    let built = model.graph(&GraphOptions { precision, ..options })?;
+    let parameters = model.parameters(&built.graph, 5, &SystemAllocator)?;
+    let schedule = Schedule::constant(rate);
+    let options = Options { schedule, ..Options::default() };
+    let mut trainer = Trainer::new(built.graph, built.loss, backends, &parameters, options)?;
+    let tokens: Vec<i32> = (0..SEQ as i32).map(|i| i * i % 48).collect();
+    let targets: Vec<i32> = (1..=SEQ as i32).map(|i| i * i % 48).collect();
+    trainer.write("tokens", &tokens)?;
+    trainer.write("targets", &targets)?;
+    Ok(trainer)
 }

@@ -18,6 +18,7 @@ use tenon_backends::npu::{
     Type, ValueId, Window, Worth,
 };
 use tenon_kernels::Isa;
+use tenon_kernels::gemm::Precision;
 use tenon_kernels::quant::Format;
 use tenon_kernels::random::Philox;
 use tenon_runtime::backend::Backend;
@@ -25,6 +26,7 @@ use tenon_runtime::check::{Direction, Verdict, checks};
 use tenon_runtime::train::{self, Schedule, Trainer};
 use tenon_runtime::{Result, Tensor, TensorDesc};
 use tenon_tests::golden::report;
+use tenon_tests::models::block;
 
 /// Where the packages are left.
 fn folder() -> PathBuf {
@@ -441,8 +443,18 @@ fn partitions() {
     }
     assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
     rename("train_step".to_owned());
-    let mut trainer = network(&[backend, cpu]).expect("a network");
+    let mut trainer = network(&[backend.clone(), cpu.clone()]).expect("a network");
     trainer.step(&mut ()).expect("a step");
+    for precision in [Precision::F32, Precision::Int8] {
+        rename(format!("train_adapters_{precision:?}").to_lowercase());
+        let backends = [vec![backend.clone(), cpu.clone()], vec![cpu.clone()]];
+        let [got, want] = backends.map(|backends| {
+            let mut trainer = block(3, precision, 2e-2, &backends).expect("a block");
+            [(); 2].map(|()| trainer.step(&mut ()).expect("a step").loss)
+        });
+        let far = got.iter().zip(&want).map(|(g, w)| (g - w).abs()).fold(0.0, f32::max);
+        assert!(far < 1e-5, "{precision:?}: {got:?} instead of {want:?}");
+    }
     let count = recorder.count.load(Ordering::Relaxed);
     report(&format!("Core ML: {count} packages of partitions in {}", folder().display()));
 }

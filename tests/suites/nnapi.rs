@@ -14,14 +14,13 @@ use tenon_backends::{Choice, nnapi};
 use tenon_kernels::Isa;
 use tenon_kernels::gemm::Precision;
 use tenon_runtime::backend::Backend;
-use tenon_runtime::check::{Verdict, checks, tensor};
+use tenon_runtime::check::{Verdict, checks};
 use tenon_runtime::graph::{Graph, ValueId};
-use tenon_runtime::models::{GraphOptions, Lora, Model, ModelConfig, Trains};
-use tenon_runtime::tensor::{Shape, SystemAllocator};
 use tenon_runtime::train::{self, Optimizer, Schedule, Trainer};
-use tenon_runtime::{DType, Result, Tensor, TensorDesc};
+use tenon_runtime::{Result, Tensor, TensorDesc};
 use tenon_tests::bindings::loaded;
 use tenon_tests::golden::{mnist, report, root};
+use tenon_tests::models::block;
 
 /// These tests set the environment, one after the other.
 static TURN: Mutex<()> = Mutex::new(());
@@ -191,44 +190,6 @@ fn noise(i: usize) -> f32 {
 fn lora(backends: &[Arc<dyn Backend>]) -> Result<Trainer> {
     // Slow enough that a difference in the last bit does not grow from step to step.
     block(3, Precision::F32, 2e-2, backends)
-}
-
-/// A block of a language model whose weights are frozen in 8 bits, with adapters that train.
-fn block(
-    seed: u64,
-    precision: Precision,
-    rate: f32,
-    backends: &[Arc<dyn Backend>],
-) -> Result<Trainer> {
-    const SEQ: usize = 12;
-    let config = ModelConfig::llama(48, [32, 64], 1, [4, 2]);
-    let plain = Model::random(config.clone(), seed, &SystemAllocator)?;
-    let q8 = DType::from_name("q8_0").expect("a format");
-    let mut weights = HashMap::new();
-    for (name, weight) in plain.weights() {
-        let shape = weight.desc().shape();
-        let values: Vec<f32> = weight.to_vec::<f32>()?.iter().map(|v| v * 6.0).collect();
-        let coded = if shape.len() == 2 && !name.contains("embed") {
-            tensor(&TensorDesc::new(q8, Shape::new(shape)?)?, &values)?
-        } else if shape.len() == 2 {
-            Tensor::from_slice(shape, &values)?
-        } else {
-            weight.clone()
-        };
-        weights.insert(name.clone(), coded);
-    }
-    let model = Model::from_weights(config, weights)?;
-    let options = GraphOptions::new(1, SEQ, Trains::Lora(Lora::of_rank(4)));
-    let built = model.graph(&GraphOptions { precision, ..options })?;
-    let parameters = model.parameters(&built.graph, 5, &SystemAllocator)?;
-    let schedule = Schedule::constant(rate);
-    let options = train::Options { schedule, ..train::Options::default() };
-    let mut trainer = Trainer::new(built.graph, built.loss, backends, &parameters, options)?;
-    let tokens: Vec<i32> = (0..SEQ as i32).map(|i| i * i % 48).collect();
-    let targets: Vec<i32> = (1..=SEQ as i32).map(|i| i * i % 48).collect();
-    trainer.write("tokens", &tokens)?;
-    trainer.write("targets", &targets)?;
-    Ok(trainer)
 }
 
 fn losses(trainer: &mut Trainer, steps: usize) -> Vec<f32> {

@@ -9,15 +9,15 @@ use tenon_kernels::conv::pool::{Divisor, Pool2d};
 use tenon_kernels::conv::{Axis, Conv, Conv2d, Direction};
 use tenon_runtime::Result;
 
-use super::{Builder, no};
+use super::{Builder, batch_norm, no};
 use crate::npu::graph::ValueId;
 use crate::npu::op::{Op, Window};
 use crate::npu::table::Target;
 
-pub(super) fn lower(b: &mut Builder, kind: &Conv, inputs: &[ValueId]) -> Result<ValueId> {
-    match kind {
-        Conv::Convolve(shape, Direction::Forward) => convolve(b, inputs, window(shape)),
-        Conv::Convolve(shape, Direction::InputGrad) => {
+pub(super) fn lower(b: &mut Builder, kind: &Conv, inputs: &[ValueId]) -> Result<Vec<ValueId>> {
+    let one = match *kind {
+        Conv::Convolve(ref shape, Direction::Forward) => convolve(b, inputs, window(shape)),
+        Conv::Convolve(ref shape, Direction::InputGrad) => {
             let dx = input_grad(b, shape, inputs[0], inputs[1])?;
             match inputs.get(2) {
                 Some(&bias) => {
@@ -27,11 +27,26 @@ pub(super) fn lower(b: &mut Builder, kind: &Conv, inputs: &[ValueId]) -> Result<
                 None => Ok(dx),
             }
         }
-        Conv::GradWeight(shape) => grad_weight(b, shape, inputs[0], inputs[1]),
-        Conv::AvgPool(pool, divisor) => avg_pool(b, pool, *divisor, inputs[0]),
-        Conv::AvgPoolGrad(pool, divisor) => avg_pool_grad(b, pool, *divisor, inputs[0]),
-        _ => no("pooling of maxima and batch statistics run on the CPU"),
-    }
+        Conv::GradWeight(ref shape) => grad_weight(b, shape, inputs[0], inputs[1]),
+        Conv::AvgPool(ref pool, divisor) => avg_pool(b, pool, divisor, inputs[0]),
+        Conv::AvgPoolGrad(ref pool, divisor) => avg_pool_grad(b, pool, divisor, inputs[0]),
+        Conv::MaxPool(_) | Conv::MaxPoolGrad(_) => {
+            no("pooling by maxima runs on the CPU: accelerators do not say where a maximum was")
+        }
+        Conv::Normalize { momentum: Some(_), running: true, .. } => {
+            no("running statistics are overwritten on the CPU")
+        }
+        Conv::Normalize { ref shape, eps, running, affine, .. } => {
+            let pair = |at: usize| [inputs[at], inputs[at + 1]];
+            let given = running.then(|| pair(1));
+            let affine = affine.then(|| pair(if running { 3 } else { 1 }));
+            return batch_norm::forward(b, shape, eps, given, affine, inputs[0]);
+        }
+        Conv::NormalizeGrad { ref shape, training, .. } => {
+            return batch_norm::backward(b, shape, training, inputs);
+        }
+    };
+    Ok(vec![one?])
 }
 
 /// Zeros after the last input, or how many inputs no window reaches.

@@ -4,6 +4,7 @@
 //! differentiated already, so this is all there is to gradients on an accelerator.
 
 mod attention;
+mod batch_norm;
 mod conv;
 mod elementwise;
 mod gemm;
@@ -89,7 +90,7 @@ impl Builder {
             Launch::Row(kind) => row::lower(self, kind, signature, inputs)?,
             Launch::Attention(shape) => attention::forward(self, shape, inputs)?,
             Launch::AttentionGrad(shape) => attention::backward(self, shape, inputs)?,
-            Launch::Conv(kind) => vec![conv::lower(self, kind, inputs)?],
+            Launch::Conv(kind) => conv::lower(self, kind, inputs)?,
             Launch::Gather => vec![index::gather(self, inputs)?],
             Launch::ScatterAdd => vec![index::scatter_add(self, signature, inputs)?],
             _ => return no("this class runs on the CPU"),
