@@ -102,7 +102,14 @@ impl OpKind for Concat {
             case(-1).f32(&[2, 3]).f32(&[2, 1]).f32(&[2, 4]),
             case(1).f32(&[2, 3, 4]).f32(&[2, 0, 4]).f32(&[2, 2, 4]),
             case(0).f32(&[5]),
-            case(0).typed(DType::I32, &[3], index.clone()).typed(DType::I32, &[4], index),
+            case(0).typed(DType::I32, &[3], index.clone()).typed(DType::I32, &[4], index.clone()),
+            // Rows of half a word more, and of whole words.
+            case(1)
+                .typed(DType::BF16, &[3, 3], Fill::Normal)
+                .typed(DType::BF16, &[3, 2], Fill::Normal),
+            case(0)
+                .typed(DType::I8, &[3, 8], index.clone())
+                .typed(DType::I8, &[2, 8], index.clone()),
             case(1).f32(&[1024, 1024]).f32(&[1024, 2048]).bench(),
         ]
     }

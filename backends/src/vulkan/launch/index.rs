@@ -18,20 +18,29 @@ pub(super) fn movement(
     fill: Option<f32>,
     copies: &[(usize, StridedCopy)],
 ) -> Option<()> {
-    // Elements of half a word would share it with others' invocations.
-    if job.output(0).dtype().row_bytes(1) != Some(4) {
-        return None;
-    }
+    // Elements of a word.
+    let each = 4 / job.output(0).dtype().row_bytes(1).filter(|bytes| matches!(bytes, 1 | 2 | 4))?;
     if let Some(value) = fill {
         super::elementwise::fill(job, job.outputs[0], value)?;
     }
-    copies.iter().try_for_each(|(input, nest)| copy(job, *input, nest))
+    copies.iter().try_for_each(|(input, nest)| copy(job, *input, nest, each))
 }
 
-fn copy(job: &mut Job<'_>, input: usize, nest: &StridedCopy) -> Option<()> {
-    let dims: Vec<[usize; 3]> = nest.dims().collect();
-    let (from, to) = nest.starts();
-    let mut params = vec![word(from)?, word(to)?, word(nest.len())?];
+fn copy(job: &mut Job<'_>, input: usize, nest: &StridedCopy, mut each: usize) -> Option<()> {
+    let mut dims: Vec<[usize; 3]> = nest.dims().collect();
+    let ((mut from, mut to), mut len) = (nest.starts(), nest.len());
+    let [run, rest @ ..] = &mut dims[..] else { return None };
+    let is_whole = |x: &usize| x.is_multiple_of(each);
+    // Runs of whole words are moved as words.
+    if run[1..] == [1, 1]
+        && [from, to, run[0]].iter().all(is_whole)
+        && rest.iter().all(|dim| dim[1..].iter().all(is_whole))
+    {
+        run[0] /= each;
+        rest.iter_mut().for_each(|dim| dim[1..].iter_mut().for_each(|stride| *stride /= each));
+        (from, to, len, each) = (from / each, to / each, len / each, 1);
+    }
+    let mut params = vec![word(from)?, word(to)?, word(len)?];
     for dim in &dims {
         params.extend(dim.iter().map(|&x| word(x)).collect::<Option<Vec<u32>>>()?);
     }
@@ -39,7 +48,7 @@ fn copy(job: &mut Job<'_>, input: usize, nest: &StridedCopy) -> Option<()> {
         return None;
     }
     let bindings = [job.reads(input), job.writes(0)];
-    let rank = dims.len() as u32;
+    let (rank, each) = (dims.len() as u32, each as u32);
     // The plane's rows run along the source and its columns along the result.
     if let [columns, rows, outer @ ..] = &dims[..]
         && rows[1] == 1
@@ -48,10 +57,10 @@ fn copy(job: &mut Job<'_>, input: usize, nest: &StridedCopy) -> Option<()> {
     {
         let planes = outer.iter().map(|dim| dim[0]).product();
         let grid = [columns[0].div_ceil(SQUARE), rows[0].div_ceil(SQUARE), planes];
-        return job.grid(Shader::Move, &[LANES, rank, 1], &params, &bindings, grid);
+        return job.grid(Shader::Move, &[LANES, rank, 1, each], &params, &bindings, grid);
     }
-    let groups = nest.len().div_ceil(EACH * LANES as usize);
-    job.run(Shader::Move, &[LANES, rank, 0], &params, &bindings, groups)
+    let groups = len.div_ceil(EACH * LANES as usize);
+    job.run(Shader::Move, &[LANES, rank, 0, each], &params, &bindings, groups)
 }
 
 pub(super) fn gather(job: &mut Job<'_>) -> Option<()> {

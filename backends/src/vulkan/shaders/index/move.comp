@@ -2,21 +2,40 @@
 #extension GL_GOOGLE_include_directive : require
 #include "core.glsl"
 
-// A box of words from one strided layout to another.
+// A box of elements from one strided layout to another.
 
 layout(constant_id = 1) const uint RANK = 1u;
 // Whether a workgroup takes a square of 32 by 32: rows run along the source, columns along the result.
 layout(constant_id = 2) const bool TRANSPOSE = false;
 
+// Elements of a word: 1, 2 or 4.
+layout(constant_id = 3) const uint EACH = 1u;
+
 layout(set = 0, binding = 0) readonly buffer X { uint x[]; };
-layout(set = 0, binding = 1) writeonly buffer Y { uint y[]; };
+layout(set = 0, binding = 1) buffer Y { uint y[]; };
 
 shared uint square[32 * 33];
+
+uint take(uint i) {
+    if (EACH == 1u) { return x[at[0] + i]; }
+    return x[at[0] + i / EACH] >> (i % EACH * (32u / EACH));
+}
+
+// What shares a word with others' elements is put there bit by bit: in whatever order, all are there.
+void put(uint i, uint value) {
+    if (EACH == 1u) {
+        y[at[1] + i] = value;
+        return;
+    }
+    uint shift = i % EACH * (32u / EACH), ones = (~0u >> (32u - 32u / EACH)) << shift;
+    atomicAnd(y[at[1] + i / EACH], ~ones);
+    atomicOr(y[at[1] + i / EACH], (value << shift) & ones);
+}
 
 // p: first element of either side, elements, then for each dimension, the innermost first, its size
 // and the strides of either side. In a transpose the first two dimensions are columns and rows.
 void main() {
-    uint from = at[0] + p[0], to = at[1] + p[1];
+    uint from = p[0], to = p[1];
     if (TRANSPOSE) {
         uint rest = gl_WorkGroupID.z;
         for (uint d = 2u; d < RANK; d++) {
@@ -29,13 +48,13 @@ void main() {
         uint quick = LANE % 32u;
         for (uint slow = LANE / 32u; slow < 32u; slow += 8u) {
             if (row + quick < p[6] && column + slow < p[3]) {
-                square[slow * 33u + quick] = x[from + (row + quick) * p[7] + (column + slow) * p[4]];
+                square[slow * 33u + quick] = take(from + (row + quick) * p[7] + (column + slow) * p[4]);
             }
         }
         barrier();
         for (uint slow = LANE / 32u; slow < 32u; slow += 8u) {
             if (row + slow < p[6] && column + quick < p[3]) {
-                y[to + (row + slow) * p[8] + (column + quick) * p[5]] = square[quick * 33u + slow];
+                put(to + (row + slow) * p[8] + (column + quick) * p[5], square[quick * 33u + slow]);
             }
         }
         return;
@@ -50,6 +69,6 @@ void main() {
             target += i % size * p[5u + 3u * d];
             i /= size;
         }
-        y[target] = x[source];
+        put(target, take(source));
     }
 }
