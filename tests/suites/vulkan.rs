@@ -369,6 +369,44 @@ impl tenon_runtime::executor::Observer for Asked {
     }
 }
 
+/// Where it is asked for, a program leaves what its steps took on the device: each of them, one after
+/// the other, within the time that the host saw the run take.
+#[test]
+fn steps_are_timed_on_the_device() {
+    let _turn = TURN.lock();
+    let folder = folder("times");
+    let _ = std::fs::remove_dir_all(&folder);
+    let Some(vulkan) = device(|options| options.times = Some(folder.clone())) else { return };
+    let backends: [Arc<dyn Backend>; 1] = [Arc::new(vulkan)];
+    const NODES: usize = 54;
+    // Enough for two submits.
+    let made = Executor::new(chain(1 << 18, NODES), &backends, &HashMap::new());
+    let mut executor = made.expect("an executor");
+    let start = Instant::now();
+    executor.run(&mut ()).expect("a run");
+    let seen = start.elapsed().as_secs_f64() * 1e6;
+    drop(executor);
+    let Ok(mut files) = std::fs::read_dir(&folder) else {
+        return report("vulkan: this device has no clock");
+    };
+    let file = files.next().expect("a file").expect("a file").path();
+    let text = std::fs::read_to_string(file).expect("a trace");
+    let trace: serde_json::Value = serde_json::from_str(&text).expect("a trace");
+    let events = trace["traceEvents"].as_array().expect("events");
+    assert_eq!(events.len(), NODES);
+    let number = |event: &serde_json::Value, name: &str| event[name].as_f64().expect("a number");
+    let mut end = 0.0;
+    for event in events {
+        assert_eq!((event["name"].as_str(), event["args"]["shaders"].as_str()), {
+            (Some("relu"), Some("elementwise"))
+        });
+        assert!(number(event, "ts") >= end - 0.01 && number(event, "dur") > 0.0, "{event}");
+        end = number(event, "ts") + number(event, "dur");
+    }
+    report(&format!("vulkan: {NODES} steps of {end:.0} us by the device, {seen:.0} by the host"));
+    assert!(end <= seen, "{end} us of {seen}");
+}
+
 /// Compiled pipelines are kept by driver; a damaged file is as good as none, and is replaced.
 #[test]
 fn a_damaged_pipeline_cache_is_replaced() {

@@ -13,6 +13,7 @@ use vulkano::{Version, VulkanLibrary, VulkanObject};
 use super::Options;
 use super::faults::Faults;
 use super::tier::{Tier, Tiers};
+use super::times::Clock;
 use super::watch::{self, Watch};
 
 /// An error of this backend.
@@ -51,6 +52,8 @@ pub(super) struct Facts {
     pub(super) import_align: Option<usize>,
     /// Largest number of workgroups along each axis.
     pub(super) max_groups: [u32; 3],
+    /// What timestamps of the queue are, where it writes any.
+    pub(super) clock: Option<Clock>,
     /// Invocations of a subgroup, where all can be asked to be full.
     pub(super) whole: Option<u32>,
 }
@@ -115,7 +118,7 @@ impl Device {
         // SAFETY: the physical device is of this instance.
         let memory =
             unsafe { ash_instance.get_physical_device_memory_properties(physical.handle()) };
-        let facts = facts(&physical, &memory, options, tiers);
+        let facts = facts(&physical, &memory, family, options, tiers);
         let import = facts
             .import_align
             .map(|_| ash::ext::external_memory_host::Device::new(&ash_instance, &raw));
@@ -344,6 +347,7 @@ fn queue_family(physical: &PhysicalDevice) -> Result<u32> {
 fn facts(
     physical: &PhysicalDevice,
     memory: &vk::PhysicalDeviceMemoryProperties,
+    family: u32,
     options: &Options,
     tiers: Tiers,
 ) -> Facts {
@@ -367,6 +371,10 @@ fn facts(
         offset_align: known.min_storage_buffer_offset_alignment.as_devicesize() as usize,
         import_align: import_align.filter(|_| can_import),
         max_groups: known.max_compute_work_group_count,
+        clock: physical.queue_family_properties()[family as usize]
+            .timestamp_valid_bits
+            .filter(|bits| *bits > 0)
+            .map(|bits| Clock { period: known.timestamp_period.into(), bits }),
         whole: known.subgroup_size.filter(|_| tiers.wants_whole(physical)),
     }
 }

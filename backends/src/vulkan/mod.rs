@@ -11,6 +11,7 @@
 //! | `launch` | launch classes as dispatches of shaders |
 //! | `indices` | errors of indices out of range |
 //! | `record` | dispatches as command buffers |
+//! | `times` | what steps take on the device |
 //! | `check` | what a driver gets wrong |
 //! | `watch`, `faults` | validation and failures, for tests |
 //!
@@ -21,6 +22,7 @@
 //! | `TENON_VK_MAX_BINDING` | lets shaders see at most so many bytes of a buffer (`1M`: 2^20) |
 //! | `TENON_VK_NO_F16`, `_INT8`, `_SUBGROUPS`, `_DOT`, `_COOPMAT` | switches a tier off |
 //! | `TENON_CACHE` | the folder of what is kept: compiled pipelines, what the check found |
+//! | `TENON_VK_TIMES` | a folder: each program leaves there what the steps of its last run took on the device |
 //! | `TENON_VK_VALIDATE` | 1: what validation layers complain of is an error |
 
 mod check;
@@ -35,9 +37,11 @@ mod record;
 #[allow(dead_code, reason = "tests and tools read the rest of the table")]
 mod shader;
 mod tier;
+mod times;
 mod transfer;
 mod watch;
 
+use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use check::Checked;
@@ -63,6 +67,9 @@ pub struct Options {
     pub without: Tiers,
     /// Whether what the validation layers complain of is an error.
     pub validate: bool,
+    /// A folder where each program leaves, as it goes, the times that its last run's steps took on the
+    /// device, for trace viewers; nothing is timed where `None`, or where the device has no clock.
+    pub times: Option<PathBuf>,
     /// Where the memory comes from that the device and the host share, or copy; whole pages of the
     /// process's where `None`.
     pub allocator: Option<Arc<dyn Allocator>>,
@@ -84,6 +91,7 @@ impl Options {
             max_binding: var("TENON_VK_MAX_BINDING").map(|text| bytes(&text)).transpose()?,
             without: Tiers::switched_off(),
             validate: flag("TENON_VK_VALIDATE").unwrap_or(false),
+            times: var("TENON_VK_TIMES").map(PathBuf::from),
             allocator: None,
             faults: None,
         })
@@ -123,6 +131,8 @@ struct Context {
     transfer: Arc<transfer::Transfer>,
     pool: Arc<Pool>,
     checked: RwLock<Checked>,
+    /// The clock that steps are timed by, and the folder for that.
+    times: Option<(times::Clock, PathBuf)>,
     device: Arc<device::Device>,
 }
 
@@ -142,7 +152,8 @@ impl Vulkan {
             _ => Arc::new(SystemAllocator),
         };
         let checked = RwLock::new(Checked { tiers: device.tiers, wrong: Vec::new() });
-        let context = Context { pipelines, transfer, pool, checked, device };
+        let times = device.facts.clock.zip(options.times.clone());
+        let context = Context { pipelines, transfer, pool, checked, times, device };
         Ok(Self { context: Arc::new(context), allocator })
     }
 

@@ -19,6 +19,7 @@ use super::indices::Checks;
 use super::launch::{Access, Binding, Dispatch, FOUND};
 use super::memory::{Image, Piece, Purpose};
 use super::pipeline::{BINDINGS, PUSH, Pipeline};
+use super::times::Times;
 use super::transfer::{COPY, HOST, SHADER, barrier};
 
 /// Estimated seconds of a submit: far below any watchdog's, far above what a submit costs.
@@ -192,6 +193,7 @@ pub(super) struct Replay {
     brought: Vec<Range<usize>>,
     returns: Option<Returns>,
     checks: Checks,
+    times: Option<Times>,
     arena: Arc<Image>,
     _commands: Owned<vk::CommandPool>,
     _descriptors: Owned<vk::DescriptorPool>,
@@ -213,17 +215,22 @@ impl Replay {
         let checks = Checks::new(context, &part.steps, &part.brought)?;
         let finder = Finder { context, images: &images, found: checks.found() };
         let mut steps = Vec::with_capacity(part.steps.len());
+        let mut planned = Vec::with_capacity(part.steps.len());
         for (number, step) in part.steps.iter().enumerate() {
             let mut dispatches = context.plan(step)?.dispatches;
             dispatches.splice(0..0, checks.before(number));
             let ready = dispatches.iter().map(|d| finder.ready(d)).collect::<Result<Vec<_>>>()?;
             steps.push((ready, context.estimate(step)));
+            planned.push(dispatches);
         }
+        let timed = part.steps.iter().zip(planned.iter().map(Vec::as_slice));
+        let times = context.times.as_ref();
+        let mut times = times.map(|times| Times::new(device, times, timed)).transpose()?;
         let (descriptors, sets) = descriptors(device, steps.iter().flat_map(|(ready, _)| ready))?;
         let is_copied = !images[0].is_same();
         let returns = if is_copied { Returns::new(context, &part.taken)? } else { None };
         let end = returns.as_ref().map(|returns| (returns, &*images[0]));
-        let (commands, batches) = commands(device, &steps, &sets, &checks, end)?;
+        let (commands, batches) = commands(device, &steps, &sets, &checks, end, &mut times)?;
         // SAFETY: unsignalled, and waited for before it goes.
         let fence = unsafe {
             let fence = device.raw.create_fence(&vk::FenceCreateInfo::default(), None);
@@ -241,6 +248,7 @@ impl Replay {
             brought: if is_copied { part.brought.clone() } else { Vec::new() },
             returns,
             checks,
+            times,
             arena: images[0].clone(),
             _commands: commands,
             _descriptors: descriptors,
@@ -303,6 +311,9 @@ impl Program for Replay {
             }
             device.wait(*self.fence)?;
             device.raw.reset_fences(&[*self.fence]).map_err(call("resetting a fence"))?;
+        }
+        if let Some(times) = self.times.as_mut().filter(|_| is_done) {
+            times.take()?;
         }
         // A part of a program leaves nothing to take: the run was stopped.
         if let Some(returns) = self.returns.as_ref().filter(|_| is_done) {
@@ -375,6 +386,7 @@ fn commands(
     sets: &Sets,
     checks: &Checks,
     end: Option<(&Returns, &Image)>,
+    times: &mut Option<Times>,
 ) -> Result<(Owned<vk::CommandPool>, Vec<Batch>)> {
     let info = vk::CommandPoolCreateInfo::default().queue_family_index(device.family);
     // SAFETY: destroyed when what was recorded is done.
@@ -387,7 +399,7 @@ fn commands(
         seconds += step;
         if seconds >= SUBMIT || i + 1 == steps.len() || checks.holds(i + 1) {
             let end = end.filter(|_| i + 1 == steps.len());
-            let buffer = batch(device, *pool, &steps[from..=i], sets, end)?;
+            let buffer = batch(device, *pool, &steps[from..=i], sets, end, times)?;
             batches.push(Batch { buffer, first: from, last: i });
             (from, seconds) = (i + 1, 0.0);
         }
@@ -401,6 +413,7 @@ fn batch(
     steps: &[(Vec<Ready>, f64)],
     sets: &Sets,
     end: Option<(&Returns, &Image)>,
+    times: &mut Option<Times>,
 ) -> Result<vk::CommandBuffer> {
     let info = vk::CommandBufferAllocateInfo::default().command_pool(pool).command_buffer_count(1);
     let begin = vk::CommandBufferBeginInfo::default();
@@ -413,25 +426,33 @@ fn batch(
     };
     barrier(device, buffer, &[SHADER, COPY, HOST], &[SHADER]);
     let (mut tracker, mut bound) = (Tracker::default(), vk::Pipeline::null());
-    for ready in steps.iter().flat_map(|(ready, _)| ready) {
-        if tracker.needs_barrier(&ready.uses) && !device.lacks_barriers() {
-            barrier(device, buffer, &[SHADER], &[SHADER]);
-        }
-        let Pipeline { handle, layout, .. } = ready.pipeline;
-        let set = [sets[&key(ready)]];
-        let compute = vk::PipelineBindPoint::COMPUTE;
-        // SAFETY: recording; the set is of the pipeline's layout, and the push constants fill its
-        // range.
-        unsafe {
-            if std::mem::replace(&mut bound, handle) != handle {
-                device.raw.cmd_bind_pipeline(buffer, compute, handle);
+    if let Some(times) = times {
+        times.begin(buffer, steps.len());
+    }
+    for (dispatches, _) in steps {
+        for ready in dispatches {
+            if tracker.needs_barrier(&ready.uses) && !device.lacks_barriers() {
+                barrier(device, buffer, &[SHADER], &[SHADER]);
             }
-            device.raw.cmd_bind_descriptor_sets(buffer, compute, layout, 0, &set, &[]);
-            let push = ready.push.map(u32::to_ne_bytes);
-            let stage = vk::ShaderStageFlags::COMPUTE;
-            device.raw.cmd_push_constants(buffer, layout, stage, 0, push.as_flattened());
-            let [x, y, z] = ready.groups;
-            device.raw.cmd_dispatch(buffer, x, y, z);
+            let Pipeline { handle, layout, .. } = ready.pipeline;
+            let set = [sets[&key(ready)]];
+            let compute = vk::PipelineBindPoint::COMPUTE;
+            // SAFETY: recording; the set is of the pipeline's layout, and the push constants fill its
+            // range.
+            unsafe {
+                if std::mem::replace(&mut bound, handle) != handle {
+                    device.raw.cmd_bind_pipeline(buffer, compute, handle);
+                }
+                device.raw.cmd_bind_descriptor_sets(buffer, compute, layout, 0, &set, &[]);
+                let push = ready.push.map(u32::to_ne_bytes);
+                let stage = vk::ShaderStageFlags::COMPUTE;
+                device.raw.cmd_push_constants(buffer, layout, stage, 0, push.as_flattened());
+                let [x, y, z] = ready.groups;
+                device.raw.cmd_dispatch(buffer, x, y, z);
+            }
+        }
+        if let Some(times) = times {
+            times.end_step(buffer);
         }
     }
     barrier(device, buffer, &[SHADER], &[COPY, HOST]);
