@@ -185,6 +185,19 @@ fn run(
         return None;
     }
     let elements = to.len / 4;
+    // What no binding takes is made by pieces, where all operands lie alike.
+    let most = job.limits.piece() / 64 * 16;
+    if to.len > job.limits.max_binding && most > 0 && !modes.contains(&Mode::Strides) {
+        return (0..elements).step_by(most).try_for_each(|first| {
+            let piece = |place: Place| place.from(first * 4).first(most.min(elements - first) * 4);
+            let input = |(binding, mode): (&Binding, &Mode)| match mode {
+                Mode::Same => Binding { place: piece(binding.place), ..*binding },
+                _ => *binding,
+            };
+            let inputs: Vec<_> = inputs.iter().zip(modes).map(input).collect();
+            run(job, codes, modes, &inputs, piece(to))
+        });
+    }
     let mut params = vec![word(elements)?];
     let dims = if modes.contains(&Mode::Strides) { strides(job, modes.len())? } else { Vec::new() };
     params.extend(dims.iter().flatten());

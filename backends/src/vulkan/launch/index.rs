@@ -93,11 +93,23 @@ fn rows_of(
     ids: Option<Binding>,
     to: Place,
 ) -> Option<()> {
-    let params = [word(rows)?, word(cols)?, word(format.row_bytes(cols)?)?, word(bound)?];
+    let row = format.row_bytes(cols)?;
+    // A table that no binding takes is read by ranges of rows, each of which begins at a line.
+    let most = job.limits.piece() / row.max(1) / 32 * 32;
+    let is_cut = ids.is_some() && table.len > job.limits.max_binding && most > 0;
+    let step = if is_cut { most } else { bound.max(1) };
     let constants = [LANES, format_code(format), u32::from(ids.is_some())];
-    let bindings = [read(table), ids.unwrap_or(read(table)), write(to)];
     let groups = (rows * cols.div_ceil(4)).div_ceil(LANES as usize);
-    job.run(Shader::Gather, &constants, &params, &bindings, groups)
+    for first in (0..bound.max(1)).step_by(step) {
+        let count = step.min(bound - first);
+        let range = table.from(first * row).first(if is_cut { count * row } else { table.len });
+        let sizes = [rows, cols, row, count, first, usize::from(is_cut)];
+        let params = sizes.iter().map(|&n| word(n)).collect::<Option<Vec<u32>>>()?;
+        let access = if first > 0 { update(to) } else { write(to) };
+        let bindings = [read(range), ids.unwrap_or(read(range)), access];
+        job.run(Shader::Gather, &constants, &params, &bindings, groups)?;
+    }
+    Some(())
 }
 
 pub(super) fn scatter_add(job: &mut Job<'_>) -> Option<()> {

@@ -96,6 +96,14 @@ pub(super) struct Limits {
     pub(super) tiers: Tiers,
 }
 
+impl Limits {
+    /// Bytes of a piece of what no binding takes as a whole: it fits wherever it begins, though
+    /// bindings may have to begin up to 256 bytes before.
+    fn piece(&self) -> usize {
+        self.max_binding.saturating_sub(256)
+    }
+}
+
 /// A launch as dispatches.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Plan {

@@ -118,21 +118,26 @@ pub(super) fn norm(job: &mut Job<'_>) -> Option<()> {
     let all: usize = sizes.iter().map(|n| n.div_ceil(PART)).sum();
     let partial = job.scratch(all);
     let mut first = 0;
-    for (i, &n) in sizes.iter().enumerate().filter(|(_, n)| **n > 0) {
-        let reduced = [[n, 1]];
-        let pass = Pass {
-            kind: SQUARES,
-            results: 1,
-            terms: n,
-            part: PART,
-            factor: 1.0,
-            kept: &[],
-            reduced: &reduced,
-            first,
-        };
-        let x = job.reads(i);
-        pass.run(job, x, write(partial))?;
-        first += n.div_ceil(PART);
+    // An input that no binding takes by pieces, of whole parts.
+    let most = (job.limits.piece() / 4 / PART * PART).max(PART);
+    for (i, &n) in sizes.iter().enumerate() {
+        for start in (0..n).step_by(most) {
+            let terms = most.min(n - start);
+            let reduced = [[terms, 1]];
+            let pass = Pass {
+                kind: SQUARES,
+                results: 1,
+                terms,
+                part: PART,
+                factor: 1.0,
+                kept: &[],
+                reduced: &reduced,
+                first,
+            };
+            let x = read(job.inputs[i].from(start * 4).first(terms * 4));
+            pass.run(job, x, write(partial))?;
+            first += terms.div_ceil(PART);
+        }
     }
     finish(job, NORM, [word(all)?, 0], [partial, partial], job.outputs[0])
 }
