@@ -13,6 +13,7 @@ use tenon_runtime::backend::Backend;
 use tenon_runtime::check::{self, Check, Direction, checks};
 use tenon_runtime::executor::Executor;
 use tenon_runtime::graph::Graph;
+use tenon_runtime::passes;
 use tenon_runtime::train::{self, Trainer};
 use tenon_runtime::{Error, Result, Tensor, TensorDesc};
 use tenon_tests::device::elsewhere;
@@ -243,6 +244,50 @@ fn a_device_may_be_lost_at_any_submit() {
         n += 1;
     }
     report(&format!("vulkan: {} submits lost", n - 1));
+}
+
+/// Chains of as many operands as there may be run on the device, with the CPU's bits.
+#[test]
+fn long_chains_run_on_the_device() {
+    let _turn = TURN.lock();
+    let Some(vulkan) = device(|_| {}) else { return };
+    let names = ["a", "b", "c", "d", "e", "f", "g", "h"];
+    let build = || -> Result<Graph> {
+        let mut graph = Graph::new();
+        let mut inputs = Vec::new();
+        for (i, name) in names.into_iter().enumerate() {
+            // The third is one number for all.
+            let dims: &[usize] = if i == 2 { &[1] } else { &[1000] };
+            inputs.push(graph.input(name, TensorDesc::f32(dims)?)?);
+        }
+        let first = graph.call("mul", &[], &[inputs[0], inputs[1]])?[0];
+        let mut value = graph.call("sub", &[], &[inputs[2], first])?[0];
+        for (i, &input) in inputs.iter().enumerate().skip(3) {
+            let op = if i % 2 == 0 { "mul" } else { "sub" };
+            value = graph.call(op, &[], &[input, value])?[0];
+        }
+        graph.set_output("y", value)?;
+        passes::optimize(&mut graph)?;
+        Ok(graph)
+    };
+    let on = |backends: &[Arc<dyn Backend>]| {
+        let graph = build().expect("a graph");
+        let widest = graph.nodes().iter().map(|node| node.inputs.len()).max();
+        assert_eq!(widest, Some(names.len()), "one chain");
+        let mut executor = Executor::new(graph, backends, &HashMap::new()).expect("an executor");
+        let outside = elsewhere(executor.graph(), executor.plan());
+        for (i, name) in names.into_iter().enumerate() {
+            let n = if i == 2 { 1 } else { 1000 };
+            let values: Vec<f32> = (0..n).map(|j| ((i * 1000 + j) as f32).sin()).collect();
+            executor.write(name, &values).expect("an operand");
+        }
+        executor.run(&mut ()).expect("a run");
+        (outside, executor.read_vec::<f32>("y").expect("y"))
+    };
+    let backends = with_cpu(&vulkan);
+    let (outside, got) = on(&backends);
+    assert_eq!(outside, [""; 0]);
+    assert_eq!(got, on(&backends[1..]).1);
 }
 
 /// Bindings of at most 1 MiB: the same answer, by pieces on the device.

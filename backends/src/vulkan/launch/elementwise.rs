@@ -14,6 +14,8 @@ const OPERANDS: usize = 7;
 const LENGTH: usize = 16;
 /// Elements of an invocation.
 const EACH: usize = 4;
+/// The source that is the first register.
+const REGISTERS: u32 = 8;
 /// The source that is 0.
 const ZERO: u32 = 15;
 
@@ -95,7 +97,7 @@ impl Code {
     fn of(instruction: &Instruction) -> Self {
         let source = |s: &Source| match *s {
             Source::Input(i) => i as u32,
-            Source::Register(r) => 8 + r as u32,
+            Source::Register(r) => REGISTERS + r as u32,
         };
         let (function, parameters) = match instruction.operation {
             Operation::Unary(op, _) => unary_code(op),
@@ -169,7 +171,72 @@ fn chain(job: &mut Job<'_>, codes: &[Code]) -> Option<()> {
     };
     let modes: Vec<Mode> = (0..count).map(mode).collect();
     let bindings: Vec<Binding> = (0..count).map(|i| job.reads(i)).collect();
+    if count > OPERANDS {
+        return cut(job, codes, &modes, &bindings);
+    }
     run(job, codes, &modes, &bindings, job.outputs[0])
+}
+
+/// Whether a source is an operand.
+fn is_operand(source: u32) -> bool {
+    source < REGISTERS
+}
+
+/// A chain of more operands than the shader takes, as two: the first makes the one number that the
+/// second needs of it.
+fn cut(job: &mut Job<'_>, codes: &[Code], modes: &[Mode], bindings: &[Binding]) -> Option<()> {
+    let used = |part: &[Code]| {
+        let mut used: Vec<u32> = part.iter().flat_map(|code| code.sources).collect();
+        used.retain(|&source| is_operand(source));
+        used.sort_unstable();
+        used.dedup();
+        used
+    };
+    // Registers that the instructions from `at` on read of those before.
+    let passed = |at: usize| {
+        let (mut passed, mut made) = (Vec::new(), Vec::new());
+        for code in &codes[at..] {
+            let read = code.sources.iter().filter(|&&s| !is_operand(s) && s != ZERO);
+            passed.extend(read.map(|s| s - REGISTERS).filter(|r| !made.contains(r)));
+            made.push(code.to);
+        }
+        passed
+    };
+    // A single function takes its operands in order, so there are two on either side.
+    let at = (2..codes.len().saturating_sub(1)).find(|&at| {
+        let fits = used(&codes[..at]).len() <= OPERANDS && used(&codes[at..]).len() < OPERANDS;
+        fits && passed(at).iter().all(|register| *register == codes[at - 1].to)
+    })?;
+    let between = job.scratch(job.outputs[0].len / 4);
+    let (from, to) = codes.split_at(at);
+    for (part, target) in [(from, between), (to, job.outputs[0])] {
+        let operands = used(part);
+        let carried = operands.len() as u32;
+        let mut is_made = std::ptr::eq(part, from);
+        let renumbered = part.iter().map(|code| {
+            let mut code = *code;
+            for source in &mut code.sources {
+                match operands.binary_search(source) {
+                    Ok(place) => *source = place as u32,
+                    Err(_) if !is_made && *source == REGISTERS + from[at - 1].to => {
+                        *source = carried;
+                    }
+                    Err(_) => {}
+                }
+            }
+            is_made |= code.to == from[at - 1].to;
+            code
+        });
+        let renumbered: Vec<Code> = renumbered.collect();
+        let mut inputs: Vec<Binding> = operands.iter().map(|&i| bindings[i as usize]).collect();
+        let mut lie: Vec<Mode> = operands.iter().map(|&i| modes[i as usize]).collect();
+        if target == job.outputs[0] {
+            inputs.push(read(between));
+            lie.push(Mode::Same);
+        }
+        run(job, &renumbered, &lie, &inputs, target)?;
+    }
+    Some(())
 }
 
 fn run(
