@@ -29,11 +29,17 @@ fn levels_agree_with_the_portable_one() {
 #[test]
 fn a_device_agrees_with_the_portable_level() {
     if let Some(device) = device::vulkan("conformance", |_| {}) {
-        compare(&[Arc::new(device)], checks());
+        let left = compare(&[Arc::new(device)], checks());
+        // Encoders that fit scales by a search.
+        let is_known =
+            |label: &&String| label.contains("format=q4_k") || label.contains("format=q6_k");
+        let unknown: Vec<_> = left.iter().filter(|label| !is_known(label)).collect();
+        assert!(unknown.is_empty(), "the device does not run {unknown:?}");
     }
 }
 
-fn compare(backends: &[Arc<dyn Backend>], checks: impl Iterator<Item = Check>) {
+/// Compares, and gives the cases that some level leaves to others.
+fn compare(backends: &[Arc<dyn Backend>], checks: impl Iterator<Item = Check>) -> Vec<String> {
     let reference = cpu(Isa::PORTABLE);
     let (mut compared, mut failures, mut left) = (0, Vec::new(), Vec::new());
     for check in checks.filter(|check| check.direction == Direction::Forward) {
@@ -55,6 +61,7 @@ fn compare(backends: &[Arc<dyn Backend>], checks: impl Iterator<Item = Check>) {
         report(&format!("conformance: {} left to the CPU: {}", left.len(), left.join("; ")));
     }
     assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
+    left
 }
 
 /// Planning and launching every case takes no device.

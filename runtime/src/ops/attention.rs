@@ -163,6 +163,9 @@ impl OpKind for Attention {
             qkv(Self { window: Some(4), ..causal }, [1, 9, 2, 4], [1, 11, 2, 4]),
             qkv(Self::default(), [2, 4, 2, 3], [2, 6, 2, 3]).fixed(&[2, 1, 1, 6], hidden.clone()),
             qkv(causal, [1, 4, 2, 3], [1, 6, 2, 3]).fixed(&[4, 6], hidden),
+            [[1, 3, 2, 300], [1, 5, 1, 300], [1, 5, 1, 300]]
+                .iter()
+                .fold(Case::new(causal), |case, dims| case.fixed(dims, Fill::Normal)),
             qkv(causal, [1, 512, 9, 64], [1, 512, 3, 64]).bench(),
         ]
     }

@@ -77,6 +77,7 @@ impl OpKind for AttentionGrad {
             case(causal, [1, 37, 37, 3, 1, 8]),
             case(Attention { window: Some(3), ..causal }, [1, 9, 12, 2, 2, 4]),
             case(Attention::default(), [2, 4, 6, 2, 2, 3]).fixed(&[2, 1, 4, 6], Fill::Normal),
+            case(causal, [1, 3, 5, 2, 1, 300]),
             case(causal, [1, 512, 512, 9, 3, 64]).bench(),
         ]
     }

@@ -7,8 +7,8 @@ use crate::vulkan::shader::Shader;
 
 /// Queries and keys of a tile.
 const TILE: usize = 32;
-/// Widest head: its sums take 64 registers of an invocation in the backward pass.
-const MOST_DIM: usize = 256;
+/// Widest head: in the backward pass its sums take a quarter as many registers of an invocation.
+const MOST_DIM: usize = 512;
 
 /// Constants and parameters of all the shaders, and the mask, which is input `at`.
 fn common(job: &Job<'_>, shape: &Attention, at: usize) -> Option<([u32; 3], Vec<u32>, Binding)> {
