@@ -82,6 +82,10 @@ impl Check {
         bar.finish_and_clear();
         if self.json {
             print_objects(&table, &targets);
+            targets
+                .iter()
+                .filter_map(Target::ran)
+                .for_each(|ran| say(&json!({ "ran": ran }).to_string()));
             let seconds = start.elapsed().as_secs_f64();
             let Tally { passed, failed, skipped, worst } = sum;
             say(&json!({

@@ -1,12 +1,14 @@
 //! Which backends, and at which levels, a command looks at.
 
+use std::collections::BTreeMap;
 use std::num::NonZero;
 use std::sync::Arc;
 
 use clap::Args;
+use serde_json::{Value, json};
 use tenon_backends::cpu::{self, Cpu};
 use tenon_kernels::Isa;
-use tenon_runtime::backend::{Backend, Device};
+use tenon_runtime::backend::{Backend, Device, Outcome};
 use tenon_runtime::{Error, Result};
 
 /// The options that choose among devices.
@@ -80,6 +82,26 @@ impl Target {
     /// What its graphs run on, in order of preference.
     pub(crate) fn backends(&self) -> Vec<Arc<dyn Backend>> {
         std::iter::once(&self.backend).chain(&self.fallback).cloned().collect()
+    }
+
+    /// What ran where, of a device that leaves steps to the CPU by itself: how many in how many graphs,
+    /// and why the others did not.
+    pub(crate) fn ran(&self) -> Option<Value> {
+        let outcomes = self.backend.outcomes();
+        if outcomes.is_empty() {
+            return None;
+        }
+        let (mut on_device, mut on_cpu) = (BTreeMap::new(), BTreeMap::new());
+        for Outcome { steps, accelerated, why } in &outcomes {
+            let of = if *accelerated { &mut on_device } else { &mut on_cpu };
+            *of.entry(why.as_str()).or_insert(0usize) += steps;
+        }
+        let graphs = outcomes.iter().filter(|o| o.accelerated).count();
+        let Device { backend, name, level, .. } = &self.device;
+        Some(json!({
+            "backend": backend, "device": name, "level": level, "graphs": graphs,
+            "steps": on_device.values().sum::<usize>(), "on_device": on_device, "on_cpu": on_cpu,
+        }))
     }
 
     /// A short name: the CPU's level, or the backend.

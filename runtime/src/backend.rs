@@ -354,6 +354,17 @@ impl Speed {
     }
 }
 
+/// What became of some steps that a device could run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// How many they are.
+    pub steps: usize,
+    /// Whether they run there; else on the CPU.
+    pub accelerated: bool,
+    /// Why not, or what they are.
+    pub why: String,
+}
+
 /// A device that runs launches.
 pub trait Backend: Send + Sync {
     /// The device.
@@ -373,6 +384,12 @@ pub trait Backend: Send + Sync {
     /// 100 GFLOP/s.
     fn seconds(&self, launch: &Launch, cost: Cost) -> f64 {
         Speed::of(20e9, 100e9).seconds(launch, cost)
+    }
+
+    /// What became of the steps that it was given, of backends that leave some to the CPU by
+    /// themselves, in the order in which it was decided.
+    fn outcomes(&self) -> Vec<Outcome> {
+        Vec::new()
     }
 
     /// What a loss is to be multiplied by on the way back, a power of two: more than 1 where it

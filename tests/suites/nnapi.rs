@@ -235,6 +235,8 @@ fn fifty_steps_reach_the_loss_of_the_cpu() {
         assert!(last < 0.7 * first, "{name} does not learn: {want:?}");
         assert!(far < 1e-3, "{name}: {got:?}\n{want:?}");
         assert!(outcomes.iter().all(|o| o.accelerated), "{outcomes:?}");
+        let backend: Arc<dyn Backend> = npu.clone();
+        assert_eq!(backend.outcomes(), outcomes, "what `tenon check` writes");
         assert!(trust::blacklist("nnapi").is_empty());
     }
 }

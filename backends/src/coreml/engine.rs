@@ -91,7 +91,7 @@ impl CoreMl {
     ///
     /// # Errors
     /// [`Error::Device`]; on systems before iOS 17.4 and macOS 14.4, too.
-    pub fn placement(&self, graph: &Graph, token: &[u8; 32]) -> Result<Placement> {
+    pub fn preferences(&self, graph: &Graph, token: &[u8; 32]) -> Result<Placement> {
         if !available!(ios = 17.4, macos = 14.4, tvos = 17.4, visionos = 1.1, watchos = 10.4) {
             return Err(failed("plans need iOS 17.4 or macOS 14.4".to_owned()));
         }
@@ -185,6 +185,11 @@ impl Engine for CoreMl {
 
     fn supported(&self, graph: &Graph) -> Result<Vec<bool>> {
         Ok(graph.nodes().iter().map(|node| emit::takes(graph, node, Self::opset())).collect())
+    }
+
+    fn placement(&self, graph: &Graph, token: &[u8; 32]) -> Option<String> {
+        let Placement { cpu, gpu, neural_engine } = self.preferences(graph, token).ok()?;
+        Some(format!("{neural_engine} for the neural engine, {gpu} for the GPU, {cpu} for the CPU"))
     }
 
     fn compile(&self, graph: &Graph, token: &[u8; 32]) -> Result<Box<dyn Compiled>> {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
-use tenon_runtime::backend::{Backend, Device, Launch, Part, Program, Signature};
+use tenon_runtime::backend::{Backend, Device, Launch, Outcome, Part, Program, Signature};
 use tenon_runtime::ops::Cost;
 use tenon_runtime::tensor::Allocator;
 use tenon_runtime::{Error, Result, TensorDesc};
@@ -113,17 +113,6 @@ impl Options {
     }
 }
 
-/// What became of some steps that could run on the accelerator.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outcome {
-    /// How many they are.
-    pub steps: usize,
-    /// Whether they run there.
-    pub accelerated: bool,
-    /// Why not, or what they are.
-    pub why: String,
-}
-
 /// What a backend and its programs share.
 pub(super) struct Shared {
     pub(super) engine: Arc<dyn Engine>,
@@ -152,8 +141,8 @@ impl Shared {
         trust.trying();
         // By another thread: a driver may never come back.
         let (send, receive) = mpsc::channel();
-        let (engine, graph) = (self.engine.clone(), graph.clone());
-        let job = move || drop(send.send(engine.compile(&graph, &key.0)));
+        let (engine, owned) = (self.engine.clone(), graph.clone());
+        let job = move || drop(send.send(engine.compile(&owned, &key.0)));
         let started = std::thread::Builder::new().name("tenon-npu".to_owned()).spawn(job);
         let compiled = match started.map(|_| receive.recv_timeout(self.options.compile_limit)) {
             Ok(Ok(Ok(compiled))) => Ok(compiled),
@@ -166,7 +155,10 @@ impl Shared {
                 if is_known {
                     trust.works();
                 }
-                Ok(Ready { compiled, trust, is_known })
+                // Systems take their time to tell: the first time is enough.
+                let first = (!is_known).then(|| self.engine.placement(graph, &key.0)).flatten();
+                let placement = first.map_or_else(String::new, |words| format!(": {words}"));
+                Ok(Ready { compiled, trust, is_known, placement })
             }
             Err(why) => {
                 trust.bad(&why);
@@ -348,7 +340,8 @@ impl Npu {
             let room = |ids: &[super::ValueId]| -> Vec<Vec<u8>> {
                 ids.iter().map(|&v| vec![0; graph.ty(v).bytes()]).collect()
             };
-            self.shared.note(range.clone(), true, &format!("{} nodes", graph.nodes().len()));
+            let what = format!("{} nodes{}", graph.nodes().len(), ready.placement);
+            self.shared.note(range.clone(), true, &what);
             of[range.clone()].fill(Some(accelerated.len()));
             accelerated.push(Accelerated {
                 range,
@@ -374,6 +367,8 @@ pub(super) struct Ready {
     pub(super) compiled: Box<dyn Compiled>,
     pub(super) trust: Trust,
     pub(super) is_known: bool,
+    /// Where the system runs it, if it tells.
+    pub(super) placement: String,
 }
 
 impl Backend for Npu {
@@ -408,6 +403,10 @@ impl Backend for Npu {
 
     fn seconds(&self, launch: &Launch, cost: Cost) -> f64 {
         self.cpu.seconds(launch, cost)
+    }
+
+    fn outcomes(&self) -> Vec<Outcome> {
+        self.outcomes()
     }
 
     fn loss_scale(&self) -> f32 {

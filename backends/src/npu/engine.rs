@@ -28,6 +28,11 @@ pub trait Engine: Send + Sync {
     /// [`tenon_runtime::Error::Device`].
     fn supported(&self, graph: &Graph) -> Result<Vec<bool>>;
 
+    /// Which of its parts a compiled graph's operations prefer, in words, where the system tells.
+    fn placement(&self, _: &Graph, _: &[u8; 32]) -> Option<String> {
+        None
+    }
+
     /// A graph, ready to run. `token` names it in the accelerator's own cache, if it has one.
     ///
     /// # Errors

@@ -31,7 +31,7 @@ pub mod transform;
 pub mod trust;
 
 use backend::Shared;
-pub use backend::{Compute, Npu, Options, Outcome};
+pub use backend::{Compute, Npu, Options};
 pub use partition::Worth;
 
 pub use engine::{Compiled, Description, Engine};

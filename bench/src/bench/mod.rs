@@ -132,6 +132,7 @@ impl Bench {
             report.soak = Some(soak);
         }
         self.sum_up(&report, start);
+        targets.iter().filter_map(Target::ran).for_each(|ran| self.print("ran", &ran));
         for path in &self.with {
             report.peers.extend(compare::read(path)?);
         }

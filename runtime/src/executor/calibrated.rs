@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::Executor;
-use crate::backend::{Backend, Device, Launch, Part, Program, Signature, Speed};
+use crate::backend::{Backend, Device, Launch, Outcome, Part, Program, Signature, Speed};
 use crate::error::Result;
 use crate::graph::Graph;
 use crate::ops::{Attr, Cost};
@@ -106,6 +106,10 @@ impl Backend for Calibrated {
 
     fn has_mirrors(&self) -> bool {
         self.backend.has_mirrors()
+    }
+
+    fn outcomes(&self) -> Vec<Outcome> {
+        self.backend.outcomes()
     }
 
     fn loss_scale(&self) -> f32 {
