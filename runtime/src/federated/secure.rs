@@ -18,6 +18,9 @@ pub struct FixedPoint {
     pub clients: u32,
 }
 
+/// 2^-96: 2^31 units of a smaller scale are more than f32 holds.
+const LEAST_SCALE: f32 = f32::from_bits((127 - 96) << 23);
+
 impl FixedPoint {
     /// Units in 1: the largest power of two with `clients * clip * scale < 2^31`.
     ///
@@ -26,13 +29,13 @@ impl FixedPoint {
     pub fn scale(&self) -> Result<f32> {
         let most = f64::from(i32::MAX) / (f64::from(self.clients) * f64::from(self.clip));
         let scale = most.log2().floor().exp2() as f32;
-        // What is cut has a unit at least, and both numbers an inverse.
-        let is_usable = self.clients > 0 && self.clip > 0.0 && scale >= f32::MIN_POSITIVE;
+        // What is cut has a unit at least, the scale an inverse, and any sum is a number of f32.
+        let is_usable = self.clients > 0 && self.clip > 0.0 && scale >= LEAST_SCALE;
         if is_usable && scale <= 1.0 / f32::MIN_POSITIVE && self.clip * scale >= 1.0 {
             return Ok(scale);
         }
         let Self { clip, clients } = self;
-        let mend = "give a positive clip and the number of clients";
+        let mend = "give a positive clip and the number of clients, together at most 1e38";
         Err(Error::Usage(format!("no fixed point for {clients} clients of {clip}: {mend}")))
     }
 }

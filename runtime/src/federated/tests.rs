@@ -257,7 +257,9 @@ fn masks_cancel_and_a_lost_clients_are_made_again() {
 
 #[test]
 fn fixed_points_hold_the_sum_of_all() {
-    for (clip, clients) in [(1.0, 1), (1.0, 3), (0.7, 100), (1e-6, 7), (1e6, 1000), (3.3, 65_535)] {
+    for (clip, clients) in
+        [(1.0, 1), (1.0, 3), (0.7, 100), (1e-6, 7), (1e6, 1000), (3.3, 65_535), (1e38, 1)]
+    {
         let fixed = FixedPoint { clip, clients };
         let mut words = vec![0; 3];
         secure::encode(&workers(), fixed, 1.0, &[clip * 2.0, -clip, f32::NAN], &mut words).unwrap();
@@ -265,7 +267,9 @@ fn fixed_points_hold_the_sum_of_all() {
         assert!(most <= i64::from(i32::MAX) && most > 1 << 28, "{clip} {clients}: {most}");
         assert_eq!((words[1].cast_signed(), words[2]), (-words[0].cast_signed(), 0));
     }
-    for (clip, clients) in [(0.0, 1), (-1.0, 1), (f32::NAN, 1), (f32::INFINITY, 1), (1.0, 0)] {
+    for (clip, clients) in
+        [(0.0, 1), (-1.0, 1), (f32::NAN, 1), (f32::INFINITY, 1), (1.0, 0), (3e38, 1), (1e38, 2)]
+    {
         assert!(FixedPoint { clip, clients }.scale().is_err());
     }
 }
