@@ -5,7 +5,7 @@
  *   cc -std=c99 -Iffi/include ffi/examples/train_mlp.c -Ltarget/dist -ltenon -o train_mlp
  *   LD_LIBRARY_PATH=target/dist ./train_mlp
  *
- * Prints the falling loss and how many unseen points it gets right; exits with 1 if it learns nothing.
+ * Prints the falling loss and how many unseen points it gets right; exits with 1 if that is few.
  */
 #include <stdio.h>
 #include <stdlib.h>
