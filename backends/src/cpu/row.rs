@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use tenon_kernels::index::target_out_of_range;
 use tenon_kernels::row::cross_entropy::{self, Running, Strip};
 use tenon_kernels::row::layer_norm::{LayerNorm, LayerNormGrad, layer_norm, layer_norm_grad};
 use tenon_kernels::row::rms_norm::{AddRmsNorm, add_rms_norm, rms_norm, rms_norm_grad};
@@ -157,8 +158,7 @@ pub(super) fn check_targets(
     classes: usize,
     ignore: i32,
 ) -> Result<usize> {
-    let bad = |&t: &i32| t != ignore && usize::try_from(t).map_or(true, |t| t >= classes);
-    match targets.iter().position(bad) {
+    match target_out_of_range(targets, classes, ignore) {
         Some(position) => {
             Err(Error::Index { op, position, index: targets[position].into(), bound: classes })
         }

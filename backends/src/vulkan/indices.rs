@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 
-use tenon_kernels::index::out_of_range;
+use tenon_kernels::index::{out_of_range, target_out_of_range};
 use tenon_runtime::backend::{Launch, Memory, Operand, Row, Step};
 use tenon_runtime::{Error, Result};
 
@@ -62,9 +62,7 @@ impl Indices {
         };
         let position = match self.ignore {
             None => out_of_range(ids, self.bound),
-            Some(none) => ids.iter().position(|&id| {
-                id != none && usize::try_from(id).map_or(true, |id| id >= self.bound)
-            }),
+            Some(none) => target_out_of_range(ids, self.bound, none),
         };
         position.map_or(Ok(()), |position| Err(self.error(position, ids[position])))
     }

@@ -258,14 +258,13 @@ impl Kernel for Encode<'_> {
                 let block = pair + i;
                 let words = &words.0[i * WORDS..][..WORDS];
                 scales[block * SCALE..][..SCALE].copy_from_slice(&scale[i][0].to_le_bytes());
-                let wide = &mut wide.0[i * BLOCK..][..BLOCK];
-                // SAFETY: a whole block, as above; where it is written, it is the copy.
+                // SAFETY: a whole block, as above; where it is written, it is the copy, borrowed anew.
                 unsafe {
                     if residual.is_empty() {
                         let x = from[i].cast_mut();
                         pack_any::<S, false>(s, bits, x, scale[i], words, &mut packed.0);
                     } else {
-                        let x = wide.as_mut_ptr();
+                        let x = wide.0[i * BLOCK..][..BLOCK].as_mut_ptr();
                         pack_any::<S, true>(s, bits, x, scale[i], words, &mut packed.0);
                     }
                 }
@@ -276,7 +275,7 @@ impl Kernel for Encode<'_> {
                 codes[block * bytes..][..bytes].copy_from_slice(packed);
                 if let Some(residual) = residual.get_mut(block * BLOCK..n.min((block + 1) * BLOCK))
                 {
-                    residual.copy_from_slice(&wide[..residual.len()]);
+                    residual.copy_from_slice(&wide.0[i * BLOCK..][..residual.len()]);
                 }
             }
         }

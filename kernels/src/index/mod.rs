@@ -14,7 +14,17 @@ use crate::simd::Simd;
 /// The position of the first id that is not in `0..rows`.
 #[must_use]
 pub fn out_of_range(ids: &[i32], rows: usize) -> Option<usize> {
-    ids.iter().position(|&id| usize::try_from(id).map_or(true, |id| id >= rows))
+    ids.iter().position(|&id| is_beyond(id, rows))
+}
+
+/// The position of the first target that is neither in `0..classes` nor `ignore`, which stands for none.
+#[must_use]
+pub fn target_out_of_range(targets: &[i32], classes: usize, ignore: i32) -> Option<usize> {
+    targets.iter().position(|&target| target != ignore && is_beyond(target, classes))
+}
+
+fn is_beyond(id: i32, rows: usize) -> bool {
+    usize::try_from(id).map_or(true, |id| id >= rows)
 }
 
 /// Rows of `cols` elements in any weight format.
