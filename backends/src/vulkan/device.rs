@@ -12,6 +12,7 @@ use vulkano::{Version, VulkanLibrary, VulkanObject};
 
 use super::Options;
 use super::faults::Faults;
+use super::matrices::Matrices;
 use super::tier::{Tier, Tiers};
 use super::times::Clock;
 use super::watch::{self, Watch};
@@ -56,6 +57,8 @@ pub(super) struct Facts {
     pub(super) clock: Option<Clock>,
     /// Invocations of a subgroup, where all can be asked to be full.
     pub(super) whole: Option<u32>,
+    /// What subgroups multiply.
+    pub(super) matrices: Option<Matrices>,
 }
 
 /// An open device.
@@ -376,6 +379,7 @@ fn facts(
             .filter(|bits| *bits > 0)
             .map(|bits| Clock { period: known.timestamp_period.into(), bits }),
         whole: known.subgroup_size.filter(|_| tiers.wants_whole(physical)),
+        matrices: tiers.has(Tier::Matrix).then(|| Matrices::of(physical)).flatten(),
     }
 }
 

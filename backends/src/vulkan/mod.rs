@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `device` | finds and opens the device |
 //! | `tier` | what devices can do beyond the baseline |
+//! | `matrices` | which products of matrices their subgroups have |
 //! | `memory` | one suballocator; what shaders see of the runtime's slots |
 //! | `transfer` | bytes between host and device |
 //! | `shader` | the one table of shaders |
@@ -31,6 +32,7 @@ mod faults;
 mod indices;
 #[allow(dead_code, reason = "shared by classes, of which some are to come")]
 mod launch;
+mod matrices;
 mod memory;
 mod pipeline;
 mod record;
@@ -220,7 +222,9 @@ impl Backend for Vulkan {
 
 impl Context {
     fn limits(&self) -> launch::Limits {
-        launch::Limits { max_binding: self.device.facts.max_binding, tiers: self.tiers() }
+        let (facts, tiers) = (&self.device.facts, self.tiers());
+        let matrices = facts.matrices.filter(|_| tiers.has(Tier::Matrix));
+        launch::Limits { max_binding: facts.max_binding, tiers, matrices }
     }
 
     /// The tiers in use.

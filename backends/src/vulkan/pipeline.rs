@@ -124,7 +124,7 @@ impl Pipelines {
         let bytes: Vec<u8> = constants.iter().flat_map(|c| c.to_ne_bytes()).collect();
         let values = vk::SpecializationInfo::default().map_entries(&entries).data(&bytes);
         let info = vk::ShaderModuleCreateInfo::default().code(&words);
-        let is_whole = shader.tier() == Tier::Subgroups
+        let is_whole = matches!(shader.tier(), Tier::Subgroups | Tier::Matrix)
             && device.facts.whole.is_some_and(|size| constants[0].is_multiple_of(size));
         let flags = match is_whole {
             true => vk::PipelineShaderStageCreateFlags::REQUIRE_FULL_SUBGROUPS,

@@ -168,11 +168,15 @@ shaders! {
     NormalizeSubgroups = "normalize_subgroups", "conv/normalize.comp", "rwwrrwww", Subgroups, ["SUBGROUPS"], for Normalize;
     /// `AttentionDelta` through subgroups.
     AttentionDeltaSubgroups = "attention_delta_subgroups", "attention/delta.comp", "rrrw", Subgroups, ["SUBGROUPS"], for AttentionDelta;
+    /// `Gemm` by matrices of f16 that hold what f32 does in pieces.
+    GemmMatrix = "gemm_matrix", "gemm/matrix.comp", "rrrw", Matrix, [];
+    /// `Bytes` by matrices of bytes.
+    BytesMatrix = "bytes_matrix", "gemm/matrix_bytes.comp", "rrrrrw", Matrix, [];
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::tier::ALL;
+    use super::super::tier::{ALL, Tier};
     use super::Shader;
 
     const MANIFEST: &str = include_str!("shaders/manifest.json");
@@ -198,9 +202,7 @@ mod tests {
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/vulkan/shaders");
         let read = |path: &str| std::fs::read(folder.join(path)).unwrap();
         let script = String::from_utf8(read("build")).unwrap();
-        let tools = strings(&script, "TOOLS = ").into_iter().skip(1).step_by(2);
-        let fixed: Vec<String> =
-            tools.chain(strings(&script, "FLAGS")).chain(strings(&script, "PASSES")).collect();
+        let fixed: Vec<String> = [strings(&script, "FLAGS"), strings(&script, "PASSES")].concat();
         let table = include_str!("shader.rs");
         for &shader in Shader::ALL {
             let name = shader.name();
@@ -219,8 +221,11 @@ mod tests {
                 i += 1;
             }
             let sources: Vec<Vec<u8>> = paths.iter().map(|path| read(path)).collect();
-            let fixed =
-                fixed.iter().map(String::as_bytes).chain(words[3..].iter().map(|s| s.as_bytes()));
+            let tools = if shader.tier() == Tier::Matrix { "MATRIX_TOOLS = " } else { "TOOLS = " };
+            let tools = strings(&script, tools);
+            let tools = tools.iter().skip(1).step_by(2).map(String::as_bytes);
+            let fixed = tools.chain(fixed.iter().map(String::as_bytes));
+            let fixed = fixed.chain(words[3..].iter().map(|s| s.as_bytes()));
             let parts: Vec<&[u8]> = fixed.chain(sources.iter().map(Vec::as_slice)).collect();
             let line =
                 format!("\"{name}\": [\"{}\", \"{}\"]", fnv(&parts), fnv(&[shader.packed()]));

@@ -5,6 +5,7 @@ use vulkano::device::physical::PhysicalDevice;
 use vulkano::device::{DeviceExtensions, DeviceFeatures};
 use vulkano::shader::ShaderStages;
 
+use super::matrices::Matrices;
 use super::shader::Shader;
 
 /// What a shader needs of a device. The baseline needs no more than Vulkan 1.1 gives everywhere.
@@ -81,7 +82,7 @@ impl Tiers {
                         .is_some_and(|s| s.intersects(ShaderStages::COMPUTE)),
             ),
             (Tier::Dot, can.shader_integer_dot_product),
-            (Tier::Matrix, can.cooperative_matrix && can.vulkan_memory_model && can.shader_float16),
+            (Tier::Matrix, Matrices::of(physical).is_some()),
         ];
         offered.iter().filter(|(_, has)| *has).fold(Self(0), |set, (tier, _)| set.with(*tier))
     }
@@ -114,7 +115,8 @@ impl Tiers {
 
     /// Whether subgroups can be asked to be full.
     pub(super) fn wants_whole(self, physical: &PhysicalDevice) -> bool {
-        self.has(Tier::Subgroups) && physical.supported_features().compute_full_subgroups
+        (self.has(Tier::Subgroups) || self.has(Tier::Matrix))
+            && physical.supported_features().compute_full_subgroups
     }
 
     /// The extensions and features to enable for these.
@@ -126,7 +128,7 @@ impl Tiers {
         let extensions = DeviceExtensions {
             ext_external_memory_host: has.ext_external_memory_host,
             khr_portability_subset: has.khr_portability_subset,
-            khr_shader_float16_int8: (f16 || int8) && is_old(Version::V1_2),
+            khr_shader_float16_int8: (f16 || int8 || matrix) && is_old(Version::V1_2),
             khr_8bit_storage: int8 && is_old(Version::V1_2),
             khr_shader_integer_dot_product: self.has(Tier::Dot) && is_old(Version::V1_3),
             khr_vulkan_memory_model: matrix && is_old(Version::V1_2),
@@ -135,12 +137,14 @@ impl Tiers {
             ..DeviceExtensions::empty()
         };
         let features = DeviceFeatures {
-            shader_float16: f16,
+            shader_float16: f16 || matrix,
             storage_buffer16_bit_access: f16,
-            shader_int8: int8,
+            shader_int8: int8 || matrix,
             storage_buffer8_bit_access: int8,
             shader_integer_dot_product: self.has(Tier::Dot),
             vulkan_memory_model: matrix,
+            // What other shaders' atomics have, once there is that model.
+            vulkan_memory_model_device_scope: matrix,
             cooperative_matrix: matrix,
             compute_full_subgroups: self.wants_whole(physical),
             ..DeviceFeatures::empty()

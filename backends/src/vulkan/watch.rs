@@ -39,7 +39,8 @@ impl Watch {
         let callback = unsafe {
             DebugUtilsMessengerCallback::new(move |_, _, said| {
                 let mut heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
-                heard.push(said.message.to_owned());
+                // Newer layers do not say in the message which rule it is.
+                heard.push(format!("{}: {}", said.message_id_name.unwrap_or(""), said.message));
             })
         };
         let create = DebugUtilsMessengerCreateInfo {

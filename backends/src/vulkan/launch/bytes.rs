@@ -16,5 +16,11 @@ pub(super) fn launch(job: &mut Job<'_>, trans_b: bool) -> Option<()> {
     let bindings = [a, b, scales_a, scales_b, bias, job.writes(0)];
     let grid = [n.div_ceil(TILE), m.div_ceil(TILE), 1];
     let params = [word(m)?, word(n)?, word(k)?];
-    job.grid(Shader::Bytes, &[LANES, flags], &params, &bindings, grid)
+    match job.limits.matrices.and_then(|matrices| matrices.bytes) {
+        Some(size) => {
+            let constants = [&[LANES, flags, 0], &size[..]].concat();
+            job.grid(Shader::BytesMatrix, &constants, &params, &bindings, grid)
+        }
+        None => job.grid(Shader::Bytes, &[LANES, flags], &params, &bindings, grid),
+    }
 }

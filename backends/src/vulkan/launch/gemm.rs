@@ -5,7 +5,8 @@ use tenon_kernels::quant::Format;
 use tenon_runtime::backend::GemmLaunch;
 use tenon_runtime::{DType, TensorDesc};
 
-use super::{Job, LANES, MAX_PARAMS, Place, read, update, word, write};
+use super::{Job, LANES, Limits, MAX_PARAMS, Place, read, update, word, write};
+use crate::vulkan::matrices::Constants;
 use crate::vulkan::shader::Shader;
 use crate::vulkan::tier::Tier;
 
@@ -14,6 +15,12 @@ struct Tile {
     rows: usize,
     columns: usize,
     depth: usize,
+}
+
+impl Tile {
+    fn constants(&self) -> Vec<u32> {
+        [self.rows, self.columns, self.depth].map(|n| n as u32).to_vec()
+    }
 }
 
 /// 128 by 128 results of a workgroup: 64 multiply-adds for 16 numbers read from shared memory.
@@ -145,6 +152,13 @@ impl Product {
         Some(())
     }
 
+    /// The matrices that it is cut into for subgroups, where there are such: few rows would leave most of
+    /// them empty.
+    fn matrices(&self, limits: &Limits) -> Option<Constants> {
+        let few = is_narrow(self.sizes[0], self.trans_b);
+        limits.matrices.and_then(|matrices| matrices.half).filter(|_| !few)
+    }
+
     /// The product of operands that bindings can take; `strides` are elements of rows of A and C.
     fn part(&self, job: &mut Job<'_>, [lda, ldc]: [usize; 2]) -> Option<()> {
         let [m, n, k] = self.sizes;
@@ -153,7 +167,9 @@ impl Product {
         let fast_b = if self.trans_b { k } else { n };
         let row_b = self.format.row_bytes(fast_b)?;
         let tiles = |t: &Tile| m.div_ceil(16 * t.rows) * n.div_ceil(16 * t.columns) * count;
-        let tile = if m > 64 && n > 64 && tiles(&LARGE) >= BUSY { LARGE } else { SMALL };
+        let matrices = self.matrices(job.limits);
+        let is_large = matrices.is_none() && m > 64 && n > 64 && tiles(&LARGE) >= BUSY;
+        let tile = if is_large { LARGE } else { SMALL };
         let parts = if count == 1 { (BUSY / tiles(&tile).max(1)).min(k / PART).max(1) } else { 1 };
         let part = k.div_ceil(parts).next_multiple_of(tile.depth).max(tile.depth);
         let parts = k.div_ceil(part).max(1);
@@ -163,6 +179,8 @@ impl Product {
         let epilogue = bit(self.bias.is_some(), 8) | bit(self.add, 16);
         let rounds = self.precision == Precision::Bf16 && !is_narrow(m, self.trans_b);
         let is_half = self.format == Format::F16 && !rounds && job.limits.tiers.has(Tier::F16);
+        // Halves have 11 bits: bfloat16 has 8.
+        let is_piece = rounds || matches!(self.format, Format::F16 | Format::BF16);
         let flags = bit(self.trans_a, 1)
             | bit(self.trans_b, 2)
             | bit(rounds, 4)
@@ -180,15 +198,15 @@ impl Product {
                 64,
             )
             | bit(quads(n) && (parts > 1 || quads(ldc) && quads(self.first[2])), 128)
+            | bit(matrices.is_some() && !rounds, 256)
+            | bit(matrices.is_some() && !is_piece, 512)
             | if parts == 1 { epilogue } else { 0 };
-        let constants = [
-            LANES,
-            format_code(self.format),
-            flags,
-            tile.rows as u32,
-            tile.columns as u32,
-            tile.depth as u32,
-        ];
+        let (shader, sizes) = match matrices {
+            Some(size) => (Shader::GemmMatrix, size.to_vec()),
+            None if is_half => (Shader::GemmHalf, tile.constants()),
+            None => (Shader::Gemm, tile.constants()),
+        };
+        let constants = [&[LANES, format_code(self.format), flags], &sizes[..]].concat();
         let [first_a, first_b, first_c] = self.first;
         let to_c = if parts > 1 { 0 } else { first_c };
         let params = [m, n, k, lda, row_b, part, parts, first_a, first_b, to_c, self.axes.len()];
@@ -203,7 +221,6 @@ impl Product {
         let bias = self.bias.map_or(read(self.a), read);
         let bindings = [read(self.a), read(self.b), bias, written];
         let grid = [n.div_ceil(16 * tile.columns), m.div_ceil(16 * tile.rows), count * parts];
-        let shader = if is_half { Shader::GemmHalf } else { Shader::Gemm };
         job.grid(shader, &constants, &params, &bindings, grid)?;
         if parts > 1 {
             let bindings = [read(to), bias, if self.add { update(self.c) } else { write(self.c) }];

@@ -20,6 +20,7 @@ mod update;
 use tenon_runtime::TensorDesc;
 use tenon_runtime::backend::{Launch, Signature, Step};
 
+use super::matrices::Matrices;
 use super::shader::Shader;
 use super::tier::Tiers;
 
@@ -94,6 +95,8 @@ pub(super) struct Limits {
     pub(super) max_binding: usize,
     /// What it can do beyond the baseline.
     pub(super) tiers: Tiers,
+    /// What its subgroups multiply.
+    pub(super) matrices: Option<Matrices>,
 }
 
 impl Limits {
