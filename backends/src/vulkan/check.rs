@@ -1,7 +1,8 @@
 //! The check on a device's first use: phone drivers return wrong answers silently.
 //!
-//! Each shader runs in the first case of the op table that it serves, against a reference. One that is
-//! wrong takes its tier with it, and those it stood in for are checked in their turn; one of the
+//! Each shader runs in the first case of the op table that it serves, against a reference; one above the
+//! baseline with each set of constants that cases ask for, for what it stands in for is at hand. One that
+//! is wrong takes its tier with it, and those it stood in for are checked in their turn; one of the
 //! baseline is not used, and what it served runs elsewhere. What was found is kept by driver.
 
 use std::collections::HashSet;
@@ -15,6 +16,9 @@ use super::shader::Shader;
 use super::tier::{Tier, Tiers};
 use super::{Context, Vulkan, launch};
 use crate::cache::{File, sum};
+
+/// What is right or wrong as one: a shader, with its constants above the baseline.
+type Kernel = (Shader, Vec<u32>);
 
 /// What a device is trusted with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,8 +64,8 @@ impl Vulkan {
     /// # Errors
     /// What making its operands reports.
     pub fn uses(&self, check: &Check) -> Result<Tiers> {
-        let shaders = self.context.shaders(check)?.unwrap_or_default();
-        Ok(shaders.iter().map(|shader| shader.tier()).fold(Tiers::default(), Tiers::with))
+        let kernels = self.context.kernels(check)?.unwrap_or_default();
+        Ok(kernels.iter().map(|(shader, _)| shader.tier()).fold(Tiers::default(), Tiers::with))
     }
 }
 
@@ -93,19 +97,19 @@ impl Checked {
 }
 
 impl Context {
-    /// Runs a case on a device and a reference, if it needs shaders that have not been `seen` right.
+    /// Runs a case on a device and a reference, if it needs kernels that have not been `seen` right.
     /// What is wrong may be so in several ways: until it passes, or is not claimed.
     fn check(
         &self,
         check: &Check,
         [device, reference]: [&Arc<dyn Backend>; 2],
-        seen: &mut HashSet<Shader>,
+        seen: &mut HashSet<Kernel>,
     ) -> Result<Vec<String>> {
         let mut warnings = Vec::new();
-        while let Some(shaders) = self.shaders(check)?.filter(|s| !s.is_subset(seen)) {
+        while let Some(kernels) = self.kernels(check)?.filter(|k| !k.is_subset(seen)) {
             let said = match check.run(device, reference) {
                 Verdict::Passed(_) | Verdict::Skipped => {
-                    seen.extend(shaders);
+                    seen.extend(kernels);
                     break;
                 }
                 Verdict::Wrong(excess) => format!("{excess:.1} times the error it may have"),
@@ -114,16 +118,16 @@ impl Context {
             };
             self.device.check_lost()?;
             let name = &self.device.facts.name;
-            let lost = self.distrust(&shaders, seen);
+            let lost = self.distrust(&kernels, seen);
             warnings.push(format!("{name} gets {} wrong ({said}): {lost}", check.case.label()));
         }
         Ok(warnings)
     }
 
-    /// The shaders that a check's op runs; `None` where it is not claimed.
-    fn shaders(&self, check: &Check) -> Result<Option<HashSet<Shader>>> {
+    /// The kernels that a check's op runs; `None` where it is not claimed.
+    fn kernels(&self, check: &Check) -> Result<Option<HashSet<Kernel>>> {
         let graph = make(&check.case, check.seed)?.graph;
-        let mut shaders = HashSet::new();
+        let mut kernels = HashSet::new();
         for node in graph.nodes() {
             let descs =
                 |ids: &[_]| -> Vec<&TensorDesc> { ids.iter().map(|&v| graph.desc(v)).collect() };
@@ -134,9 +138,12 @@ impl Context {
                 continue;
             }
             let Some(plan) = self.claimed(signature) else { return Ok(None) };
-            shaders.extend(plan.dispatches.iter().map(|dispatch| dispatch.shader));
+            kernels.extend(plan.dispatches.into_iter().map(|dispatch| {
+                let is_baseline = dispatch.shader.tier() == Tier::Baseline;
+                (dispatch.shader, if is_baseline { Vec::new() } else { dispatch.constants })
+            }));
         }
-        Ok(Some(shaders))
+        Ok(Some(kernels))
     }
 
     /// A launch as dispatches, unless it needs what is not trusted.
@@ -148,11 +155,11 @@ impl Context {
         plan.dispatches.iter().all(|dispatch| is_fine(dispatch.shader)).then_some(plan)
     }
 
-    /// Of the shaders that were not right elsewhere, uses those of the highest tier no more: neither
+    /// Of the kernels that were not right elsewhere, uses those of the highest tier no more: neither
     /// that tier nor, of the baseline, the shaders; says what.
-    fn distrust(&self, shaders: &HashSet<Shader>, seen: &HashSet<Shader>) -> String {
+    fn distrust(&self, kernels: &HashSet<Kernel>, seen: &HashSet<Kernel>) -> String {
         let mut trusted = self.trusted();
-        let mut wrong: Vec<_> = shaders.difference(seen).copied().collect();
+        let mut wrong: Vec<_> = kernels.difference(seen).map(|(shader, _)| *shader).collect();
         let highest = wrong.iter().map(|s| s.tier()).max().unwrap_or(Tier::Baseline);
         let said = if highest == Tier::Baseline {
             wrong.sort_unstable_by_key(|shader| shader.name());
