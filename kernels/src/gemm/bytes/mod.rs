@@ -267,7 +267,7 @@ impl Bytes {
 
     /// Columns of C in a task.
     fn columns(&self) -> usize {
-        self.caches.task_columns(self.n, self.tile[1])
+        self.caches.task_columns(self.n, self.tile[1], false)
     }
 
     /// Rows of C in a task.
