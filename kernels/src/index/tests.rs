@@ -22,12 +22,13 @@ fn gathers_rows_of_every_format() {
     let ids = [3, 0, 3, 4];
     for &format in Format::ALL {
         let row_bytes = format.row_bytes(COLS).unwrap();
-        let mut table = vec![0; 5 * row_bytes];
+        // In f32, for the alignment of all formats.
+        let mut table = vec![0f32; (5 * row_bytes).div_ceil(size_of::<f32>())];
         // SAFETY: the table has room for all rows.
-        unsafe { format.encode(Isa::best(), x.as_ptr(), x.len(), table.as_mut_ptr()) };
+        unsafe { format.encode(Isa::best(), x.as_ptr(), x.len(), table.as_mut_ptr().cast()) };
         for isa in Isa::available() {
             let mut out = vec![f32::NAN; ids.len() * COLS];
-            let table = Table { rows: table.as_ptr(), format, cols: COLS };
+            let table = Table { rows: table.as_ptr().cast(), format, cols: COLS };
             // SAFETY: five rows, ids below five, room for all results.
             unsafe { gather(isa, table, &ids, out.as_mut_ptr()) };
             for (i, &got) in out.iter().enumerate() {
