@@ -156,7 +156,13 @@ shaders! {
     BytesDot = "bytes_dot", "gemm/bytes.comp", "rrrrrw", Dot, ["DOT"], for Bytes;
     /// `Gemm` for a B of f16 that nothing rounds further.
     GemmHalf = "gemm_half", "gemm/gemm.comp", "rrrw", F16, ["HALF"];
-    /// `Row` through subgroups; the bits are the same, here and below.
+    // Blocks of codes are read by words all the same: by two bytes at a time products took lavapipe
+    // 1.05 times as long on two threads of Zen 5, and rows by number as long.
+    /// `Move` of single bytes and of two; the bits are the same, here and below.
+    MoveInt8 = "move_int8", "index/move.comp", "rw", Int8, ["STORAGE"], for Move;
+    /// `Quantize` that stores bytes.
+    QuantizeInt8 = "quantize_int8", "index/quantize.comp", "rw", Int8, ["STORAGE"], for Quantize;
+    /// `Row` through subgroups.
     RowSubgroups = "row_subgroups", "row/row.comp", "rrrrrwww", Subgroups, ["SUBGROUPS"], for Row;
     /// `Loss` through subgroups.
     LossSubgroups = "loss_subgroups", "row/loss.comp", "wrwrrrw", Subgroups, ["SUBGROUPS"], for Loss;

@@ -16,7 +16,7 @@ pub enum Tier {
     Baseline,
     /// f16 arithmetic, and arrays of it.
     F16,
-    /// 8-bit integers, and arrays of them.
+    /// Storage of one and two bytes.
     Int8,
     /// Shuffles within subgroups.
     Subgroups,
@@ -73,7 +73,7 @@ impl Tiers {
         let subgroups = SubgroupFeatures::BASIC | SubgroupFeatures::SHUFFLE;
         let offered = [
             (Tier::F16, can.shader_float16 && can.storage_buffer16_bit_access),
-            (Tier::Int8, can.shader_int8 && can.storage_buffer8_bit_access),
+            (Tier::Int8, can.storage_buffer8_bit_access && can.storage_buffer16_bit_access),
             (
                 Tier::Subgroups,
                 known.subgroup_supported_operations.is_some_and(|ops| ops.contains(subgroups))
@@ -128,7 +128,7 @@ impl Tiers {
         let extensions = DeviceExtensions {
             ext_external_memory_host: has.ext_external_memory_host,
             khr_portability_subset: has.khr_portability_subset,
-            khr_shader_float16_int8: (f16 || int8 || matrix) && is_old(Version::V1_2),
+            khr_shader_float16_int8: (f16 || matrix) && is_old(Version::V1_2),
             khr_8bit_storage: int8 && is_old(Version::V1_2),
             khr_shader_integer_dot_product: self.has(Tier::Dot) && is_old(Version::V1_3),
             khr_vulkan_memory_model: matrix && is_old(Version::V1_2),
@@ -138,8 +138,8 @@ impl Tiers {
         };
         let features = DeviceFeatures {
             shader_float16: f16 || matrix,
-            storage_buffer16_bit_access: f16,
-            shader_int8: int8 || matrix,
+            storage_buffer16_bit_access: f16 || int8,
+            shader_int8: matrix,
             storage_buffer8_bit_access: int8,
             shader_integer_dot_product: self.has(Tier::Dot),
             vulkan_memory_model: matrix,

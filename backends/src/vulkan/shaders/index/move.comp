@@ -1,5 +1,9 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
+#ifdef STORAGE
+#extension GL_EXT_shader_8bit_storage : require
+#extension GL_EXT_shader_16bit_storage : require
+#endif
 #include "core.glsl"
 
 // A box of elements from one strided layout to another.
@@ -13,12 +17,22 @@ layout(constant_id = 3) const uint EACH = 1u;
 
 layout(set = 0, binding = 0) readonly buffer X { uint x[]; };
 layout(set = 0, binding = 1) buffer Y { uint y[]; };
+#ifdef STORAGE
+layout(set = 0, binding = 0) readonly buffer X16 { uint16_t x16[]; };
+layout(set = 0, binding = 0) readonly buffer X8 { uint8_t x8[]; };
+layout(set = 0, binding = 1) buffer Y16 { uint16_t y16[]; };
+layout(set = 0, binding = 1) buffer Y8 { uint8_t y8[]; };
+#endif
 
 shared uint square[32 * 33];
 
 uint take(uint i) {
     if (EACH == 1u) { return x[at[0] + i]; }
+#ifdef STORAGE
+    return EACH == 2u ? uint(x16[2u * at[0] + i]) : uint(x8[4u * at[0] + i]);
+#else
     return x[at[0] + i / EACH] >> (i % EACH * (32u / EACH));
+#endif
 }
 
 // What shares a word with others' elements is put there bit by bit: in whatever order, all are there.
@@ -27,9 +41,13 @@ void put(uint i, uint value) {
         y[at[1] + i] = value;
         return;
     }
+#ifdef STORAGE
+    if (EACH == 2u) { y16[2u * at[1] + i] = uint16_t(value); } else { y8[4u * at[1] + i] = uint8_t(value); }
+#else
     uint shift = i % EACH * (32u / EACH), ones = (~0u >> (32u - 32u / EACH)) << shift;
     atomicAnd(y[at[1] + i / EACH], ~ones);
     atomicOr(y[at[1] + i / EACH], (value << shift) & ones);
+#endif
 }
 
 // p: first element of either side, elements, then for each dimension, the innermost first, its size

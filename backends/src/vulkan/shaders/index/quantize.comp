@@ -1,5 +1,9 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
+#ifdef STORAGE
+#extension GL_EXT_shader_8bit_storage : require
+#extension GL_EXT_shader_16bit_storage : require
+#endif
 #include "core.glsl"
 #include "exact.glsl"
 
@@ -10,6 +14,12 @@
 layout(constant_id = 1) const uint FORMAT = 3u;
 // Whether values are written instead of codes.
 layout(constant_id = 2) const bool ROUNDS = false;
+
+const bool AFFINE = FORMAT == 5u || FORMAT == 7u;
+const bool HAS_FIFTH = FORMAT == 6u || FORMAT == 7u;
+// Bytes of a block, and of what comes before its codes.
+const uint HEAD = AFFINE ? 4u : 2u;
+const uint SIZE = HEAD + (FORMAT == 3u ? 32u : 16u) + (HAS_FIFTH ? 4u : 0u);
 
 layout(set = 0, binding = 0) readonly buffer X { float x[]; };
 layout(set = 0, binding = 1) writeonly buffer Y { uint y[]; };
@@ -25,77 +35,126 @@ layout(set = 0, binding = 1) writeonly buffer Y { uint y[]; };
 #define FIRST_X p[6]
 #define FIRST_Y p[7]
 
+// Bytes at places of block number `block`: at once where a device stores bytes, else by words of both.
+uint block;
+#ifdef STORAGE
+layout(set = 0, binding = 1) writeonly buffer Y16 { uint16_t y16[]; };
+layout(set = 0, binding = 1) writeonly buffer Y8 { uint8_t y8[]; };
+
+void put(uint place, uint value) { y8[4u * at[1] + block * SIZE + place] = uint8_t(value); }
+void put16(uint place, uint value) { y16[2u * at[1] + (block * SIZE + place) / 2u] = uint16_t(value); }
+#else
 uint words[17];
 
-void put(uint place, uint value) { words[place >> 2] |= value << ((place & 3u) * 8u); }
-void put16(uint place, uint value) {
-    put(place, value & 255u);
-    put(place + 1u, value >> 8);
+void put(uint place, uint value) {
+    place += block % 2u * SIZE;
+    words[place >> 2] |= value << ((place & 3u) * 8u);
 }
+void put16(uint place, uint value) {
+    place += block % 2u * SIZE;
+    words[place >> 2] |= value << ((place & 2u) * 8u);
+}
+#endif
 
 float reciprocal(float v) { return v == 0.0 ? 0.0 : exact_div(1.0, v); }
 
+// What codes are counted from and the steps' inverse; what is added before they are cut, and their
+// greatest; the step and the least value as they are stored.
+float least, inverse, bias, top, step_stored, least_stored;
+
 // Toward zero, within 0 .. top, NaN as 0.
-uint code_of(float v, float base, float inverse, float bias, float top) {
-    precise float c = v - base;
+uint limited(float v) {
+    precise float c = v - least;
     c = c * inverse;
     c = c + bias;
     return c > 0.0 ? uint(min(c, top)) : 0u;
 }
 
-void block(uint first, uint count, uint place) {
-    float largest = 0.0, low = uintBitsToFloat(0x7f800000u), high = -low;
+// A value's code, and the value that this stands for.
+uint code_of(float v, out float value) {
+    precise float scaled = v * inverse, of_code = 0.0;
+    uint code = 0u;
+    if (FORMAT == 3u) {
+        float whole = trunc(scaled);
+        int c = int(whole) + int((scaled - whole) * 2.0);
+        of_code = float(c) * step_stored;
+        code = uint(c) & 255u;
+    } else if (FORMAT == 10u) {
+        of_code = round_even(scaled) * step_stored;
+    } else {
+        code = limited(v);
+        of_code = (AFFINE ? float(code) : float(code) - floor(bias)) * step_stored;
+        if (AFFINE) { of_code = of_code + least_stored; }
+    }
+    value = of_code;
+    return code;
+}
+
+// Finds the scale of a block whose first element is number `first`, and writes it where codes are.
+void fit(uint first, uint count) {
+    float largest = 0.0, low = INFINITY, high = -low;
     for (uint i = 0u; i < count; i++) {
         float v = x[at[0] + FIRST_X + first + i * NEXT];
         if (abs(v) > abs(largest)) { largest = v; }
         low = min(low, v);
         high = max(high, v);
     }
-    float d = 0.0, inverse = 0.0, m = 0.0, bias = 0.0, top = 15.0;
-    uint size = 0u;
+    float d = 0.0;
+    least = 0.0;
+    bias = 0.0;
+    top = 15.0;
     switch (FORMAT) {
-    case 3u: d = exact_div(abs(largest), 127.0); size = 34u; break;
-    case 4u: d = largest / -8.0; bias = 8.5; size = 18u; break;
-    case 5u: d = exact_div(high - low, 15.0); m = low; bias = 0.5; size = 20u; break;
-    case 6u: d = largest / -16.0; bias = 16.5; top = 31.0; size = 22u; break;
-    case 7u: d = exact_div(high - low, 31.0); m = low; bias = 0.5; top = 31.0; size = 24u; break;
+    case 3u: d = exact_div(abs(largest), 127.0); break;
+    case 4u: d = largest / -8.0; bias = 8.5; break;
+    case 5u: d = exact_div(high - low, 15.0); least = low; bias = 0.5; break;
+    case 6u: d = largest / -16.0; bias = 16.5; top = 31.0; break;
+    case 7u: d = exact_div(high - low, 31.0); least = low; bias = 0.5; top = 31.0; break;
     case 10u: d = exact_div(abs(largest), 127.0); break;
     }
-    inverse = FORMAT == 10u ? (abs(largest) < 7.8886091e-31 ? 0.0 : exact_div(127.0, abs(largest))) : reciprocal(d);
-    uint d_bits = f16_bits(d), m_bits = f16_bits(m);
-    bool is_affine = FORMAT == 5u || FORMAT == 7u, has_fifth = FORMAT == 6u || FORMAT == 7u;
-    float d_stored = FORMAT == 10u ? d : f16_value(d_bits), m_stored = f16_value(m_bits);
-    if (!ROUNDS) {
-        put16(place, d_bits);
-        if (is_affine) { put16(place + 2u, m_bits); }
+    if (FORMAT == 10u) {
+        inverse = abs(largest) < 7.8886091e-31 ? 0.0 : exact_div(127.0, abs(largest));
+        step_stored = d;
+        return;
     }
-    uint codes_at = place + (is_affine ? 4u : 2u);
+    inverse = reciprocal(d);
+    uint d_bits = f16_bits(d), least_bits = f16_bits(least);
+    step_stored = f16_value(d_bits);
+    least_stored = f16_value(least_bits);
+    if (ROUNDS) { return; }
+    put16(0u, d_bits);
+    if (AFFINE) { put16(2u, least_bits); }
+}
+
+void round_block(uint first, uint count) {
+    fit(first, count);
     for (uint i = 0u; i < count; i++) {
-        float v = x[at[0] + FIRST_X + first + i * NEXT];
-        precise float value;
-        uint code;
-        if (FORMAT == 3u) {
-            precise float scaled = v * inverse;
-            float whole = trunc(scaled);
-            int c = int(whole) + int((scaled - whole) * 2.0);
-            value = float(c) * d_stored;
-            code = uint(c) & 255u;
-        } else if (FORMAT == 10u) {
-            precise float scaled = v * inverse;
-            value = round_even(scaled) * d_stored;
-        } else {
-            code = code_of(v, is_affine ? m : 0.0, inverse, bias, top);
-            value = is_affine ? float(code) * d_stored : (float(code) - floor(bias)) * d_stored;
-            if (is_affine) { value = value + m_stored; }
-        }
-        if (ROUNDS) {
-            y[at[1] + FIRST_Y + first + i * NEXT] = floatBitsToUint(value);
-        } else if (FORMAT == 3u) {
-            put(codes_at + i, code);
-        } else {
-            if (has_fifth) { put(codes_at + i / 8u, ((code >> 4) & 1u) << (i & 7u)); }
-            put(codes_at + (has_fifth ? 4u : 0u) + (i & 15u), (code & 15u) << ((i >> 4) * 4u));
-        }
+        float value;
+        code_of(x[at[0] + FIRST_X + first + i * NEXT], value);
+        y[at[1] + FIRST_Y + first + i * NEXT] = floatBitsToUint(value);
+    }
+}
+
+// Element i's code.
+uint code_at(uint first, uint i) {
+    float unused;
+    return code_of(x[at[0] + FIRST_X + first + i * NEXT], unused);
+}
+
+void encode_block(uint first, uint count) {
+    fit(first, count);
+    if (FORMAT == 3u) {
+        for (uint i = 0u; i < 32u; i++) { put(HEAD + i, i < count ? code_at(first, i) : 0u); }
+        return;
+    }
+    uint fifth = 0u;
+    for (uint i = 0u; i < 16u; i++) {
+        uint low = code_at(first, i), high = code_at(first, i + 16u);
+        put(HEAD + (HAS_FIFTH ? 4u : 0u) + i, (low & 15u) | (high & 15u) << 4);
+        fifth |= low >> 4 << i | high >> 4 << (i + 16u);
+    }
+    if (HAS_FIFTH) {
+        put16(HEAD, fifth & 0xffffu);
+        put16(HEAD + 2u, fifth >> 16);
     }
 }
 
@@ -103,15 +162,20 @@ void main() {
     uint pair = group_number() * LANES + LANE;
     uint row_blocks = (COLS + 31u) / 32u, blocks = N / COLS * row_blocks;
     if (2u * pair >= blocks) { return; }
+#ifndef STORAGE
     for (uint i = 0u; i < 17u; i++) { words[i] = 0u; }
-    uint each = FORMAT == 3u ? 34u : (FORMAT == 4u ? 18u : (FORMAT == 5u ? 20u : (FORMAT == 6u ? 22u : 24u)));
-    for (uint which = 0u; which < 2u && 2u * pair + which < blocks; which++) {
-        uint of = 2u * pair + which, row = of / row_blocks, column = of % row_blocks * 32u;
+#endif
+    uint end = min(2u * pair + 2u, blocks);
+    for (block = 2u * pair; block < end; block++) {
+        uint row = block / row_blocks, column = block % row_blocks * 32u;
         uint first = row / ROWS * NEXT_MATRIX + row % ROWS * NEXT_ROW + column * NEXT;
-        block(first, min(32u, COLS - column), which * each);
+        uint count = min(32u, COLS - column);
+        if (ROUNDS) { round_block(first, count); } else { encode_block(first, count); }
     }
+#ifndef STORAGE
     if (!ROUNDS) {
-        uint count = (min(2u, blocks - 2u * pair) * each + 3u) / 4u;
-        for (uint i = 0u; i < count; i++) { y[at[1] + pair * each / 2u + i] = words[i]; }
+        uint count = ((end - 2u * pair) * SIZE + 3u) / 4u;
+        for (uint i = 0u; i < count; i++) { y[at[1] + pair * SIZE / 2u + i] = words[i]; }
     }
+#endif
 }
