@@ -111,6 +111,8 @@ shaders! {
     Finish = "finish", "row/finish.comp", "rrrww", Baseline, [];
     /// Matrix products.
     Gemm = "gemm", "gemm/gemm.comp", "rrrw", Baseline, [];
+    /// Matrix products of int8 codes in blocks of 32.
+    Codes = "codes", "gemm/codes.comp", "rrrw", Baseline, [];
     /// The sum of a product's parts.
     Parts = "parts", "gemm/parts.comp", "rrw", Baseline, [];
     /// Attention.
@@ -154,6 +156,8 @@ shaders! {
 
     /// `Bytes` by dot products of four bytes: sums are exact.
     BytesDot = "bytes_dot", "gemm/bytes.comp", "rrrrrw", Dot, ["DOT"], for Bytes;
+    /// `Codes` by dot products of four bytes.
+    CodesDot = "codes_dot", "gemm/codes.comp", "rrrw", Dot, ["DOT"], for Codes;
     /// `Gemm` for a B of f16 that nothing rounds further.
     GemmHalf = "gemm_half", "gemm/gemm.comp", "rrrw", F16, ["HALF"];
     // Blocks of codes are read by words all the same: by two bytes at a time products took lavapipe

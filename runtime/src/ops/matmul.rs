@@ -215,6 +215,8 @@ impl OpKind for MatMul {
             int8(true).fixed(&[7, 64], Fill::Normal).typed(q4, &[6, 64], Fill::Normal),
             int8(false).fixed(&[2, 3, 7], Fill::Normal).typed(q4, &[7, 64], Fill::Normal),
             int8(false).fixed(&[2, 3, 37], Fill::Normal).fixed(&[2, 37, 5], Fill::Normal),
+            int8(false).fixed(&[2, 7, 37], Fill::Normal).fixed(&[2, 37, 5], Fill::Normal),
+            int8(true).fixed(&[2, 7, 37], Fill::Normal).fixed(&[5, 37], Fill::Normal),
             bf16(false, true).fixed(&[7, 37], Fill::Normal).fixed(&[5, 37], Fill::Normal),
             bf16(true, false).fixed(&[37, 3], Fill::Normal).fixed(&[37, 18], Fill::Normal),
         ];
@@ -222,6 +224,9 @@ impl OpKind for MatMul {
             let weight = |case: Case| case.typed(DType::Quant(*format), &[6, 256], Fill::Normal);
             cases.push(weight(of(false, true).f32(&[7, 256])));
             cases.push(weight(of(false, false).f32(&[2, 3, 6])));
+            if format.has_codes() {
+                cases.push(weight(int8(true).fixed(&[7, 256], Fill::Normal)));
+            }
         }
         cases.extend(sizes().into_iter().map(Case::bench));
         cases

@@ -62,8 +62,9 @@ impl Product {
     /// Adds the product's dispatches.
     pub(super) fn run(&self, job: &mut Job<'_>) -> Option<()> {
         let taken = job.taken;
-        if self.precision == Precision::Int8 {
-            self.rounded(job)?.multiply(job)?;
+        let is_rounded = !self.trans_a && (self.keeps_codes() || !self.is_narrow());
+        if self.precision == Precision::Int8 && is_rounded {
+            self.codes(job)?;
         } else {
             self.multiply(job)?;
         }
@@ -71,50 +72,20 @@ impl Product {
         Some(())
     }
 
-    /// Whether B is multiplied by its codes where that is asked for.
-    fn keeps_codes(&self) -> bool {
-        self.trans_b && self.format.has_codes()
+    /// Whether there are so few rows that the CPU rounds no float.
+    fn is_narrow(&self) -> bool {
+        is_narrow(self.sizes[0], self.trans_b)
     }
 
-    /// The product of operands in scratch, rounded to int8 codes in blocks of 32 along the sums.
-    fn rounded(&self, job: &mut Job<'_>) -> Option<Self> {
-        let [m, n, k] = self.sizes;
-        let float = Self { precision: Precision::F32, axes: self.axes.clone(), ..*self };
-        if self.trans_a || is_narrow(m, self.trans_b) && !self.keeps_codes() {
-            return Some(float);
-        }
-        // Matrices of an operand: as far as the axes step.
-        let extent = |which: usize, one: usize| {
-            self.axes.iter().map(|axis| (axis[0] - 1) * axis[which]).sum::<usize>() + one
-        };
-        let elements = extent(1, m * k);
-        let a = job.scratch(elements);
-        let from = [self.first[0], 0];
-        super::quant::int8(job, [elements, k, m, m * k, k, 1], from, [read(self.a), write(a)])?;
-        let mut product = Self { a, first: [0, self.first[1], self.first[2]], ..float };
-        if self.keeps_codes() {
-            return Some(product);
-        }
-        let row = self.format.row_bytes(if self.trans_b { k } else { n })?;
-        let rows = extent(2, row * if self.trans_b { n } else { k }) / row;
-        let cols = if self.trans_b { k } else { n };
-        let mut from = (self.b, self.first[1] / 4);
-        if self.format != Format::F32 {
-            // Rows of codes begin where the operand does.
-            let decoded = job.scratch(rows * cols);
-            super::index::decode(job, (self.b, self.format), [rows, cols], decoded)?;
-            from = (decoded, 0);
-        }
-        let b = job.scratch(rows * cols);
-        let steps = if self.trans_b { [k, 1] } else { [1, n] };
-        let shape = [rows * cols, k, n, n * k, steps[0], steps[1]];
-        super::quant::int8(job, shape, [from.1, 0], [read(from.0), write(b)])?;
-        // Bytes from one matrix to the next, now of f32.
-        for axis in &mut product.axes {
-            axis[2] = axis[2] / row * cols * 4;
-        }
-        product.first[1] = 0;
-        Some(Self { b, format: Format::F32, ..product })
+    /// Elements of A (1) or bytes of B (2) of all matrices, of which one has so many: as far as the
+    /// axes step.
+    pub(super) fn extent(&self, which: usize, one: usize) -> usize {
+        self.axes.iter().map(|axis| (axis[0] - 1) * axis[which]).sum::<usize>() + one
+    }
+
+    /// What is added to a product, as bits of the shaders.
+    pub(super) fn epilogue(&self) -> u32 {
+        u32::from(self.bias.is_some()) << 3 | u32::from(self.add) << 4
     }
 
     /// The product, a range of B's stored rows at a time where a binding cannot take all of them.
@@ -176,8 +147,8 @@ impl Product {
 
         let quads = |x: usize| x.is_multiple_of(4);
         let bit = |set: bool, bit: u32| if set { bit } else { 0 };
-        let epilogue = bit(self.bias.is_some(), 8) | bit(self.add, 16);
-        let rounds = self.precision == Precision::Bf16 && !is_narrow(m, self.trans_b);
+        let epilogue = self.epilogue();
+        let rounds = self.precision == Precision::Bf16 && !self.is_narrow();
         let is_half = self.format == Format::F16 && !rounds && job.limits.tiers.has(Tier::F16);
         // Halves have 11 bits: bfloat16 has 8.
         let is_piece = rounds || matches!(self.format, Format::F16 | Format::BF16);

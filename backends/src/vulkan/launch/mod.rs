@@ -7,6 +7,7 @@
 mod attention;
 mod bytes;
 mod cast;
+mod codes;
 mod conv;
 mod elementwise;
 mod gemm;

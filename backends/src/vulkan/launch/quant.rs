@@ -7,8 +7,8 @@ use super::gemm::format_code;
 use super::{Binding, Job, LANES, read, word, write};
 use crate::vulkan::shader::Shader;
 
-/// The number of int8 codes with a scale for 32, a matrix product's, in the shader.
-const INT8: u32 = 10;
+/// The number of int8 codes with a scale for 32, a matrix product's, in the shaders.
+pub(super) const INT8: u32 = 10;
 /// Elements of an invocation.
 const EACH: usize = 64;
 
@@ -47,30 +47,30 @@ pub(super) fn round_trip(job: &mut Job<'_>, format: Format) -> Option<()> {
 fn run(job: &mut Job<'_>, code: u32, rounds: bool) -> Option<()> {
     let (n, cols) = (job.input(0).numel(), job.input(0).cols());
     let operands = [job.reads(0), job.writes(0)];
-    dispatch(job, [code, u32::from(rounds)], [n, cols, n, 0, cols, 1], [0, 0], operands)
+    dispatch(job, [code, u32::from(rounds)], [n, cols, n, 0, cols, 1], 0, operands)
 }
 
-/// Rounds rows to int8 codes with a scale for 32 elements of each. Elements, those of a row, rows of a
-/// matrix, and elements from one matrix, row and element to the next; then from both operands'
-/// start to their first.
+/// Rows as blocks of int8 codes with an f32 scale for 32 elements of each. Elements, those of a row, rows
+/// of a matrix, and elements from one matrix, row and element to the next; then from the start to the
+/// first.
 pub(super) fn int8(
     job: &mut Job<'_>,
     shape: [usize; 6],
-    first: [usize; 2],
+    first: usize,
     operands: [Binding; 2],
 ) -> Option<()> {
-    dispatch(job, [INT8, 1], shape, first, operands)
+    dispatch(job, [INT8, 0], shape, first, operands)
 }
 
 fn dispatch(
     job: &mut Job<'_>,
     [code, rounds]: [u32; 2],
     shape: [usize; 6],
-    first: [usize; 2],
+    first: usize,
     operands: [Binding; 2],
 ) -> Option<()> {
     let [n, cols, ..] = shape;
-    let params = shape.iter().chain(&first).map(|&x| word(x)).collect::<Option<Vec<u32>>>()?;
+    let params = shape.iter().chain([&first]).map(|&x| word(x)).collect::<Option<Vec<u32>>>()?;
     if cols == 0 {
         return Some(());
     }

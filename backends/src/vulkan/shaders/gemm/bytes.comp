@@ -4,6 +4,7 @@
 #extension GL_EXT_spirv_intrinsics : require
 #endif
 #include "core.glsl"
+#include "dot.glsl"
 
 // C = A B of bytes with exact sums, times a scale of each row of A and column of B: 64 by 64 results a
 // workgroup of 16 by 16 invocations.
@@ -13,25 +14,6 @@
 // Words of four steps, 16 of each row of A and column of B.
 shared uint slab_a[16 * 65];
 shared uint slab_b[16 * 65];
-
-#ifdef DOT
-// OpSDot of words of four bytes: the compiler has no name for it.
-spirv_instruction(extensions = ["SPV_KHR_integer_dot_product"], capabilities = [6018, 6019], id = 4450)
-int packed_dot(uint a, uint b, spirv_literal int format);
-#define QUAD uint
-#define quad(w) w
-#define dot4(a, b) packed_dot(a, b, 0)
-#else
-#define QUAD ivec4
-ivec4 quad(uint w) {
-    int s = int(w);
-    return ivec4(bitfieldExtract(s, 0, 8), bitfieldExtract(s, 8, 8), bitfieldExtract(s, 16, 8), s >> 24);
-}
-int dot4(ivec4 a, ivec4 b) {
-    ivec4 y = a * b;
-    return y.x + y.y + y.z + y.w;
-}
-#endif
 
 void main() {
     uint first_row = gl_WorkGroupID.y * 64u, first_column = gl_WorkGroupID.x * 64u;

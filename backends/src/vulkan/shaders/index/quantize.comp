@@ -10,7 +10,7 @@
 // f32 as blocks of 32 codes, or rounded as these would have it. What each encoder computes is in
 // kernels/src/quant, bit for bit. An invocation takes two blocks: whole words.
 
-// A format's place in `Format::ALL`, or 10: the int8 codes of a matrix product.
+// A format's place in `Format::ALL`, or 10: the codes of a matrix product, signed bytes with an f32 scale.
 layout(constant_id = 1) const uint FORMAT = 3u;
 // Whether values are written instead of codes.
 layout(constant_id = 2) const bool ROUNDS = false;
@@ -18,22 +18,21 @@ layout(constant_id = 2) const bool ROUNDS = false;
 const bool AFFINE = FORMAT == 5u || FORMAT == 7u;
 const bool HAS_FIFTH = FORMAT == 6u || FORMAT == 7u;
 // Bytes of a block, and of what comes before its codes.
-const uint HEAD = AFFINE ? 4u : 2u;
-const uint SIZE = HEAD + (FORMAT == 3u ? 32u : 16u) + (HAS_FIFTH ? 4u : 0u);
+const uint HEAD = AFFINE || FORMAT == 10u ? 4u : 2u;
+const uint SIZE = HEAD + (FORMAT == 3u || FORMAT == 10u ? 32u : 16u) + (HAS_FIFTH ? 4u : 0u);
 
 layout(set = 0, binding = 0) readonly buffer X { float x[]; };
 layout(set = 0, binding = 1) writeonly buffer Y { uint y[]; };
 
 // Elements; those of a row, whose last block may be short (of format 10); rows of a matrix; elements
-// from one matrix, row and element to the next; from either operand's start to its first.
+// from one matrix, row and element to the next; from the start to the first.
 #define N p[0]
 #define COLS p[1]
 #define ROWS p[2]
 #define NEXT_MATRIX p[3]
 #define NEXT_ROW p[4]
 #define NEXT p[5]
-#define FIRST_X p[6]
-#define FIRST_Y p[7]
+#define FIRST p[6]
 
 // Bytes at places of block number `block`: at once where a device stores bytes, else by words of both.
 uint block;
@@ -44,7 +43,7 @@ layout(set = 0, binding = 1) writeonly buffer Y8 { uint8_t y8[]; };
 void put(uint place, uint value) { y8[4u * at[1] + block * SIZE + place] = uint8_t(value); }
 void put16(uint place, uint value) { y16[2u * at[1] + (block * SIZE + place) / 2u] = uint16_t(value); }
 #else
-uint words[17];
+uint words[18];
 
 void put(uint place, uint value) {
     place += block % 2u * SIZE;
@@ -80,7 +79,7 @@ uint code_of(float v, out float value) {
         of_code = float(c) * step_stored;
         code = uint(c) & 255u;
     } else if (FORMAT == 10u) {
-        of_code = round_even(scaled) * step_stored;
+        code = uint(int(round_even(scaled))) & 255u;
     } else {
         code = limited(v);
         of_code = (AFFINE ? float(code) : float(code) - floor(bias)) * step_stored;
@@ -93,8 +92,10 @@ uint code_of(float v, out float value) {
 // Finds the scale of a block whose first element is number `first`, and writes it where codes are.
 void fit(uint first, uint count) {
     float largest = 0.0, low = INFINITY, high = -low;
+    bool is_finite = true;
     for (uint i = 0u; i < count; i++) {
-        float v = x[at[0] + FIRST_X + first + i * NEXT];
+        float v = x[at[0] + FIRST + first + i * NEXT];
+        is_finite = is_finite && abs(v) < INFINITY;
         if (abs(v) > abs(largest)) { largest = v; }
         low = min(low, v);
         high = max(high, v);
@@ -113,7 +114,9 @@ void fit(uint first, uint count) {
     }
     if (FORMAT == 10u) {
         inverse = abs(largest) < 7.8886091e-31 ? 0.0 : exact_div(127.0, abs(largest));
-        step_stored = d;
+        uint bits = is_finite ? floatBitsToUint(d) : 0x7fc00000u;
+        put16(0u, bits & 0xffffu);
+        put16(2u, bits >> 16);
         return;
     }
     inverse = reciprocal(d);
@@ -129,20 +132,20 @@ void round_block(uint first, uint count) {
     fit(first, count);
     for (uint i = 0u; i < count; i++) {
         float value;
-        code_of(x[at[0] + FIRST_X + first + i * NEXT], value);
-        y[at[1] + FIRST_Y + first + i * NEXT] = floatBitsToUint(value);
+        code_of(x[at[0] + FIRST + first + i * NEXT], value);
+        y[at[1] + first + i * NEXT] = floatBitsToUint(value);
     }
 }
 
 // Element i's code.
 uint code_at(uint first, uint i) {
     float unused;
-    return code_of(x[at[0] + FIRST_X + first + i * NEXT], unused);
+    return code_of(x[at[0] + FIRST + first + i * NEXT], unused);
 }
 
 void encode_block(uint first, uint count) {
     fit(first, count);
-    if (FORMAT == 3u) {
+    if (FORMAT == 3u || FORMAT == 10u) {
         for (uint i = 0u; i < 32u; i++) { put(HEAD + i, i < count ? code_at(first, i) : 0u); }
         return;
     }
@@ -163,7 +166,7 @@ void main() {
     uint row_blocks = (COLS + 31u) / 32u, blocks = N / COLS * row_blocks;
     if (2u * pair >= blocks) { return; }
 #ifndef STORAGE
-    for (uint i = 0u; i < 17u; i++) { words[i] = 0u; }
+    for (uint i = 0u; i < 18u; i++) { words[i] = 0u; }
 #endif
     uint end = min(2u * pair + 2u, blocks);
     for (block = 2u * pair; block < end; block++) {
