@@ -113,6 +113,8 @@ shaders! {
     Gemm = "gemm", "gemm/gemm.comp", "rrrw", Baseline, [];
     /// Matrix products of int8 codes in blocks of 32.
     Codes = "codes", "gemm/codes.comp", "rrrw", Baseline, [];
+    /// Matrix products of a few rows.
+    Narrow = "narrow", "gemm/narrow.comp", "rrrw", Baseline, [];
     /// The sum of a product's parts.
     Parts = "parts", "gemm/parts.comp", "rrw", Baseline, [];
     /// Attention.

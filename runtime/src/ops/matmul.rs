@@ -194,6 +194,9 @@ impl OpKind for MatMul {
         let mut cases = vec![
             of(false, false).f32(&[3, 5]).f32(&[5, 4]),
             of(false, true).f32(&[3, 5]).f32(&[4, 5]),
+            // A device may have a path of its own for up to eight rows.
+            of(false, false).f32(&[9, 5]).f32(&[5, 4]),
+            of(false, true).f32(&[9, 5]).f32(&[4, 5]),
             of(true, false).f32(&[5, 3]).f32(&[5, 4]),
             of(true, true).f32(&[5, 3]).f32(&[4, 5]),
             of(false, false).f32(&[2, 3, 5]).f32(&[5, 4]),
@@ -201,6 +204,7 @@ impl OpKind for MatMul {
             of(false, false).f32(&[2, 1, 3, 5]).f32(&[3, 5, 2]),
             of(false, true).f32(&[7, 64]).typed(q4, &[6, 64], Fill::Normal),
             of(false, false).f32(&[2, 3, 6]).typed(q4, &[6, 64], Fill::Normal),
+            of(false, false).f32(&[3, 3, 6]).typed(q4, &[6, 64], Fill::Normal),
             of(true, true).f32(&[256, 3]).typed(q6, &[5, 256], Fill::Normal),
             // Some of them are subnormal, which a device may flush.
             of(false, true).fixed(&[7, 16], Fill::Normal).typed(
@@ -208,8 +212,8 @@ impl OpKind for MatMul {
                 &[6, 16],
                 Fill::Uniform(-1e-4, 1e-4),
             ),
-            of(false, true).f32(&[7, 16]).typed(DType::F16, &[6, 16], Fill::Normal),
-            of(false, false).f32(&[2, 3, 6]).typed(DType::F16, &[6, 5], Fill::Normal),
+            of(false, true).f32(&[9, 16]).typed(DType::F16, &[6, 16], Fill::Normal),
+            of(false, false).f32(&[3, 3, 6]).typed(DType::F16, &[6, 5], Fill::Normal),
             of(true, true).f32(&[2, 7, 3]).typed(DType::F16, &[2, 5, 7], Fill::Normal),
             // Finite differences would see the steps of the rounding.
             int8(true).fixed(&[7, 64], Fill::Normal).typed(q4, &[6, 64], Fill::Normal),
@@ -218,14 +222,15 @@ impl OpKind for MatMul {
             int8(false).fixed(&[2, 7, 37], Fill::Normal).fixed(&[2, 37, 5], Fill::Normal),
             int8(true).fixed(&[2, 7, 37], Fill::Normal).fixed(&[5, 37], Fill::Normal),
             bf16(false, true).fixed(&[7, 37], Fill::Normal).fixed(&[5, 37], Fill::Normal),
+            bf16(false, true).fixed(&[9, 37], Fill::Normal).fixed(&[5, 37], Fill::Normal),
             bf16(true, false).fixed(&[37, 3], Fill::Normal).fixed(&[37, 18], Fill::Normal),
         ];
         for format in Format::ALL.iter().filter(|format| format.block_elems() > 1) {
             let weight = |case: Case| case.typed(DType::Quant(*format), &[6, 256], Fill::Normal);
-            cases.push(weight(of(false, true).f32(&[7, 256])));
+            cases.push(weight(of(false, true).f32(&[9, 256])));
             cases.push(weight(of(false, false).f32(&[2, 3, 6])));
             if format.has_codes() {
-                cases.push(weight(int8(true).fixed(&[7, 256], Fill::Normal)));
+                cases.push(weight(int8(true).fixed(&[9, 256], Fill::Normal)));
             }
         }
         cases.extend(sizes().into_iter().map(Case::bench));

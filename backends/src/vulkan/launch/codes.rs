@@ -57,13 +57,24 @@ impl Product {
         })
     }
 
+    /// The same with A as its codes have it, in scratch.
+    pub(super) fn rounded_a(&self, job: &mut Job<'_>) -> Option<Self> {
+        let [m, _, k] = self.sizes;
+        let elements = self.extent(1, m * k);
+        let a = job.scratch(elements);
+        let shape = [elements, k, m, m * k, k, 1];
+        super::quant::int8(job, true, shape, self.first[0], [read(self.a), write(a)])?;
+        let [_, first_b, first_c] = self.first;
+        Some(Self { a, first: [0, first_b, first_c], axes: self.axes.clone(), ..*self })
+    }
+
     /// A's rows as blocks, in scratch.
     fn rows_of_a(&self, job: &mut Job<'_>) -> Option<Place> {
         let [m, _, k] = self.sizes;
         let elements = self.extent(1, m * k);
         let a = job.scratch(elements / k.max(1) * k.div_ceil(32) * BLOCK);
         let shape = [elements, k, m, m * k, k, 1];
-        super::quant::int8(job, shape, self.first[0], [read(self.a), write(a)])?;
+        super::quant::int8(job, false, shape, self.first[0], [read(self.a), write(a)])?;
         Some(a)
     }
 
@@ -97,7 +108,7 @@ impl Product {
         let place = job.scratch(matrices * n * len / 4);
         let [to_column, to_element] = if self.trans_b { [k, 1] } else { [1, n] };
         let shape = [matrices * n * k, k, n, n * k, to_column, to_element];
-        super::quant::int8(job, shape, from.1, [read(from.0), write(place)])?;
+        super::quant::int8(job, false, shape, from.1, [read(from.0), write(place)])?;
         let next = self.axes.iter().map(|axis| axis[2] / (row * rows).max(1) * n * len).collect();
         Some(Columns { place, first: 0, len, next, format: INT8 })
     }

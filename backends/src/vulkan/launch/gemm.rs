@@ -28,7 +28,7 @@ const LARGE: Tile = Tile { rows: 8, columns: 8, depth: 8 };
 /// 64 by 64 results.
 const SMALL: Tile = Tile { rows: 4, columns: 4, depth: 16 };
 /// Workgroups that keep a device busy.
-const BUSY: usize = 64;
+pub(super) const BUSY: usize = 64;
 /// Least steps of a part, where sums are cut because there are too few tiles.
 const PART: usize = 256;
 
@@ -63,10 +63,12 @@ impl Product {
     pub(super) fn run(&self, job: &mut Job<'_>) -> Option<()> {
         let taken = job.taken;
         let is_rounded = !self.trans_a && (self.keeps_codes() || !self.is_narrow());
-        if self.precision == Precision::Int8 && is_rounded {
-            self.codes(job)?;
-        } else {
-            self.multiply(job)?;
+        match self.precision {
+            Precision::Int8 if self.is_few() && self.keeps_codes() => {
+                self.rounded_a(job)?.multiply(job)?;
+            }
+            Precision::Int8 if is_rounded => self.codes(job)?,
+            _ => self.multiply(job)?,
         }
         job.taken = taken;
         Some(())
@@ -81,6 +83,11 @@ impl Product {
     /// axes step.
     pub(super) fn extent(&self, which: usize, one: usize) -> usize {
         self.axes.iter().map(|axis| (axis[0] - 1) * axis[which]).sum::<usize>() + one
+    }
+
+    /// Products of the leading axes.
+    pub(super) fn count(&self) -> usize {
+        self.axes.iter().map(|axis| axis[0]).product()
     }
 
     /// What is added to a product, as bits of the shaders.
@@ -126,17 +133,62 @@ impl Product {
     /// The matrices that it is cut into for subgroups, where there are such: few rows would leave most of
     /// them empty.
     fn matrices(&self, limits: &Limits) -> Option<Constants> {
-        let few = is_narrow(self.sizes[0], self.trans_b);
-        limits.matrices.and_then(|matrices| matrices.half).filter(|_| !few)
+        limits.matrices.and_then(|matrices| matrices.half).filter(|_| !self.is_narrow())
+    }
+
+    /// Whether operands are rounded to bfloat16.
+    fn rounds(&self) -> bool {
+        self.precision == Precision::Bf16 && !self.is_narrow()
+    }
+
+    /// Elements of a stored row of A and of B.
+    fn stored_rows(&self) -> [usize; 2] {
+        let [m, n, k] = self.sizes;
+        [if self.trans_a { m } else { k }, if self.trans_b { k } else { n }]
+    }
+
+    /// What shaders are told of the operands, of rows of `lda` elements of A: how they are stored,
+    /// whether they are rounded, and whether they are read by four.
+    pub(super) fn operands(&self, lda: usize) -> u32 {
+        let quads = |x: usize| x.is_multiple_of(4);
+        let [row_a, row_b] = self.stored_rows();
+        let axes = |which: usize, size| self.axes.iter().all(|axis| quads(axis[which] / size));
+        let by_four = [
+            quads(row_a) && quads(lda) && quads(self.first[0]) && axes(1, 1),
+            quads(row_b) && quads(self.first[1] / 4) && axes(2, 4),
+        ];
+        u32::from(self.trans_a)
+            | u32::from(self.trans_b) << 1
+            | u32::from(self.rounds()) << 2
+            | u32::from(by_four[0]) << 5
+            | u32::from(by_four[1]) << 6
+    }
+
+    /// The parameters: sizes, elements of rows of A and C, steps of a part and parts, and where
+    /// operands and C begin.
+    pub(super) fn params(
+        &self,
+        [lda, ldc]: [usize; 2],
+        [part, parts]: [usize; 2],
+        to_c: usize,
+    ) -> Option<Vec<u32>> {
+        let ([m, n, k], [first_a, first_b, _]) = (self.sizes, self.first);
+        let row_b = self.format.row_bytes(self.stored_rows()[1])?;
+        let axes = self.axes.len();
+        let mut params = vec![m, n, k, lda, row_b, part, parts, first_a, first_b, to_c, axes];
+        params.extend(self.axes.iter().flatten());
+        params.resize(MAX_PARAMS - 1, 0);
+        params.push(ldc);
+        params.into_iter().map(word).collect()
     }
 
     /// The product of operands that bindings can take; `strides` are elements of rows of A and C.
     fn part(&self, job: &mut Job<'_>, [lda, ldc]: [usize; 2]) -> Option<()> {
+        if self.is_few() {
+            return self.few(job, [lda, ldc]);
+        }
         let [m, n, k] = self.sizes;
-        let count: usize = self.axes.iter().map(|axis| axis[0]).product();
-        let fast_a = if self.trans_a { m } else { k };
-        let fast_b = if self.trans_b { k } else { n };
-        let row_b = self.format.row_bytes(fast_b)?;
+        let count = self.count();
         let tiles = |t: &Tile| m.div_ceil(16 * t.rows) * n.div_ceil(16 * t.columns) * count;
         let matrices = self.matrices(job.limits);
         let is_large = matrices.is_none() && m > 64 && n > 64 && tiles(&LARGE) >= BUSY;
@@ -146,31 +198,16 @@ impl Product {
         let parts = k.div_ceil(part).max(1);
 
         let quads = |x: usize| x.is_multiple_of(4);
-        let bit = |set: bool, bit: u32| if set { bit } else { 0 };
         let epilogue = self.epilogue();
-        let rounds = self.precision == Precision::Bf16 && !self.is_narrow();
-        let is_half = self.format == Format::F16 && !rounds && job.limits.tiers.has(Tier::F16);
+        let is_half =
+            self.format == Format::F16 && !self.rounds() && job.limits.tiers.has(Tier::F16);
         // Halves have 11 bits: bfloat16 has 8.
-        let is_piece = rounds || matches!(self.format, Format::F16 | Format::BF16);
-        let flags = bit(self.trans_a, 1)
-            | bit(self.trans_b, 2)
-            | bit(rounds, 4)
-            | bit(
-                quads(fast_a)
-                    && quads(lda)
-                    && quads(self.first[0])
-                    && self.axes.iter().all(|a| quads(a[1])),
-                32,
-            )
-            | bit(
-                quads(fast_b)
-                    && quads(self.first[1] / 4)
-                    && self.axes.iter().all(|a| quads(a[2] / 4)),
-                64,
-            )
-            | bit(quads(n) && (parts > 1 || quads(ldc) && quads(self.first[2])), 128)
-            | bit(matrices.is_some() && !rounds, 256)
-            | bit(matrices.is_some() && !is_piece, 512)
+        let is_piece = self.rounds() || matches!(self.format, Format::F16 | Format::BF16);
+        let is_quads = quads(n) && (parts > 1 || quads(ldc) && quads(self.first[2]));
+        let flags = self.operands(lda)
+            | u32::from(is_quads) << 7
+            | u32::from(matrices.is_some() && !self.rounds()) << 8
+            | u32::from(matrices.is_some() && !is_piece) << 9
             | if parts == 1 { epilogue } else { 0 };
         let (shader, sizes) = match matrices {
             Some(size) => (Shader::GemmMatrix, size.to_vec()),
@@ -178,15 +215,9 @@ impl Product {
             None => (Shader::Gemm, tile.constants()),
         };
         let constants = [&[LANES, format_code(self.format), flags], &sizes[..]].concat();
-        let [first_a, first_b, first_c] = self.first;
-        let to_c = if parts > 1 { 0 } else { first_c };
-        let params = [m, n, k, lda, row_b, part, parts, first_a, first_b, to_c, self.axes.len()];
-        let mut params = params.into_iter().map(word).collect::<Option<Vec<u32>>>()?;
-        for axis in &self.axes {
-            params.extend(axis.iter().map(|&x| word(x)).collect::<Option<Vec<u32>>>()?);
-        }
-        params.resize(MAX_PARAMS - 1, 0);
-        params.push(word(if parts > 1 { n } else { ldc })?);
+        let first_c = self.first[2];
+        let (to_c, row_c) = if parts > 1 { (0, n) } else { (first_c, ldc) };
+        let params = self.params([lda, row_c], [part, parts], to_c)?;
         let to = if parts > 1 { job.scratch(parts * m * n) } else { self.c };
         let written = if parts == 1 && self.add { update(to) } else { write(to) };
         let bias = self.bias.map_or(read(self.a), read);

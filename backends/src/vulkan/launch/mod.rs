@@ -13,6 +13,7 @@ mod elementwise;
 mod gemm;
 mod index;
 mod loss;
+mod narrow;
 mod quant;
 mod reduce;
 mod row;

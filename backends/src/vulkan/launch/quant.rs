@@ -50,16 +50,17 @@ fn run(job: &mut Job<'_>, code: u32, rounds: bool) -> Option<()> {
     dispatch(job, [code, u32::from(rounds)], [n, cols, n, 0, cols, 1], 0, operands)
 }
 
-/// Rows as blocks of int8 codes with an f32 scale for 32 elements of each. Elements, those of a row, rows
+/// Rows as blocks of int8 codes with an f32 scale for 32 elements of each, or rounded as these have them. Elements, those of a row, rows
 /// of a matrix, and elements from one matrix, row and element to the next; then from the start to the
 /// first.
 pub(super) fn int8(
     job: &mut Job<'_>,
+    rounds: bool,
     shape: [usize; 6],
     first: usize,
     operands: [Binding; 2],
 ) -> Option<()> {
-    dispatch(job, [INT8, 0], shape, first, operands)
+    dispatch(job, [INT8, u32::from(rounds)], shape, first, operands)
 }
 
 fn dispatch(

@@ -79,7 +79,9 @@ uint code_of(float v, out float value) {
         of_code = float(c) * step_stored;
         code = uint(c) & 255u;
     } else if (FORMAT == 10u) {
-        code = uint(int(round_even(scaled))) & 255u;
+        float whole = round_even(scaled);
+        of_code = whole * step_stored;
+        code = uint(int(whole)) & 255u;
     } else {
         code = limited(v);
         of_code = (AFFINE ? float(code) : float(code) - floor(bias)) * step_stored;
@@ -114,9 +116,10 @@ void fit(uint first, uint count) {
     }
     if (FORMAT == 10u) {
         inverse = abs(largest) < 7.8886091e-31 ? 0.0 : exact_div(127.0, abs(largest));
-        uint bits = is_finite ? floatBitsToUint(d) : 0x7fc00000u;
-        put16(0u, bits & 0xffffu);
-        put16(2u, bits >> 16);
+        step_stored = is_finite ? d : NAN;
+        if (ROUNDS) { return; }
+        put16(0u, floatBitsToUint(step_stored) & 0xffffu);
+        put16(2u, floatBitsToUint(step_stored) >> 16);
         return;
     }
     inverse = reciprocal(d);
