@@ -178,6 +178,10 @@ shaders! {
     ReduceSubgroups = "reduce_subgroups", "reduce/reduce.comp", "rw", Subgroups, ["SUBGROUPS"], for Reduce;
     /// `Normalize` through subgroups.
     NormalizeSubgroups = "normalize_subgroups", "conv/normalize.comp", "rwwrrwww", Subgroups, ["SUBGROUPS"], for Normalize;
+    /// `Attention` through subgroups.
+    AttentionSubgroups = "attention_subgroups", "attention/attention.comp", "rrrrww", Subgroups, ["FORWARD", "SUBGROUPS"], for Attention;
+    /// `UpdateBlocks` through subgroups.
+    UpdateBlocksSubgroups = "update_blocks_subgroups", "update/update.comp", "wrwwwwr", Subgroups, ["BLOCKS", "SUBGROUPS"], for UpdateBlocks;
     /// `AttentionDelta` through subgroups.
     AttentionDeltaSubgroups = "attention_delta_subgroups", "attention/delta.comp", "rrrw", Subgroups, ["SUBGROUPS"], for AttentionDelta;
     /// `Gemm` by matrices of f16 that hold what f32 does in pieces.

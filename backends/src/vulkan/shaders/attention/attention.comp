@@ -3,6 +3,7 @@
 #extension GL_EXT_control_flow_attributes : require
 #include "core.glsl"
 #include "math.glsl"
+#include "groups.glsl"
 
 // Attention by tiles of 32 queries and 32 keys; scores never leave shared memory. FORWARD keeps a
 // running maximum and sum; DELTA, QUERIES and KEYS are the backward pass, which computes the scores
@@ -134,7 +135,7 @@ uint column_of(uint e) { return LANE % 16u + (e % 2u) * 16u; }
 #define ADD_ROWS(sums, rows, place) { \
     vec4 part = vec4(0.0); \
     [[dont_unroll]] for (uint n = 0u; n < TILE; n++) { \
-        uint of = n * STRIDE + lane; \
+        uint of = n * STRIDE + eighth; \
         part += tile[place] * vec4(rows[of], rows[of + 8u], rows[of + 16u], rows[of + 24u]); \
     } \
     sums[chunk] += part; }
@@ -142,12 +143,37 @@ uint column_of(uint e) { return LANE % 16u + (e % 2u) * 16u; }
 
 #if defined(FORWARD)
 
+float joined_four(vec4 x, bool is_max) { return joined(joined(x.x, x.y, is_max), joined(x.z, x.w, is_max), is_max); }
+
+// Four of a row of the tile: column `eighth` and every eighth after it.
+vec4 four_of(uint row, uint eighth) {
+    uint of = row * STRIDE + eighth;
+    return vec4(tile[of], tile[of + 8u], tile[of + 16u], tile[of + 24u]);
+}
+
+// A row of the tile joined, by one tree: eight lanes of a subgroup share it, of which each has its `own` four.
+float row_joined(uint row, vec4 own, bool is_max) {
+#ifdef SUBGROUPS
+    if (WHOLE && gl_SubgroupSize >= 8u) {
+        float x = joined_four(own, is_max);
+        for (uint bit = 1u; bit < 8u; bit *= 2u) { x = joined(x, subgroupShuffleXor(x, bit), is_max); }
+        return x;
+    }
+#endif
+    float x[8];
+    [[dont_unroll]] for (uint eighth = 0u; eighth < 8u; eighth++) { x[eighth] = joined_four(four_of(row, eighth), is_max); }
+    for (uint bit = 1u; bit < 8u; bit *= 2u) {
+        for (uint i = 0u; i < 8u; i += 2u * bit) { x[i] = joined(x[i], x[i + bit], is_max); }
+    }
+    return x[0];
+}
+
 void main() {
     uint first = gl_WorkGroupID.x * TILE;
     head = gl_WorkGroupID.y;
     batch = gl_WorkGroupID.z;
     kv_head = head / (HEADS / KV_HEADS);
-    uint row = LANE / 8u, lane = LANE % 8u;
+    uint row = LANE / 8u, eighth = LANE % 8u;
     vec4 sums[CHUNKS];
     float most = -INFINITY, total = 0.0;
     for (uint n = 0u; n < CHUNKS; n++) { sums[n] = vec4(0.0); }
@@ -161,18 +187,17 @@ void main() {
         }
         put(s);
         barrier();
-        float top = most;
-        [[dont_unroll]] for (uint n = 0u; n < TILE; n++) { top = max(top, tile[row * STRIDE + n]); }
+        vec4 own = four_of(row, eighth);
+        float top = max(most, row_joined(row, own, true));
         barrier();
-        for (uint n = lane; n < TILE; n += 8u) {
-            float weight = top == -INFINITY ? 0.0 : exp_weight(tile[row * STRIDE + n] - top);
-            tile[row * STRIDE + n] = weight;
+        for (uint n = 0u; n < 4u; n++) {
+            own[n] = top == -INFINITY ? 0.0 : exp_weight(own[n] - top);
+            tile[row * STRIDE + eighth + 8u * n] = own[n];
         }
         float factor = most == -INFINITY ? 0.0 : exp_weight(most - top);
         most = top;
         barrier();
-        total *= factor;
-        [[dont_unroll]] for (uint n = 0u; n < TILE; n++) { total += tile[row * STRIDE + n]; }
+        total = fma(total, factor, row_joined(row, own, false));
         for (uint chunk = 0u; chunk < CHUNKS; chunk++) {
             LOAD(right, v, at[2] + key_at(j + r), j, KEYS_OF, chunk)
             barrier();
@@ -186,11 +211,11 @@ void main() {
     float scale = total > 0.0 ? 1.0 / total : 0.0;
     for (uint chunk = 0u; chunk < CHUNKS; chunk++) {
         for (uint n = 0u; n < 4u; n++) {
-            uint d = chunk * TILE + lane + 8u * n;
+            uint d = chunk * TILE + eighth + 8u * n;
             if (d < DIM) { result[RESULT + query_at(i) + d] = sums[chunk][n] * scale; }
         }
     }
-    if (lane == 0u) {
+    if (eighth == 0u) {
         lse[at[5] + (batch * HEADS + head) * QUERIES_OF + i] = total > 0.0 ? most + log_exact(total) : -INFINITY;
     }
 }
@@ -242,7 +267,7 @@ void main() {
     head = gl_WorkGroupID.y;
     batch = gl_WorkGroupID.z;
     kv_head = head / (HEADS / KV_HEADS);
-    uint row = LANE / 8u, lane = LANE % 8u;
+    uint row = LANE / 8u, eighth = LANE % 8u;
     vec4 sums[CHUNKS];
     for (uint n = 0u; n < CHUNKS; n++) { sums[n] = vec4(0.0); }
     uint low, high;
@@ -261,7 +286,7 @@ void main() {
     if (first + row >= QUERIES_OF) { return; }
     for (uint chunk = 0u; chunk < CHUNKS; chunk++) {
         for (uint n = 0u; n < 4u; n++) {
-            uint d = chunk * TILE + lane + 8u * n;
+            uint d = chunk * TILE + eighth + 8u * n;
             if (d < DIM) { result[RESULT + query_at(first + row) + d] = sums[chunk][n]; }
         }
     }
@@ -273,7 +298,7 @@ void main() {
     uint first = gl_WorkGroupID.x * TILE;
     kv_head = gl_WorkGroupID.y;
     batch = gl_WorkGroupID.z;
-    uint row = LANE / 8u, lane = LANE % 8u, group = HEADS / KV_HEADS;
+    uint row = LANE / 8u, eighth = LANE % 8u, group = HEADS / KV_HEADS;
     vec4 of_keys[CHUNKS], of_values[CHUNKS];
     for (uint n = 0u; n < CHUNKS; n++) {
         of_keys[n] = vec4(0.0);
@@ -308,7 +333,7 @@ void main() {
     if (first + row >= KEYS_OF) { return; }
     for (uint chunk = 0u; chunk < CHUNKS; chunk++) {
         for (uint n = 0u; n < 4u; n++) {
-            uint d = chunk * TILE + lane + 8u * n;
+            uint d = chunk * TILE + eighth + 8u * n;
             if (d < DIM) {
                 result[RESULT + key_at(first + row) + d] = of_keys[chunk][n];
                 second[at[7] + key_at(first + row) + d] = of_values[chunk][n];

@@ -3,6 +3,9 @@
 #include "core.glsl"
 #include "math.glsl"
 #include "philox.glsl"
+#ifdef BLOCKS
+#include "groups.glsl"
+#endif
 
 // Optimizer steps, a workgroup a block of 256 elements. Nothing is fused or reordered, so that states
 // that are rounded at random get the CPU's codes. Definitions are in kernels/src/update.
@@ -58,7 +61,6 @@ layout(set = 0, binding = 6) readonly buffer Scale { float scale_of[]; };
 #define LOG2 uintBitsToFloat(p[10])
 
 shared uint words[256];
-shared float sizes[256];
 
 // The integer that a code's bits begin to count from in an f32's, and what its lowest stands for.
 uint origin(bool is_signed) { return (127u - (is_signed ? 15u : 31u)) << 3; }
@@ -76,18 +78,12 @@ float widen(uint word, float scale, uint i, bool is_signed) {
 
 // The greatest magnitude of a block; NaN where any is not finite.
 float largest(float x) {
-    barrier();
-    sizes[LANE] = abs(x) < INFINITY ? abs(x) : NAN;
-    for (uint width = 128u; width > 0u; width /= 2u) {
-        barrier();
-        if (LANE < width) {
-            float a = sizes[LANE], b = sizes[LANE + width];
-            sizes[LANE] = is_nan(a) || b <= a ? a : b;
-            if (is_nan(b)) { sizes[LANE] = b; }
-        }
-    }
-    barrier();
-    return sizes[0];
+#ifdef BLOCKS
+    float most = group_max(abs(x) < INFINITY ? abs(x) : INFINITY);
+    return most < INFINITY ? most : NAN;
+#else
+    return 0.0;
+#endif
 }
 
 // The bits that are stored of x, in the lowest of a word; `random` are 16.
