@@ -350,50 +350,6 @@ fn long_chains_run_on_the_device() {
     assert_eq!(got, on(&backends[1..]).1);
 }
 
-/// Bindings of at most 1 MiB: the same answer, by pieces on the device.
-#[test]
-fn small_bindings_give_the_same_answer() {
-    let _turn = TURN.lock();
-    let Some(vulkan) = device(|options| options.max_binding = Some(1 << 20)) else { return };
-    let n = (3 << 20) / 4 + 5;
-    let x: Vec<f32> = (0..n).map(|i| (i % 1000) as f32 - 500.0).collect();
-    let tensors = HashMap::from([("x".to_owned(), Tensor::from_slice(&[n], &x).expect("x"))]);
-    let made = Executor::new(chain(n, 2), &with_cpu(&vulkan), &tensors);
-    let mut executor = made.expect("an executor");
-    assert_eq!(elsewhere(executor.graph(), executor.plan()), [""; 0]);
-    executor.run(&mut ()).expect("a run");
-    let y = executor.read_vec::<f32>("y").expect("y");
-    assert!(y.iter().zip(&x).all(|(y, x)| *y == x.max(0.0)));
-
-    // Rows of a table: the first and the last, those about the end of a piece, and any.
-    let (rows, cols) = (12_000, 60);
-    let ids = [0i32, 11_999, 4_350, 4_351, 4_352, 4_353, 8_703, 8_704, 7, 11_999, 6_000];
-    let mut graph = Graph::new();
-    let table = graph.parameter("table", TensorDesc::f32(&[rows, cols]).expect("a shape"), false);
-    let at = graph.input("ids", TensorDesc::i32(&[ids.len()]).expect("a shape"));
-    let (table, at) = (table.expect("a table"), at.expect("ids"));
-    let y = graph.call("embedding", &[], &[table, at]).expect("rows")[0];
-    graph.set_output("y", y).expect("an output");
-    let norm = graph.call("grad_norm", &[], &[table]).expect("a norm")[0];
-    graph.set_output("norm", norm).expect("an output");
-    let values: Vec<f32> = (0..rows * cols).map(|i| (i % 1013) as f32).collect();
-    let tensors = HashMap::from([(
-        "table".to_owned(),
-        Tensor::from_slice(&[rows, cols], &values).expect("x"),
-    )]);
-    let made = Executor::new(graph, &with_cpu(&vulkan), &tensors);
-    let mut executor = made.expect("an executor");
-    assert_eq!(elsewhere(executor.graph(), executor.plan()), [""; 0]);
-    executor.write("ids", &ids).expect("ids");
-    executor.run(&mut ()).expect("a run");
-    let y = executor.read_vec::<f32>("y").expect("y");
-    let row = |id: &i32| values[*id as usize * cols..][..cols].to_vec();
-    assert!(y == ids.iter().flat_map(row).collect::<Vec<f32>>());
-    let norm = f64::from(executor.read_vec::<f32>("norm").expect("a norm")[0]);
-    let want = values.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt();
-    assert!((norm / want - 1.0).abs() < 1e-5, "{norm} and {want}");
-}
-
 /// Rows of a table in training, by numbers written or, `made`, by numbers that a step makes.
 fn rows_by_number(backends: &[Arc<dyn Backend>], made: bool) -> Result<Trainer> {
     let mut graph = Graph::new();

@@ -5,11 +5,14 @@ use tenon_kernels::fused::{Instruction, Operation, Source};
 use tenon_kernels::unary::Unary;
 use tenon_runtime::DType;
 
+use super::broadcast::{self, Part};
 use super::{Binding, Job, LANES, MAX_PARAMS, Place, read, word, write};
 use crate::vulkan::shader::Shader;
 
 /// Operands that the shader takes.
 const OPERANDS: usize = 7;
+/// Those of a single function.
+const SINGLE: usize = 3;
 /// Instructions that it takes.
 const LENGTH: usize = 16;
 /// Elements of an invocation.
@@ -246,8 +249,7 @@ fn run(
     inputs: &[Binding],
     to: Place,
 ) -> Option<()> {
-    let is_chain = codes.len() > 1;
-    let operands = if is_chain { OPERANDS } else { 3 };
+    let operands = if codes.len() > 1 { OPERANDS } else { SINGLE };
     if modes.len() > operands || codes.len() > LENGTH {
         return None;
     }
@@ -265,9 +267,21 @@ fn run(
             run(job, codes, modes, &inputs, piece(to))
         });
     }
+    let dims = if modes.contains(&Mode::Strides) {
+        broadcast::dims(job, modes.len())?
+    } else {
+        Vec::new()
+    };
+    let whole = Part { dims, inputs: inputs.to_vec(), to };
+    whole.cut(job.limits)?.iter().try_for_each(|part| dispatch(job, codes, modes, part))
+}
+
+/// Makes a part of a result that bindings take.
+fn dispatch(job: &mut Job<'_>, codes: &[Code], modes: &[Mode], part: &Part) -> Option<()> {
+    let Part { dims, inputs, to } = part;
+    let (is_chain, elements) = (codes.len() > 1, to.len / 4);
     let mut params = vec![word(elements)?];
-    let dims = if modes.contains(&Mode::Strides) { strides(job, modes.len())? } else { Vec::new() };
-    params.extend(dims.iter().flatten());
+    params.extend(dims.iter().flatten().map(|&n| word(n)).collect::<Option<Vec<u32>>>()?);
     if params.len() > MAX_PARAMS || is_chain && !dims.is_empty() {
         return None;
     }
@@ -277,45 +291,12 @@ fn run(
     if !is_chain {
         constants[4] |= (modes.len() as u32) << 20;
     }
-    let mut bindings = inputs.to_vec();
+    let mut bindings = inputs.clone();
     // The result comes last; operands that are not there repeat another.
-    bindings.resize(operands, inputs.first().copied().unwrap_or(read(to)));
-    bindings.push(write(to));
+    let operands = if is_chain { OPERANDS } else { SINGLE };
+    bindings.resize(operands, inputs.first().copied().unwrap_or(read(*to)));
+    bindings.push(write(*to));
     let groups = elements.div_ceil(EACH * LANES as usize);
     let shader = if is_chain { Shader::Chain } else { Shader::Elementwise };
     job.run(shader, &constants, &params, &bindings, groups)
-}
-
-/// For each dimension of the result, the innermost first, its extent and the strides of up to three
-/// operands; neighbours that all operands walk alike are one.
-fn strides(job: &Job<'_>, count: usize) -> Option<Vec<[u32; 4]>> {
-    if count > 3 {
-        return None;
-    }
-    let shape = job.output(0).shape();
-    let mut next = [1usize; 3];
-    let mut dims: Vec<[usize; 4]> = Vec::new();
-    for (from_last, &extent) in shape.iter().rev().enumerate() {
-        let mut dim = [extent, 0, 0, 0];
-        for k in 0..count {
-            let own = job.input(k).shape();
-            let size = own.len().checked_sub(from_last + 1).map_or(1, |d| own[d]);
-            if size != 1 {
-                dim[k + 1] = next[k];
-                next[k] *= size;
-            }
-        }
-        if extent == 1 {
-            continue;
-        }
-        match dims.last_mut() {
-            Some(last) if (1..4).all(|k| dim[k] == last[k] * last[0]) => last[0] *= extent,
-            _ => dims.push(dim),
-        }
-    }
-    let words = |dim: [usize; 4]| {
-        let [a, b, c, d] = dim.map(word);
-        Some([a?, b?, c?, d?])
-    };
-    dims.into_iter().map(words).collect()
 }

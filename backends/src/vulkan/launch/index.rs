@@ -1,5 +1,8 @@
 //! Copies between layouts, rows by number, and formats decoded.
 
+use std::num::NonZero;
+use std::ops::Range;
+
 use tenon_kernels::movement::StridedCopy;
 use tenon_kernels::quant::Format;
 use tenon_runtime::DType;
@@ -123,9 +126,31 @@ pub(super) fn scatter_add(job: &mut Job<'_>) -> Option<()> {
         Some(&table) => super::elementwise::copy(job, table, to)?,
         None => super::elementwise::fill(job, to, 0.0)?,
     }
-    let rows = job.input(1).numel();
-    let params = [word(rows)?, word(cols)?, word(job.output(0).rows())?];
-    let bindings = [job.reads(0), job.reads(1), update(to)];
-    let lanes = super::row::lanes(cols);
-    job.run(Shader::Scatter, &[lanes], &params, &bindings, rows)
+    let (added, ids) = (job.inputs[0], job.inputs[1]);
+    let (rows, bound) = (job.input(1).numel(), job.output(0).rows());
+    // What no binding takes goes by ranges of rows: of the table, and in order of those that are added.
+    for part in ranges(job, added, [rows, cols])? {
+        for range in ranges(job, to, [bound, cols])? {
+            let piece = |place: Place, range: &Range<usize>, each: usize| {
+                place.from(range.start * each).first(range.len() * each)
+            };
+            let sizes = [part.len(), cols, range.len(), range.start];
+            let params = sizes.map(word).into_iter().collect::<Option<Vec<u32>>>()?;
+            let bindings = [
+                read(piece(added, &part, 4 * cols)),
+                read(piece(ids, &part, 4)),
+                update(piece(to, &range, 4 * cols)),
+            ];
+            job.run(Shader::Scatter, &[super::row::lanes(cols)], &params, &bindings, part.len())?;
+        }
+    }
+    Some(())
+}
+
+/// Ranges of rows of f32 that bindings take, each of which begins at a line: all, where they can.
+fn ranges(job: &Job<'_>, place: Place, [rows, cols]: [usize; 2]) -> Option<Vec<Range<usize>>> {
+    let is_whole = place.len <= job.limits.max_binding || cols == 0;
+    let most = if is_whole { rows.max(1) } else { job.limits.piece() / (4 * cols) / 16 * 16 };
+    let starts = (0..rows).step_by(NonZero::new(most)?.get());
+    Some(starts.map(|start| start..rows.min(start + most)).collect())
 }

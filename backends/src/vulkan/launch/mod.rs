@@ -5,6 +5,7 @@
 //! supported": the CPU runs it.
 
 mod attention;
+mod broadcast;
 mod bytes;
 mod cast;
 mod codes;

@@ -1,5 +1,8 @@
 //! Optimizer steps.
 
+use std::num::NonZero;
+use std::ops::Range;
+
 use tenon_kernels::update::BLOCK;
 use tenon_runtime::backend::Update;
 use tenon_runtime::train::StateFormat;
@@ -73,25 +76,51 @@ fn run(
     states: &[Place],
     scalars: [Place; 3],
 ) -> Option<()> {
-    let n = job.input(0).numel();
     let [rate, step, scale] = scalars;
-    let grad = job.inputs[1];
-    let mut bindings: Vec<Binding> = vec![update(job.inputs[0]), read(grad)];
+    // Operands, with bytes of a block of each.
+    let each = BLOCK * size_of::<f32>();
+    let parameter = (update(job.inputs[0]), each);
+    let mut operands = vec![parameter, (read(job.inputs[1]), each)];
     // A state that is not there repeats the parameter.
-    let state = |i: usize| update(*states.get(i).unwrap_or(&job.inputs[0]));
+    let state = |i: usize, each| states.get(i).map_or(parameter, |&state| (update(state), each));
+    let mut whole = Vec::new();
     let shader = if format == StateFormat::Int8 {
-        bindings.extend([state(0), state(2), state(1), state(3)]);
+        operands.extend([state(0, BLOCK), state(2, BLOCK), state(1, 4), state(3, 4)]);
         let all = job.scratch(3);
         let collected = [read(rate), read(step), read(scale), write(all)];
         job.run(Shader::Finish, &[1, COLLECT], &[], &collected, 1)?;
-        bindings.push(read(all));
+        whole.push(read(all));
         Shader::UpdateBlocks
     } else {
-        bindings.extend([state(0), state(1), read(rate), read(step), read(scale)]);
+        let bytes = if format == StateFormat::F32 { each } else { each / 2 };
+        operands.extend([state(0, bytes), state(1, bytes)]);
+        whole.extend([read(rate), read(step), read(scale)]);
         Shader::Update
     };
-    let mut params = vec![word(n)?, rule.stream];
-    params.extend(rule.numbers.map(f32::to_bits));
     let constants = [BLOCK as u32, rule.kind, format as u32, rule.flags];
-    job.run(shader, &constants, &params, &bindings, n.div_ceil(BLOCK))
+    let n = job.input(0).numel();
+    for range in pieces(job, n)? {
+        // A piece begins at a line of every operand.
+        let piece = |&(binding, each): &(Binding, usize)| {
+            let rest = binding.place.from(range.start / BLOCK * each);
+            let place = rest.first(rest.len.min(range.len().div_ceil(BLOCK) * each));
+            Binding { place, ..binding }
+        };
+        let bindings: Vec<_> = operands.iter().map(piece).chain(whole.iter().copied()).collect();
+        let mut params = vec![word(range.len())?, rule.stream];
+        params.extend(rule.numbers.map(f32::to_bits));
+        params.push(word(range.start)?);
+        job.run(shader, &constants, &params, &bindings, range.len().div_ceil(BLOCK))?;
+    }
+    Some(())
+}
+
+/// Ranges of `n` elements that bindings take: all, where they can.
+fn pieces(job: &Job<'_>, n: usize) -> Option<Vec<Range<usize>>> {
+    // Scales, of which blocks have one, begin at lines, too.
+    const WHOLE: usize = 16 * BLOCK;
+    let most =
+        if n * 4 > job.limits.max_binding { job.limits.piece() / 4 / WHOLE * WHOLE } else { n };
+    let starts = (0..n).step_by(NonZero::new(most.max(usize::from(n == 0)))?.get());
+    Some(starts.map(|start| start..n.min(start + most)).collect())
 }

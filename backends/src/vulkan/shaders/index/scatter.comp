@@ -11,12 +11,12 @@ layout(set = 0, binding = 2) buffer Y { float y[]; };
 
 shared bool is_later;
 
-// p: rows, columns, rows of the table.
+// p: rows, columns, rows of the table here, the first of them.
 void main() {
     uint row = group_number();
     if (row >= p[0]) { return; }
     int id = ids[at[1] + row];
-    if (LANE == 0u) { is_later = id < 0 || uint(id) >= p[2]; }
+    if (LANE == 0u) { is_later = id < 0 || uint(id) - p[3] >= p[2]; }
     barrier();
     bool seen = false;
     for (uint before = LANE; before < row; before += LANES) { seen = seen || ids[at[1] + before] == id; }
@@ -24,7 +24,7 @@ void main() {
     barrier();
     if (is_later) { return; }
     for (uint c = LANE; c < p[1]; c += LANES) {
-        uint to = at[2] + uint(id) * p[1] + c;
+        uint to = at[2] + (uint(id) - p[3]) * p[1] + c;
         float sum = y[to];
         for (uint from = row; from < p[0]; from++) {
             if (ids[at[1] + from] == id) { sum += x[at[0] + from * p[1] + c]; }

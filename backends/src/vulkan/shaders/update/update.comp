@@ -59,6 +59,8 @@ layout(set = 0, binding = 6) readonly buffer Scale { float scale_of[]; };
 // Logarithms of the decays.
 #define LOG1 uintBitsToFloat(p[9])
 #define LOG2 uintBitsToFloat(p[10])
+// Which of the tensor's elements is the first here: random numbers are by place.
+#define FIRST p[11]
 
 shared uint words[256];
 
@@ -153,7 +155,7 @@ void main() {
     bool keeps = KIND == 2u || (FLAGS & 1u) != 0u;
     if (keeps && STATES != 0u) {
         // The step is a whole number in f32.
-        uvec4 four = philox(uvec4(i / 4u, 0u, uint(number), 0u), uvec2(STREAM, 1u));
+        uvec4 four = philox(uvec4((FIRST + i) / 4u, 0u, uint(number), 0u), uvec2(STREAM, 1u));
         random = four[i % 4u];
     }
     float m = 0.0, v = 0.0, scale_m = 0.0, scale_v = 0.0;
