@@ -230,6 +230,27 @@ fn a_wrong_tier_is_not_used() {
     unsafe { std::env::remove_var("TENON_CACHE") };
 }
 
+/// A device that misses indices out of range reads none.
+#[test]
+fn a_wrong_search_for_indices_is_found() {
+    let _turn = TURN.lock();
+    let cache = folder("searches");
+    let _ = std::fs::remove_dir_all(&cache);
+    let faults = Arc::new(Faults::default());
+    faults.searches.store(true, Ordering::Relaxed);
+    let Some(vulkan) = device(|options| options.faults = Some(faults)) else { return };
+    let cpu: Arc<dyn Backend> = Arc::new(Cpu::new(cpu::Options::default()).expect("the CPU"));
+    // SAFETY: `TURN` keeps other tests of this process from reading the environment meanwhile.
+    unsafe { std::env::set_var("TENON_CACHE", &cache) };
+    let said = vulkan.self_check(&cpu).expect("a check");
+    // SAFETY: as above.
+    unsafe { std::env::remove_var("TENON_CACHE") };
+    assert!(said.len() == 1 && said[0].contains("misses indices out of range"), "{said:?}");
+    let trainer = rows_by_number(&with_cpu(&vulkan), true).expect("a trainer");
+    let on_cpu = elsewhere(trainer.graph(), trainer.plan());
+    assert!(on_cpu.contains(&"embedding") && !on_cpu.contains(&"linear"), "{on_cpu:?}");
+}
+
 /// A missing barrier is seen: silence of the validation layers means something.
 #[test]
 fn the_validation_layers_are_awake() {

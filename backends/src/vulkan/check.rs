@@ -5,16 +5,18 @@
 //! is wrong takes its tier with it, and those it stood in for are checked in their turn; one of the
 //! baseline is not used, and what it served runs elsewhere. What was found is kept by driver.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use tenon_runtime::backend::{Backend, Launch, Signature};
 use tenon_runtime::check::{Check, Direction, Verdict, checks, make};
-use tenon_runtime::{Error, Result, TensorDesc};
+use tenon_runtime::executor::Executor;
+use tenon_runtime::graph::Graph;
+use tenon_runtime::{Error, Result, Tensor, TensorDesc};
 
 use super::shader::Shader;
 use super::tier::{Tier, Tiers};
-use super::{Context, Vulkan, launch};
+use super::{Context, Vulkan, indices, launch};
 use crate::cache::{File, sum};
 
 /// What is right or wrong as one: a shader, with its constants above the baseline.
@@ -54,6 +56,9 @@ impl Vulkan {
             if context.tiers() == tiers {
                 break;
             }
+        }
+        if !finds_indices(&[this, reference.clone()])? {
+            warnings.push(context.distrust_indices());
         }
         file.write(&context.trusted().encode(offered));
         Ok(warnings)
@@ -150,9 +155,21 @@ impl Context {
     pub(super) fn claimed(&self, signature: Signature<'_>) -> Option<launch::Plan> {
         let plan = launch::plan(&self.limits(), signature, None)?;
         let trusted = self.trusted();
+        if indices::are_read(signature.launch) && trusted.wrong.contains(&Shader::Check) {
+            return None;
+        }
         let is_fine =
             |shader: Shader| trusted.tiers.has(shader.tier()) && !trusted.wrong.contains(&shader);
         plan.dispatches.iter().all(|dispatch| is_fine(dispatch.shader)).then_some(plan)
+    }
+
+    /// Reads no more indices on the device; says so.
+    fn distrust_indices(&self) -> String {
+        let mut trusted = self.trusted();
+        trusted.wrong.push(Shader::Check);
+        self.trust(trusted);
+        let name = &self.device.facts.name;
+        format!("{name} misses indices out of range: what reads indices runs on the CPU")
     }
 
     /// Of the kernels that were not right elsewhere, uses those of the highest tier no more: neither
@@ -173,4 +190,32 @@ impl Context {
         self.trust(trusted);
         said
     }
+}
+
+/// Whether the first backend finds indices out of range among those that it makes itself, which no case
+/// of an op has: the first of them, wherever it is, and none where there is none.
+fn finds_indices(backends: &[Arc<dyn Backend>]) -> Result<bool> {
+    const COUNT: usize = 600;
+    let mut graph = Graph::new();
+    let table = graph.parameter("table", TensorDesc::f32(&[5, 4])?, false)?;
+    let given = graph.input("ids", TensorDesc::i32(&[COUNT])?)?;
+    let last = graph.input("last", TensorDesc::i32(&[1])?)?;
+    let made = graph.call("concat", &[("axis", 0i64.into())], &[given, last])?[0];
+    let rows = graph.call("embedding", &[], &[table, made])?[0];
+    graph.set_output("rows", rows)?;
+    let tensors = HashMap::from([("table".to_owned(), Tensor::from_slice(&[5, 4], &[0f32; 20])?)]);
+    let mut executor = Executor::new(graph, backends, &tensors)?;
+    let mut found = |bad: &[(usize, i32)]| {
+        let mut ids = [4; COUNT];
+        bad.iter().for_each(|&(position, index)| ids[position] = index);
+        executor.write("ids", &ids)?;
+        executor.write("last", &[0])?;
+        match executor.run(&mut ()) {
+            Err(Error::Index { position, index, .. }) => Ok(Some((position, index))),
+            result => result.map(|_| None),
+        }
+    };
+    let several = found(&[(599, -1), (301, 5), (302, -7)])?;
+    let none = found(&[])?;
+    Ok(none.is_none() && several == Some((301, 5)) && found(&[(0, -1)])? == Some((0, -1)))
 }

@@ -13,6 +13,7 @@ use vulkano::{Version, VulkanLibrary, VulkanObject};
 use super::Options;
 use super::faults::Faults;
 use super::matrices::Matrices;
+use super::shader::Shader;
 use super::tier::{Tier, Tiers};
 use super::times::Clock;
 use super::watch::{self, Watch};
@@ -209,11 +210,14 @@ impl Device {
         self.faults.as_ref().is_some_and(|faults| faults.barriers.load(Ordering::Relaxed))
     }
 
-    /// Whether shaders of a tier do nothing, so that it is missed.
-    pub(super) fn is_idle(&self, tier: Tier) -> bool {
-        let idle =
-            |faults: &Arc<Faults>| *faults.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        tier != Tier::Baseline && self.faults.as_ref().is_some_and(|f| idle(f).has(tier))
+    /// Whether a shader does nothing, so that it is missed.
+    pub(super) fn is_idle(&self, shader: Shader) -> bool {
+        let Some(faults) = &self.faults else { return false };
+        let idle = *faults.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        match shader.tier() {
+            Tier::Baseline => shader == Shader::Check && faults.searches.load(Ordering::Relaxed),
+            tier => idle.has(tier),
+        }
     }
 
     /// Allocates memory.

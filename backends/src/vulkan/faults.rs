@@ -14,6 +14,8 @@ pub struct Faults {
     pub submits: Nth,
     /// Whether barriers between dispatches are left out, for validation layers to find.
     pub barriers: AtomicBool,
+    /// Whether the search for indices out of range does nothing.
+    pub searches: AtomicBool,
     /// Of which tiers shaders do nothing.
     pub idle: Mutex<Tiers>,
 }

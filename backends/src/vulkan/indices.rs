@@ -184,6 +184,16 @@ impl Checks {
     }
 }
 
+/// Whether a launch reads indices.
+pub(super) fn are_read(launch: &Launch) -> bool {
+    use Row::{CrossEntropy, CrossEntropyGrad};
+    match launch {
+        Launch::Gather | Launch::ScatterAdd | Launch::LinearLoss(_) => true,
+        Launch::Row(row) => matches!(row, CrossEntropy { .. } | CrossEntropyGrad { .. }),
+        _ => false,
+    }
+}
+
 /// Whether a step overwrites a parameter or a state.
 fn outlasts(step: &Step) -> bool {
     let overwritten = step.op.mutates().iter().map(|&i| &step.inputs[i]);
