@@ -2,8 +2,7 @@
 //! [FILTER]`.
 //!
 //! Convolutions count floating-point operations as criterion's elements, so their `Gelem/s` are
-//! GFLOP/s; poolings count the bytes of their operands. Batches are of 64 images, depthwise ones
-//! of 8.
+//! GFLOP/s; poolings count the bytes of their operands.
 
 use std::time::Duration;
 
@@ -25,10 +24,25 @@ const CONVOLUTIONS: &[[usize; 7]] = &[
     [64, 64, 128, 1, 14, 1, 1],
     [64, 32, 64, 1, 28, 3, 2],
     [8, 64, 64, 64, 56, 3, 1],
+    // Of ResNet and MobileNet.
+    [8, 64, 64, 1, 56, 3, 1],
+    [8, 128, 128, 1, 28, 3, 1],
+    [8, 256, 256, 1, 14, 3, 1],
+    [8, 512, 512, 1, 7, 3, 1],
+    [1, 256, 256, 1, 14, 3, 1],
+    [8, 64, 256, 1, 56, 1, 1],
+    [8, 256, 64, 1, 56, 1, 1],
+    [8, 1024, 256, 1, 14, 1, 1],
+    [8, 128, 128, 1, 56, 3, 2],
+    [8, 256, 512, 1, 56, 1, 2],
+    [8, 3, 64, 1, 224, 7, 2],
+    [8, 32, 32, 32, 112, 3, 1],
+    [8, 384, 384, 384, 14, 3, 1],
 ];
 
 /// A pooling of square images: planes, size, kernel, stride.
-const POOLINGS: &[[usize; 4]] = &[[64 * 8, 28, 2, 2], [64 * 64, 14, 2, 2], [64 * 64, 28, 3, 2]];
+const POOLINGS: &[[usize; 4]] =
+    &[[64 * 8, 28, 2, 2], [64 * 64, 14, 2, 2], [64 * 64, 28, 3, 2], [1024, 28, 3, 1]];
 
 /// A convolution with operands for its three products.
 struct Convolution {
@@ -159,8 +173,9 @@ fn convolutions(c: &mut Criterion) {
     group.measurement_time(Duration::from_millis(500)).sample_size(15);
     for sizes in CONVOLUTIONS {
         let mut conv = Convolution::new(isa, *sizes);
-        let [_, inputs, outputs, groups, size, kernel, stride] = *sizes;
-        let name = format!("{size}x{size} {inputs}-{outputs} g{groups} k{kernel} s{stride}");
+        let [batch, inputs, outputs, groups, size, kernel, stride] = *sizes;
+        let name =
+            format!("{batch}x{size}x{size} {inputs}-{outputs} g{groups} k{kernel} s{stride}");
         group.throughput(Throughput::Elements(conv.shape.flops()));
         group.bench_function(format!("{name}/y"), |b| {
             b.iter(|| conv.convolve(Direction::Forward));

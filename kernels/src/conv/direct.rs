@@ -5,6 +5,8 @@
 
 use super::Conv2d;
 use super::axis::{Axis, Taps};
+use super::depthwise::Depthwise;
+use super::implicit::Implicit;
 use super::panels::{MOST_ROWS, Panels, Weights};
 use super::planes::{Source, Window, fill};
 use crate::isa::{Isa, Kernel};
@@ -60,6 +62,9 @@ impl Conv2d {
     /// Tasks of [`pack_weight`], which come before those of [`convolve`].
     #[must_use]
     pub fn pack_tasks(&self, direction: Direction) -> usize {
+        if let Some(implicit) = Implicit::of(self, direction) {
+            return implicit.pack_tasks();
+        }
         let packs = self.sides(direction).1.channels >= PACKED_CHANNELS;
         if packs { self.groups * Split::new(self, direction).blocks } else { 0 }
     }
@@ -67,6 +72,9 @@ impl Conv2d {
     /// f32 of the packed weight, which all tasks share.
     #[must_use]
     pub fn packed_len(&self, direction: Direction) -> usize {
+        if let Some(implicit) = Implicit::of(self, direction) {
+            return implicit.packed_len();
+        }
         self.pack_tasks(direction) * self.packed_block(direction)
     }
 
@@ -79,6 +87,12 @@ impl Conv2d {
     /// Tasks of [`convolve`].
     #[must_use]
     pub fn tasks(&self, direction: Direction) -> usize {
+        if let Some(implicit) = Implicit::of(self, direction) {
+            return implicit.tasks();
+        }
+        if let Some(depthwise) = Depthwise::of(self, direction) {
+            return depthwise.tasks();
+        }
         let split = Split::new(self, direction);
         self.batch * split.chunks * split.bands * split.blocks
     }
@@ -86,6 +100,12 @@ impl Conv2d {
     /// f32 of scratch that one running [`convolve`] task needs.
     #[must_use]
     pub fn scratch(&self, direction: Direction) -> usize {
+        if let Some(implicit) = Implicit::of(self, direction) {
+            return implicit.scratch();
+        }
+        if let Some(depthwise) = Depthwise::of(self, direction) {
+            return depthwise.scratch();
+        }
         let split = Split::new(self, direction);
         let results = split.band_rows * split.line + MARGIN;
         let spare = if split.block >= PACKED_CHANNELS { MOST_ROWS } else { 0 };
@@ -98,7 +118,11 @@ impl Conv2d {
 /// # Safety
 /// The weight and `packed` must be valid for their lengths, and `task` be in range and run once.
 pub unsafe fn pack_weight(isa: Isa, args: &Direct, task: usize) {
-    isa.run(Pack { args, task });
+    match Implicit::of(&args.shape, args.direction) {
+        // SAFETY: the caller's contract.
+        Some(implicit) => unsafe { implicit.pack(isa, args, task) },
+        None => isa.run(Pack { args, task }),
+    }
 }
 
 struct Pack<'a> {
@@ -138,44 +162,53 @@ impl Kernel for Pack<'_> {
 /// must have run.
 pub unsafe fn convolve(isa: Isa, args: &Direct, task: usize, scratch: &mut [f32]) {
     debug_assert!(scratch.len() >= args.shape.scratch(args.direction));
-    isa.run(Task { args, task, scratch: scratch.as_mut_ptr() });
+    let scratch = scratch.as_mut_ptr();
+    let (implicit, depthwise) =
+        (Implicit::of(&args.shape, args.direction), Depthwise::of(&args.shape, args.direction));
+    match (implicit, depthwise) {
+        // SAFETY: the caller's contract.
+        (Some(implicit), _) => unsafe { implicit.run(isa, args, task, scratch) },
+        // SAFETY: as above.
+        (_, Some(depthwise)) => unsafe { depthwise.run(isa, args, task, scratch) },
+        _ => isa.run(Task { args, task, scratch }),
+    }
 }
 
 /// One axis of one side of a convolution.
 #[derive(Clone, Copy)]
-struct Line {
-    size: usize,
+pub(super) struct Line {
+    pub(super) size: usize,
     /// The stride, on the side that it spreads.
-    phases: usize,
+    pub(super) phases: usize,
 }
 
 impl Line {
     /// Positions of one phase.
     #[inline(always)]
-    fn len(&self, phase: usize) -> usize {
+    pub(super) fn len(&self, phase: usize) -> usize {
         self.size.saturating_sub(phase).div_ceil(self.phases)
     }
 }
 
 /// One side of a convolution, for one group.
 #[derive(Clone, Copy)]
-struct Side {
-    channels: usize,
-    rows: Line,
-    cols: Line,
+pub(super) struct Side {
+    pub(super) channels: usize,
+    pub(super) rows: Line,
+    pub(super) cols: Line,
 }
 
 impl Side {
     /// Elements of one group of one image.
     #[inline(always)]
-    fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.channels * self.rows.size * self.cols.size
     }
 }
 
 impl Conv2d {
     /// The source and the destination of a direction.
-    fn sides(&self, direction: Direction) -> (Side, Side) {
+    pub(super) fn sides(&self, direction: Direction) -> (Side, Side) {
         let line = |size, phases| Line { size, phases };
         let x = Side {
             channels: self.group_inputs(),
@@ -194,7 +227,7 @@ impl Conv2d {
     }
 
     /// f32 of the weight from one destination channel to the next, and from one source channel.
-    fn weight_steps(&self, direction: Direction) -> [usize; 2] {
+    pub(super) fn weight_steps(&self, direction: Direction) -> [usize; 2] {
         let per_output = self.group_inputs() * self.taps();
         match direction {
             Direction::Forward => [per_output, self.taps()],
@@ -203,7 +236,7 @@ impl Conv2d {
     }
 
     /// Where the weights of a group begin.
-    fn weight_at(&self, group: usize) -> usize {
+    pub(super) fn weight_at(&self, group: usize) -> usize {
         group * self.group_outputs() * self.group_inputs() * self.taps()
     }
 }

@@ -7,28 +7,45 @@
 //! | `panels` | the product of packed weights with such a band |
 //! | `direct` | convolution and its input gradient (transposed convolution) |
 //! | `weight` | the weight gradient |
-//! | `pool` | max and average pooling, both ways |
+//! | `depthwise` | the same of one channel to one |
+//! | `implicit`, `patches` | the same products for many channels, as gemm's |
+//! | `implicit_weight` | the weight gradient likewise |
+//! | `pool`, `average` | max and average pooling, both ways |
 //! | `batch_norm` | batch and group normalisation, both ways |
 //!
-//! No patch matrix (im2col) is built. A strided convolution is a sum of stride-one convolutions
+//! No patch matrix (im2col) is built. Where channels fill gemm's register tiles, its panels are packed
+//! straight from the images. Elsewhere a strided convolution is a sum of stride-one convolutions
 //! over the phases of its input, and its input gradient is one stride-one convolution for each
 //! phase of its output; a stride-one convolution over a padded band reads the same memory, shifted,
-//! for every tap. Scratch is therefore one band, whatever the kernel size, and the packed weight.
+//! for every tap. Scratch is therefore a slab of panels or one band, and the packed weight.
 //!
-//! GFLOP/s of one Zen 5 thread (its limit: 270) by `cargo bench --bench conv`, batch 64:
+//! GFLOP/s of one Zen 5 thread (its limit: 260 in the same run), 8 images; in brackets what the bands
+//! alone reached:
 //!
 //! | image, channels, kernel | y | dx | dw |
 //! |---|---|---|---|
-//! | 14 x 14, 64 to 64, 3 x 3 | 167 | 166 | 162 |
-//! | 7 x 7, 128 to 128, 3 x 3 | 138 | 139 | 125 |
+//! | 56 x 56, 64 to 64, 3 x 3 | 209 | 211 | 225 |
+//! | 28 x 28, 128 to 128, 3 x 3 | 225 (215) | 219 (211) | 222 |
+//! | 14 x 14, 256 to 256, 3 x 3 | 232 (184) | 228 (184) | 215 |
+//! | 7 x 7, 512 to 512, 3 x 3 | 214 (153) | 205 (152) | 182 |
+//! | 56 x 56, 64 to 256, 1 x 1 | 224 (132) | 182 (111) | 164 (143) |
+//! | 56 x 56, 256 to 64, 1 x 1 | 187 (110) | 231 (133) | 168 (94) |
+//! | 14 x 14, 1024 to 256, 1 x 1 | 231 (118) | 234 (149) | 180 (116) |
+//! | 56 x 56, 128 to 128, 3 x 3, stride 2 | 209 (153) | 172 | 155 (119) |
+//! | 56 x 56, 256 to 512, 1 x 1, stride 2 | 220 (114) | 133 (113) | 151 (43) |
 //!
-//! What is missing is the halo, the last, partial tile of a line of results (at 14 x 14, 224 columns
-//! are computed for 196), and the copies into the band and out of the sums.
+//! What is missing at few channels is the halo, the last, partial tile of a line of results, and the
+//! copies into the band and out of the sums; at many, packing, and in the weight gradient transposing.
 
+mod average;
 mod axis;
 pub mod batch_norm;
+mod depthwise;
 mod direct;
+mod implicit;
+mod implicit_weight;
 mod panels;
+mod patches;
 mod planes;
 pub mod pool;
 pub mod reference;

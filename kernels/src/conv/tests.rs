@@ -1,6 +1,7 @@
 //! Parity with the references on every level.
 
 use super::batch_norm::{BatchNorm, Normalize, NormalizeGrad, normalize, normalize_grad};
+use super::implicit::Implicit;
 use super::pool::{self, Divisor, Pool2d};
 use super::reference::{self, AVG_TOLERANCE, CONV_TOLERANCE, NORM_TOLERANCE};
 use super::{
@@ -141,6 +142,48 @@ fn convolves_groups_and_many_channels() {
     let cols = Axis::new(8, 3, 2, 1, (1, 1)).unwrap();
     for channels in [(1, 1, 1), (8, 8, 8), (6, 12, 6), (70, 70, 1), (66, 33, 3), (40, 150, 1)] {
         check_conv(conv(channels, rows, cols));
+    }
+}
+
+#[test]
+fn convolves_channels_that_fill_tiles() {
+    let axis = |n, kernel, stride, dilation, pad| {
+        Axis::new(n, kernel, stride, dilation, (pad, pad)).unwrap()
+    };
+    let both = [Direction::Forward, Direction::InputGrad];
+    // Channels, kernel, stride, dilation, padding, and which directions are gemm's product.
+    for (channels, kernel, stride, dilation, pad, takes) in [
+        ((130, 100, 1), 3, 1, 1, 1, [true, true]),
+        ((96, 20, 1), 3, 1, 2, 2, [false, true]),
+        ((200, 192, 2), 2, 1, 1, 0, [true, true]),
+        ((20, 70, 1), 3, 2, 1, 1, [true, false]),
+        ((30, 65, 1), 1, 1, 1, 0, [true, true]),
+        ((32, 48, 2), 1, 1, 1, 1, [true, true]),
+        ((30, 65, 1), 1, 2, 1, 0, [true, true]),
+        ((16, 20, 1), 1, 3, 1, 1, [true, true]),
+    ] {
+        let rows = axis(7, kernel, stride, dilation, pad);
+        let shape = conv(channels, rows, axis(9, kernel, stride, dilation, pad));
+        assert_eq!(both.map(|d| Implicit::of(&shape, d).is_some()), takes, "{shape:?}");
+        check_conv(shape);
+        check_conv(Conv2d { batch: 1, rows: axis(20, kernel, stride, dilation, pad), ..shape });
+    }
+}
+
+#[test]
+fn convolves_one_channel_to_one() {
+    for (kernel, stride, dilation, pad) in [
+        (3, 1, 1, (1, 1)),
+        (3, 2, 1, (1, 1)),
+        (5, 1, 2, (0, 3)),
+        (2, 2, 3, (2, 0)),
+        (3, 3, 1, (1, 0)),
+    ] {
+        for (rows, cols) in [(9, 7), (14, 16), (30, 37), (70, 150)] {
+            let rows = Axis::new(rows, kernel, stride, dilation, pad).unwrap();
+            let cols = Axis::new(cols, kernel, stride, dilation, pad).unwrap();
+            check_conv(conv((5, 5, 5), rows, cols));
+        }
     }
 }
 

@@ -10,6 +10,7 @@
 
 use super::Conv2d;
 use super::axis::Taps;
+use super::implicit_weight::ImplicitWeight;
 use super::planes::{Source, Window};
 use crate::isa::{Isa, Kernel};
 use crate::product::{Nest, Product};
@@ -50,12 +51,15 @@ impl Conv2d {
     /// Partial gradients that [`grad_weight`] writes, for [`sum_parts`] to add.
     #[must_use]
     pub fn weight_parts(&self) -> usize {
-        WeightSplit::new(self).parts
+        ImplicitWeight::of(self).map_or_else(|| WeightSplit::new(self).parts, |i| i.parts)
     }
 
     /// Tasks of [`grad_weight`].
     #[must_use]
     pub fn weight_tasks(&self) -> usize {
+        if let Some(implicit) = ImplicitWeight::of(self) {
+            return implicit.tasks();
+        }
         let split = WeightSplit::new(self);
         split.parts * split.chunks * split.lane_blocks * split.input_blocks
     }
@@ -63,6 +67,9 @@ impl Conv2d {
     /// f32 of scratch that one running [`grad_weight`] task needs.
     #[must_use]
     pub fn weight_scratch(&self) -> usize {
+        if let Some(implicit) = ImplicitWeight::of(self) {
+            return implicit.scratch();
+        }
         let split = WeightSplit::new(self);
         split.sums_len + split.grad_len + split.source_len
     }
@@ -81,7 +88,12 @@ impl Conv2d {
 /// range and run once, and `scratch` hold [`Conv2d::weight_scratch`] f32.
 pub unsafe fn grad_weight(isa: Isa, args: &WeightGrad, task: usize, scratch: &mut [f32]) {
     debug_assert!(scratch.len() >= args.shape.weight_scratch());
-    isa.run(Task { args, task, scratch: scratch.as_mut_ptr() });
+    let scratch = scratch.as_mut_ptr();
+    match ImplicitWeight::of(&args.shape) {
+        // SAFETY: the caller's contract.
+        Some(implicit) => unsafe { implicit.run(isa, args, task, scratch) },
+        None => isa.run(Task { args, task, scratch }),
+    }
 }
 
 /// Runs one of [`Conv2d::sum_tasks`] tasks: adds the parts of some elements, first to last.

@@ -41,11 +41,11 @@ pub mod bytes;
 mod int8;
 mod left;
 mod narrow;
-mod pack;
+pub(crate) mod pack;
 mod reference;
 #[cfg(test)]
 mod tests;
-mod tile;
+pub(crate) mod tile;
 
 pub use narrow::takes as is_narrow;
 pub use reference::reference;

@@ -17,7 +17,7 @@ pub(super) const fn panel_rows(pairs: bool, depth: usize) -> usize {
 /// # Safety
 /// `rows >= 1` rows must be readable, and `dst` valid for the panel.
 #[inline(always)]
-pub(super) unsafe fn transposed<S: Simd, const PAIRS: bool>(
+pub(crate) unsafe fn transposed<S: Simd, const PAIRS: bool>(
     s: S,
     src: *const f32,
     stride: usize,
@@ -97,7 +97,7 @@ unsafe fn turn<S: Simd, const PAIRS: bool>(
 
 /// Rows of f32 that lie `stride` apart.
 #[derive(Clone, Copy)]
-pub(super) struct Rows {
+pub(crate) struct Rows {
     /// The first of them.
     pub src: *const f32,
     /// f32 from row to row.
@@ -122,7 +122,7 @@ const EARLY: usize = 8;
 /// # Safety
 /// The rows must be readable, and `dst` valid for the panels.
 #[inline(always)]
-pub(super) unsafe fn straight<S: Simd, const PAIRS: bool>(
+pub(crate) unsafe fn straight<S: Simd, const PAIRS: bool>(
     s: S,
     from: Rows,
     width: usize,
@@ -291,7 +291,7 @@ pub(super) const DECODED: usize = 32;
 /// SmolLM2's shapes are 5 % faster in bfloat16 and 3 % in f32 for asking early. All the lines for a
 /// tile at once make them 6 % slower than none: the tile's own loads wait behind.
 #[derive(Default)]
-pub(super) struct Ahead {
+pub(crate) struct Ahead {
     /// Address of the next line's row, and bytes of it before the line.
     row: usize,
     at: usize,
@@ -306,6 +306,12 @@ pub(super) struct Ahead {
 }
 
 impl Ahead {
+    /// `rows` rows of `bytes`, `stride` bytes apart, to be asked for in so many looks.
+    pub(crate) fn over(row: usize, bytes: usize, stride: usize, rows: usize, looks: usize) -> Self {
+        let lines = (rows * bytes.div_ceil(LINE)).div_ceil(looks.max(1));
+        Self { row, at: 0, bytes, stride, rows, lines }
+    }
+
     /// Asks for some lines.
     #[inline(always)]
     pub(super) fn look<S: Simd>(&mut self, s: S) {

@@ -6,11 +6,11 @@ use super::pack::Ahead;
 use crate::simd::{MAX_LANES, Simd};
 
 /// Steps of depth between two looks ahead. With 64, half of what looking ahead brings is lost.
-pub(super) const LOOK: usize = 16;
+pub(crate) const LOOK: usize = 16;
 
 /// Two packed panels and the place of their product.
 #[derive(Clone, Copy)]
-pub(super) struct Tile {
+pub(crate) struct Tile {
     /// Rows of the panels.
     pub depth: usize,
     /// A panel of A, rows of `MR` lanes.
@@ -23,7 +23,7 @@ pub(super) struct Tile {
 
 /// A tile of C.
 #[derive(Clone, Copy)]
-pub(super) struct Target {
+pub(crate) struct Target {
     /// Where the tile of C begins.
     pub c: *mut f32,
     /// f32 from row to row of C.
@@ -39,7 +39,7 @@ pub(super) struct Target {
 }
 
 /// What the tile multiplies.
-pub(super) trait Step {
+pub(crate) trait Step {
     /// Rows of the panels that a step takes: 1 or 2.
     fn rows<S: Simd>() -> usize;
 
@@ -56,7 +56,7 @@ pub(super) trait Step {
 }
 
 /// f32 operands.
-pub(super) struct Single;
+pub(crate) struct Single;
 
 impl Step for Single {
     #[inline(always)]
@@ -108,7 +108,7 @@ impl Tile {
     /// The panels must hold `depth` rows, counted up to whole steps, and `c` and the bias be valid
     /// for the rows and columns that exist.
     #[inline(always)]
-    pub(super) unsafe fn run<S: Simd, D: Step>(&self, s: S, ahead: &mut Ahead) {
+    pub(crate) unsafe fn run<S: Simd, D: Step>(&self, s: S, ahead: &mut Ahead) {
         const {
             let sizes = (S::GEMM_MR, S::GEMM_NV);
             assert!(S::HAS_PANELS || matches!(sizes, (14, 2) | (8, 3) | (6, 2) | (4, 1)));

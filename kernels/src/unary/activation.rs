@@ -17,6 +17,6 @@ unary_ops! {
 /// `max(x, 0) + ln(1 + e^-|x|)`, which cannot overflow.
 #[inline(always)]
 fn softplus<S: Simd>(s: S, x: S::F) -> S::F {
-    let rest = math::log1p(s, math::exp_neg_abs(s, x));
+    let rest = math::log1p_unit(s, math::exp_neg_abs(s, x));
     s.add(s.max(s.zero(), x), rest)
 }

@@ -205,15 +205,19 @@ fn log_limits<S: Simd>(s: S, x: S::F, y: S::F) -> S::F {
     s.select(s.eq(x, s.zero()), s.splat(f32::NEG_INFINITY), y)
 }
 
-/// `ln(1 + x)`, within 2 ULP.
+/// `ln(1 + x)` for `x` in 0..=1, within 2 ULP: what it is reduced by depends on `x` only, so that
+/// neither the sum is split nor what it loses divided.
 #[inline(always)]
-pub fn log1p<S: Simd>(s: S, x: S::F) -> S::F {
-    let w = s.add(x, s.splat(1.0));
-    // What the addition lost, as a part of `w`.
-    let lost = s.div(s.sub(x, s.sub(w, s.splat(1.0))), w);
-    let y = s.add(log(s, w), lost);
-    let y = s.select(s.lt(s.abs(x), s.splat(1e-8)), x, y);
-    log_limits(s, w, y)
+pub fn log1p_unit<S: Simd>(s: S, x: S::F) -> S::F {
+    // 1 + x is (1 + f) 2^e with 1 + f below the root of two, or above its half.
+    let large = s.lt(s.splat(std::f32::consts::SQRT_2 - 1.0), x);
+    let f = s.select(large, s.fma(x, s.splat(0.5), s.splat(-0.5)), x);
+    let high = s.select(large, s.splat(LN_2[0]), s.zero());
+    let low = s.select(large, s.splat(LN_2[1]), s.zero());
+    let f2 = s.mul(f, f);
+    let y = s.fma(s.mul(f2, f), polynomial(s, f, &LOG), low);
+    let y = s.fma(f2, s.splat(-0.5), y);
+    s.add(s.add(f, y), high)
 }
 
 /// Hyperbolic tangent, within 3 ULP.
