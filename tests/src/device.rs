@@ -1,8 +1,11 @@
 //! The Vulkan device that suites run on, where there is one; what does not run on it.
 
+use std::sync::Arc;
+
+use tenon_backends::cpu::{self, Cpu};
 use tenon_backends::vulkan::{Options, Vulkan};
 use tenon_runtime::Graph;
-use tenon_runtime::backend::Launch;
+use tenon_runtime::backend::{Backend, Launch};
 use tenon_runtime::memory::Plan;
 
 use crate::golden::report;
@@ -23,6 +26,16 @@ pub fn vulkan(suite: &str, change: impl FnOnce(&mut Options)) -> Option<Vulkan> 
             None
         }
     }
+}
+
+/// A device, and the CPU for what does not run on it.
+///
+/// # Panics
+/// Where there is no CPU backend.
+#[must_use]
+pub fn with_cpu(vulkan: &Vulkan) -> Vec<Arc<dyn Backend>> {
+    let cpu = Cpu::new(cpu::Options::default()).expect("the CPU");
+    vec![Arc::new(vulkan.clone()), Arc::new(cpu)]
 }
 
 /// Ops of a plan that another backend than the first runs.

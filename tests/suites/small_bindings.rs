@@ -4,14 +4,13 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use tenon_backends::cpu::{self, Cpu};
 use tenon_backends::vulkan::{Options, Vulkan};
 use tenon_runtime::backend::Backend;
 use tenon_runtime::executor::Executor;
 use tenon_runtime::graph::Graph;
 use tenon_runtime::train::{self, Trainer};
 use tenon_runtime::{Tensor, TensorDesc};
-use tenon_tests::device::elsewhere;
+use tenon_tests::device::{elsewhere, with_cpu};
 
 /// Devices one at a time: their caches lie in one folder.
 static TURN: Mutex<()> = Mutex::new(());
@@ -24,11 +23,6 @@ fn device(change: impl FnOnce(&mut Options)) -> Option<Vulkan> {
 /// One whose bindings take at most 1 MiB.
 fn small() -> Option<Vulkan> {
     device(|options| options.max_binding = Some(1 << 20))
-}
-
-fn with_cpu(vulkan: &Vulkan) -> Vec<Arc<dyn Backend>> {
-    let cpu = Cpu::new(cpu::Options::default()).expect("the CPU");
-    vec![Arc::new(vulkan.clone()), Arc::new(cpu)]
 }
 
 /// `y = relu(relu(x))` of `n` elements.

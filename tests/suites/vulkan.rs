@@ -16,7 +16,7 @@ use tenon_runtime::graph::Graph;
 use tenon_runtime::passes;
 use tenon_runtime::train::{self, Trainer};
 use tenon_runtime::{Error, Result, Tensor, TensorDesc};
-use tenon_tests::device::elsewhere;
+use tenon_tests::device::{elsewhere, with_cpu};
 use tenon_tests::golden::report;
 
 /// Devices one at a time: their caches lie in one folder.
@@ -25,11 +25,6 @@ static TURN: Mutex<()> = Mutex::new(());
 /// A device, if there is one.
 fn device(change: impl FnOnce(&mut Options)) -> Option<Vulkan> {
     tenon_tests::device::vulkan("vulkan", change)
-}
-
-fn with_cpu(vulkan: &Vulkan) -> Vec<Arc<dyn Backend>> {
-    let cpu = Cpu::new(cpu::Options::default()).expect("the CPU");
-    vec![Arc::new(vulkan.clone()), Arc::new(cpu)]
 }
 
 fn folder(name: &str) -> PathBuf {
@@ -195,39 +190,6 @@ fn products_of_halves_are_near() {
             assert!(largest > 0.0 && got != want && worst <= 1e-5 * largest, "{said}");
         }
     }
-}
-
-/// A tier that is wrong is found and named; what it did is right without it. Each by itself, for one can
-/// do all that another would.
-#[test]
-fn a_wrong_tier_is_not_used() {
-    let _turn = TURN.lock();
-    let Some(offered) = device(|_| {}).map(|vulkan| vulkan.tiers()) else { return };
-    let cache = folder("wrong");
-    // SAFETY: `TURN` keeps other tests of this process from reading the environment meanwhile.
-    unsafe { std::env::set_var("TENON_CACHE", &cache) };
-    let cpu: Arc<dyn Backend> = Arc::new(Cpu::new(cpu::Options::default()).expect("the CPU"));
-    for tier in offered.iter().filter(|tier| tier.shaders().next().is_some()) {
-        let _ = std::fs::remove_dir_all(&cache);
-        let faults = Arc::new(Faults::default());
-        let only = Tiers::default().with(tier);
-        *faults.idle.lock().expect("no panic") = only;
-        let others = offered.without(only);
-        let vulkan = device(|options| {
-            options.faults = Some(faults);
-            options.without = others.iter().fold(options.without, Tiers::with);
-        });
-        let vulkan = vulkan.expect("a device");
-        let start = Instant::now();
-        let said = vulkan.self_check(&cpu).expect("a check");
-        let named = format!("the tier `{}` is not used", tier.name());
-        assert!(said.len() == 1 && said[0].ends_with(&named), "{said:?}");
-        assert_eq!(vulkan.tiers(), Tiers::default());
-        report(&format!("vulkan: {} in {:.1} s", said[0], start.elapsed().as_secs_f64()));
-        assert_eq!(vulkan.self_check(&cpu).expect("what is kept"), [""; 0]);
-    }
-    // SAFETY: as above.
-    unsafe { std::env::remove_var("TENON_CACHE") };
 }
 
 /// A device that misses indices out of range reads none.

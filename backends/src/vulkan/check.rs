@@ -1,9 +1,8 @@
 //! The check on a device's first use: phone drivers return wrong answers silently.
 //!
-//! Each shader runs in the first case of the op table that it serves, against a reference; one above the
-//! baseline with each set of constants that cases ask for, for what it stands in for is at hand. One that
-//! is wrong takes its tier with it, and those it stood in for are checked in their turn; one of the
-//! baseline is not used, and what it served runs elsewhere. What was found is kept by driver.
+//! Each kernel runs in the first case of the op table that it serves, against a reference. One above the
+//! baseline that is wrong takes its tier with it, and those it stood in for are checked in their turn; one
+//! of the baseline is not used, and what it served runs elsewhere. What was found is kept by driver.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -14,21 +13,35 @@ use tenon_runtime::executor::Executor;
 use tenon_runtime::graph::Graph;
 use tenon_runtime::{Error, Result, Tensor, TensorDesc};
 
+use super::launch::{Dispatch, Kernel};
 use super::shader::Shader;
 use super::tier::{Tier, Tiers};
 use super::{Context, Vulkan, indices, launch};
 use crate::cache::{File, sum};
-
-/// What is right or wrong as one: a shader, with its constants above the baseline.
-type Kernel = (Shader, Vec<u32>);
 
 /// What a device is trusted with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Checked {
     /// The tiers in use.
     pub(super) tiers: Tiers,
-    /// Shaders that are not used.
-    pub(super) wrong: Vec<Shader>,
+    /// Kernels that are not used.
+    pub(super) wrong: Vec<Kernel>,
+}
+
+/// The search for indices out of range.
+const SEARCH: Kernel = (Shader::Check, Vec::new());
+
+/// A kernel's name: its shader's, and after colons its constants.
+fn name((shader, constants): &Kernel) -> String {
+    constants.iter().fold(shader.name().to_owned(), |name, constant| format!("{name}:{constant}"))
+}
+
+/// The kernel of a [`name`].
+fn of_name(name: &str) -> Option<Kernel> {
+    let mut parts = name.split(':');
+    let shader = parts.next()?;
+    let shader = Shader::ALL.iter().copied().find(|s| s.name() == shader)?;
+    Some((shader, parts.map(|part| part.parse().ok()).collect::<Option<_>>()?))
 }
 
 impl Vulkan {
@@ -83,7 +96,7 @@ impl Checked {
     }
 
     fn encode(&self, offered: Tiers) -> Vec<u8> {
-        let wrong: Vec<_> = self.wrong.iter().map(|shader| shader.name()).collect();
+        let wrong: Vec<_> = self.wrong.iter().map(name).collect();
         let lines = [Self::head(offered), self.tiers.to_string(), wrong.join(" ")];
         lines.join("\n").into_bytes()
     }
@@ -95,7 +108,6 @@ impl Checked {
             return None;
         }
         let tiers = Tiers::from_names(lines.next()?);
-        let of_name = |name: &str| Shader::ALL.iter().copied().find(|s| s.name() == name);
         let wrong = lines.next()?.split_whitespace().map(of_name).collect::<Option<_>>()?;
         Some(Self { tiers, wrong })
     }
@@ -143,10 +155,7 @@ impl Context {
                 continue;
             }
             let Some(plan) = self.claimed(signature) else { return Ok(None) };
-            kernels.extend(plan.dispatches.into_iter().map(|dispatch| {
-                let is_baseline = dispatch.shader.tier() == Tier::Baseline;
-                (dispatch.shader, if is_baseline { Vec::new() } else { dispatch.constants })
-            }));
+            kernels.extend(plan.dispatches.iter().flat_map(Dispatch::kernels));
         }
         Ok(Some(kernels))
     }
@@ -155,33 +164,35 @@ impl Context {
     pub(super) fn claimed(&self, signature: Signature<'_>) -> Option<launch::Plan> {
         let plan = launch::plan(&self.limits(), signature, None)?;
         let trusted = self.trusted();
-        if indices::are_read(signature.launch) && trusted.wrong.contains(&Shader::Check) {
+        let is_wrong = |kernel: &Kernel| trusted.wrong.contains(kernel);
+        if indices::are_read(signature.launch) && is_wrong(&SEARCH) {
             return None;
         }
-        let is_fine =
-            |shader: Shader| trusted.tiers.has(shader.tier()) && !trusted.wrong.contains(&shader);
-        plan.dispatches.iter().all(|dispatch| is_fine(dispatch.shader)).then_some(plan)
+        let is_fine = |dispatch: &Dispatch| {
+            trusted.tiers.has(dispatch.shader.tier()) && !dispatch.kernels().iter().any(is_wrong)
+        };
+        plan.dispatches.iter().all(is_fine).then_some(plan)
     }
 
     /// Reads no more indices on the device; says so.
     fn distrust_indices(&self) -> String {
         let mut trusted = self.trusted();
-        trusted.wrong.push(Shader::Check);
+        trusted.wrong.push(SEARCH);
         self.trust(trusted);
         let name = &self.device.facts.name;
         format!("{name} misses indices out of range: what reads indices runs on the CPU")
     }
 
     /// Of the kernels that were not right elsewhere, uses those of the highest tier no more: neither
-    /// that tier nor, of the baseline, the shaders; says what.
+    /// that tier nor, of the baseline, they themselves; says what.
     fn distrust(&self, kernels: &HashSet<Kernel>, seen: &HashSet<Kernel>) -> String {
         let mut trusted = self.trusted();
-        let mut wrong: Vec<_> = kernels.difference(seen).map(|(shader, _)| *shader).collect();
-        let highest = wrong.iter().map(|s| s.tier()).max().unwrap_or(Tier::Baseline);
+        let mut wrong: Vec<_> = kernels.difference(seen).cloned().collect();
+        let highest = wrong.iter().map(|(shader, _)| shader.tier()).max().unwrap_or(Tier::Baseline);
         let said = if highest == Tier::Baseline {
-            wrong.sort_unstable_by_key(|shader| shader.name());
-            let names: Vec<_> = wrong.iter().map(|shader| shader.name()).collect();
-            trusted.wrong.extend(&wrong);
+            wrong.sort_unstable_by_key(name);
+            let names: Vec<_> = wrong.iter().map(name).collect();
+            trusted.wrong.extend(wrong);
             format!("what `{}` serves runs on the CPU", names.join("`, `"))
         } else {
             trusted.tiers = trusted.tiers.without(Tiers::default().with(highest));

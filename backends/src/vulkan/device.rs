@@ -12,6 +12,7 @@ use vulkano::{Version, VulkanLibrary, VulkanObject};
 
 use super::Options;
 use super::faults::Faults;
+use super::launch::{self, Dispatch};
 use super::matrices::Matrices;
 use super::shader::Shader;
 use super::tier::{Tier, Tiers};
@@ -210,12 +211,14 @@ impl Device {
         self.faults.as_ref().is_some_and(|faults| faults.barriers.load(Ordering::Relaxed))
     }
 
-    /// Whether a shader does nothing, so that it is missed.
-    pub(super) fn is_idle(&self, shader: Shader) -> bool {
+    /// Whether a dispatch does nothing, so that it is missed.
+    pub(super) fn is_idle(&self, dispatch: &Dispatch) -> bool {
         let Some(faults) = &self.faults else { return false };
         let idle = *faults.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        match shader.tier() {
-            Tier::Baseline => shader == Shader::Check && faults.searches.load(Ordering::Relaxed),
+        let is_set = |fault: &AtomicBool| fault.load(Ordering::Relaxed);
+        match dispatch.shader.tier() {
+            Tier::Baseline if dispatch.shader == Shader::Check => is_set(&faults.searches),
+            Tier::Baseline => dispatch.kernels().contains(&launch::erf()) && is_set(&faults.erf),
             tier => idle.has(tier),
         }
     }

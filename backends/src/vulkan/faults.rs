@@ -18,6 +18,8 @@ pub struct Faults {
     pub searches: AtomicBool,
     /// Of which tiers shaders do nothing.
     pub idle: Mutex<Tiers>,
+    /// Whether dispatches that compute `erf`, alone or in a chain, do nothing.
+    pub erf: AtomicBool,
 }
 
 /// The one call of many that fails.

@@ -90,7 +90,7 @@ impl Finder<'_> {
         if !fits {
             return Err(failed(format_args!("cannot dispatch {dispatch:?}")));
         }
-        let is_idle = self.context.device.is_idle(dispatch.shader);
+        let is_idle = self.context.device.is_idle(dispatch);
         let mut ready = Ready {
             pipeline: self.context.pipelines.get(dispatch.shader, &dispatch.constants)?,
             buffers: Vec::with_capacity(BINDINGS),

@@ -122,6 +122,16 @@ impl Code {
     }
 }
 
+/// `apply`'s number of a function of one operand.
+pub(super) fn function(op: Unary) -> u32 {
+    unary_code(op).0
+}
+
+/// The functions that a dispatch of these specialization constants computes.
+pub(super) fn functions(constants: &[u32]) -> impl Iterator<Item = u32> {
+    constants[4..].chunks_exact(3).map(|words| words[0] & 0xff)
+}
+
 /// How an operand's elements meet those of the result.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Mode {

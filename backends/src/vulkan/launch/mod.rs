@@ -20,12 +20,13 @@ mod reduce;
 mod row;
 mod update;
 
+use tenon_kernels::unary::Unary;
 use tenon_runtime::TensorDesc;
 use tenon_runtime::backend::{Launch, Signature, Step};
 
 use super::matrices::Matrices;
 use super::shader::Shader;
-use super::tier::Tiers;
+use super::tier::{Tier, Tiers};
 
 /// Where bytes lie: in memory number `slot`, of which 0 is the arena.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +87,32 @@ pub(super) struct Dispatch {
     pub(super) bindings: Vec<Binding>,
     /// Workgroups.
     pub(super) groups: [u32; 3],
+}
+
+/// What is right or wrong as one: a shader, and which of its specialization constants make it another.
+pub(super) type Kernel = (Shader, Vec<u32>);
+
+impl Dispatch {
+    /// What of a device it relies on. Of the baseline a shader with its constant 1, which says most of
+    /// what it does, and each function of elements, in chains, too; of a tier above a shader with all
+    /// constants, for what it stands in for is at hand.
+    pub(super) fn kernels(&self) -> Vec<Kernel> {
+        let of = |function| (Shader::Elementwise, vec![function]);
+        let functions = || elementwise::functions(&self.constants).map(of);
+        match self.shader {
+            Shader::Elementwise => functions().collect(),
+            Shader::Chain => functions().chain([(Shader::Chain, Vec::new())]).collect(),
+            shader if shader.tier() == Tier::Baseline => {
+                vec![(shader, self.constants.iter().skip(1).take(1).copied().collect())]
+            }
+            shader => vec![(shader, self.constants.clone())],
+        }
+    }
+}
+
+/// The kernel of `erf`.
+pub(super) fn erf() -> Kernel {
+    (Shader::Elementwise, vec![elementwise::function(Unary::Erf)])
 }
 
 /// Words of push constants that a shader has for itself.
