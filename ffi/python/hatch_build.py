@@ -1,4 +1,5 @@
-"""Builds libtenon and puts it, with its header, into the wheel."""
+"""Builds libtenon and puts it, with its header, into the wheel. `TENON_FEATURES=vulkan pip install …`
+builds it with that backend."""
 
 import json
 import os
@@ -48,6 +49,8 @@ class Library(BuildHookInterface):
             raise RuntimeError("tenon is built from source by cargo: see https://rustup.rs")
         command = ["cargo", "build", "--profile", "dist", "--package", "tenon"]
         command += ["--message-format", "json-render-diagnostics"]
+        if features := os.environ.get("TENON_FEATURES"):
+            command += ["--features", features]
         out = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout
         for message in map(json.loads, out.splitlines()):
             if message.get("target", {}).get("name") == "tenon":
