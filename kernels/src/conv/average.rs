@@ -5,6 +5,7 @@
 //! way.
 
 use super::pool::{Divisor, Pool2d, put};
+use crate::gemm::tile::load;
 use crate::isa::{Isa, Kernel};
 use crate::simd::{MAX_LANES, Simd};
 
@@ -65,30 +66,94 @@ impl Pool2d {
     }
 }
 
+/// An output: its plane, row and column.
+type Place = [usize; 3];
+
+/// What is done with outputs, as many at once as a line has room for.
+trait Windows {
+    /// What `n` outputs of a row do, by a line that only they and those beside them have used.
+    ///
+    /// # Safety
+    /// As for [`avg_pool`]; the line must have room for them.
+    unsafe fn some<S: Simd>(&self, s: S, first: Place, n: usize, line: &mut Line);
+
+    /// What an output does whose window is longer than a line.
+    ///
+    /// # Safety
+    /// As for [`avg_pool`].
+    unsafe fn one(&self, at: Place);
+}
+
+impl Pool2d {
+    /// Goes through the outputs of a task.
+    ///
+    /// # Safety
+    /// As for [`avg_pool`].
+    #[inline(always)]
+    unsafe fn each<S: Simd>(&self, s: S, task: usize, windows: &impl Windows) {
+        let some = self.per_line();
+        for x in (0..self.cols.output).step_by(some.max(1)) {
+            let n = some.min(self.cols.output - x);
+            // Zero wherever nothing is written, whatever row it holds.
+            let mut line = Line([0.0; LINE + 2 * SLACK]);
+            for plane in self.planes_of(task) {
+                for y in 0..self.rows.output {
+                    // SAFETY: the caller's contract.
+                    unsafe {
+                        if n == 0 {
+                            windows.one([plane, y, x]);
+                        } else {
+                            windows.some(s, [plane, y, x], n, &mut line);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Where the cells of an output's window lie in its plane.
+    fn cells(&self, [_, y, x]: Place) -> impl Iterator<Item = usize> {
+        let rows = (0..self.rows.kernel).filter_map(move |ky| self.input_row(y, ky));
+        rows.flat_map(move |row| {
+            let columns = (0..self.cols.kernel).filter_map(move |kx| self.column(kx, x, 1));
+            columns.map(move |column| (row * self.cols.input).strict_add_signed(column.at))
+        })
+    }
+
+    /// Where an output lies among all.
+    #[inline(always)]
+    fn output_at(&self, [plane, y, x]: Place) -> usize {
+        plane * self.output_plane() + y * self.cols.output + x
+    }
+}
+
 impl Kernel for Avg<'_> {
     type Out = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
+        // SAFETY: see `avg_pool`; these results belong to this task.
+        unsafe { self.shape.each(s, self.task, &self) };
+    }
+}
+
+impl Windows for Avg<'_> {
+    #[inline(always)]
+    unsafe fn some<S: Simd>(&self, s: S, first: Place, n: usize, line: &mut Line) {
+        // SAFETY: the caller's contract.
+        unsafe {
+            self.rows(s, first, n, line);
+            self.columns(s, first, n, line);
+        }
+    }
+
+    unsafe fn one(&self, at: Place) {
         let shape = self.shape;
-        let some = shape.per_line();
-        for x in (0..shape.cols.output).step_by(some.max(1)) {
-            let n = some.min(shape.cols.output - x);
-            // Zero outside the image, whatever row it holds.
-            let mut line = Line([0.0; LINE + 2 * SLACK]);
-            for plane in shape.planes_of(self.task) {
-                for y in 0..shape.rows.output {
-                    // SAFETY: these results belong to this task; see `avg_pool`.
-                    unsafe {
-                        if n == 0 {
-                            self.one(plane, y, x);
-                        } else {
-                            self.rows(s, plane, y, x, n, &mut line);
-                            self.columns(s, plane, y, x, n, &line);
-                        }
-                    }
-                }
-            }
+        let x = self.x.wrapping_add(at[0] * shape.input_plane());
+        // SAFETY: the window's cells lie inside the plane; the result is this task's.
+        unsafe {
+            let sum: f32 = shape.cells(at).fold(0.0, |sum, cell| sum + *x.add(cell));
+            *self.y.add(shape.output_at(at)) = sum / shape.divisor(self.divisor, at[1], at[2]);
         }
     }
 }
@@ -99,15 +164,7 @@ impl Avg<'_> {
     /// # Safety
     /// As for [`avg_pool`], with a line that holds them.
     #[inline(always)]
-    unsafe fn rows<S: Simd>(
-        &self,
-        s: S,
-        plane: usize,
-        y: usize,
-        x: usize,
-        n: usize,
-        line: &mut Line,
-    ) {
+    unsafe fn rows<S: Simd>(&self, s: S, [plane, y, x]: Place, n: usize, line: &mut Line) {
         let (shape, width) = (self.shape, self.shape.cols.input);
         let (at, first, end) = shape.span(x, n);
         let from = self.x.wrapping_add(plane * shape.input_plane()).wrapping_offset(at);
@@ -119,9 +176,7 @@ impl Avg<'_> {
                 let Some(row) = shape.input_row(y, ky) else { continue };
                 let from = from.wrapping_add(row * width + i);
                 // SAFETY: `n` columns of an existing row.
-                sum = s.add(sum, unsafe {
-                    if n == S::LANES { s.load(from) } else { s.load_n(from, n) }
-                });
+                sum = s.add(sum, unsafe { load(s, from, n) });
             }
             // SAFETY: lanes past the columns are zero, and so may be written past them.
             unsafe { s.store(line.0.as_mut_ptr().add(i), sum) };
@@ -134,17 +189,9 @@ impl Avg<'_> {
     /// # Safety
     /// As for [`Avg::rows`], which has written the line.
     #[inline(always)]
-    unsafe fn columns<S: Simd>(
-        &self,
-        s: S,
-        plane: usize,
-        y: usize,
-        x: usize,
-        n: usize,
-        line: &Line,
-    ) {
+    unsafe fn columns<S: Simd>(&self, s: S, at: Place, n: usize, line: &Line) {
         let (shape, cols) = (self.shape, &self.shape.cols);
-        let to = plane * shape.output_plane() + y * cols.output + x;
+        let (to, [_, y, x]) = (shape.output_at(at), at);
         for first in (0..n).step_by(S::LANES) {
             let lanes = S::LANES.min(n - first);
             let from = line.0.as_ptr().wrapping_add(first * cols.stride);
@@ -178,26 +225,6 @@ impl Avg<'_> {
             }
         }
     }
-
-    /// One output whose window is longer than a line.
-    ///
-    /// # Safety
-    /// As for [`avg_pool`].
-    #[inline(always)]
-    unsafe fn one(&self, plane: usize, y: usize, x: usize) {
-        let shape = self.shape;
-        let mut sum = 0.0;
-        for row in (0..shape.rows.kernel).filter_map(|ky| shape.input_row(y, ky)) {
-            for column in (0..shape.cols.kernel).filter_map(|kx| shape.column(kx, x, 1)) {
-                let at = (row * shape.cols.input) as isize + column.at;
-                // SAFETY: the window's tap lies inside the plane.
-                sum += unsafe { *self.x.add(plane * shape.input_plane()).offset(at) };
-            }
-        }
-        let by = shape.divisor(self.divisor, y, x);
-        // SAFETY: this task's result.
-        unsafe { *self.y.add(plane * shape.output_plane() + y * shape.cols.output + x) = sum / by };
-    }
 }
 
 /// Gradient of average pooling: every cell of a window receives `dy / divisor`.
@@ -229,30 +256,35 @@ impl Kernel for AvgGrad<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let shape = self.shape;
-        let some = shape.per_line();
         for plane in shape.planes_of(self.task) {
             // SAFETY: this plane belongs to this task.
             unsafe {
                 self.dx.add(plane * shape.input_plane()).write_bytes(0, shape.input_plane());
             }
         }
-        for x in (0..shape.cols.output).step_by(some.max(1)) {
-            let n = some.min(shape.cols.output - x);
-            // Zero but where the outputs' windows begin, whatever row it holds.
-            let mut line = Line([0.0; LINE + 2 * SLACK]);
-            for plane in shape.planes_of(self.task) {
-                for y in 0..shape.rows.output {
-                    // SAFETY: see `avg_pool_grad`; the planes belong to this task.
-                    unsafe {
-                        if n == 0 {
-                            self.one(plane, y, x);
-                        } else {
-                            self.shares(s, plane, y, x, n, &mut line);
-                            self.send(s, plane, y, x, n, &line);
-                        }
-                    }
-                }
-            }
+        // SAFETY: see `avg_pool_grad`; the planes belong to this task.
+        unsafe { shape.each(s, self.task, &self) };
+    }
+}
+
+impl Windows for AvgGrad<'_> {
+    #[inline(always)]
+    unsafe fn some<S: Simd>(&self, s: S, first: Place, n: usize, line: &mut Line) {
+        // SAFETY: the caller's contract.
+        unsafe {
+            self.shares(s, first, n, line);
+            self.send(s, first, n, line);
+        }
+    }
+
+    unsafe fn one(&self, at: Place) {
+        let shape = self.shape;
+        let dx = self.dx.wrapping_add(at[0] * shape.input_plane());
+        // SAFETY: one of the task's gradients; the window's cells lie inside the plane.
+        unsafe {
+            let dy = *self.dy.add(shape.output_at(at));
+            let share = dy / shape.divisor(self.divisor, at[1], at[2]);
+            shape.cells(at).for_each(|cell| *dx.add(cell) += share);
         }
     }
 }
@@ -264,24 +296,15 @@ impl AvgGrad<'_> {
     /// # Safety
     /// As for [`avg_pool_grad`], with a line that holds the windows.
     #[inline(always)]
-    unsafe fn shares<S: Simd>(
-        &self,
-        s: S,
-        plane: usize,
-        y: usize,
-        x: usize,
-        n: usize,
-        line: &mut Line,
-    ) {
+    unsafe fn shares<S: Simd>(&self, s: S, at: Place, n: usize, line: &mut Line) {
         let (shape, stride) = (self.shape, self.shape.cols.stride);
-        let from = plane * shape.output_plane() + y * shape.cols.output + x;
+        let (from, [_, y, x]) = (shape.output_at(at), at);
         for first in (0..n).step_by(S::LANES) {
             let lanes = S::LANES.min(n - first);
             let mut shares = [0.0; MAX_LANES];
             // SAFETY: `lanes` gradients lie from there on; no level has more lanes.
             unsafe {
-                let dy = self.dy.add(from + first);
-                let dy = if lanes == S::LANES { s.load(dy) } else { s.load_n(dy, lanes) };
+                let dy = load(s, self.dy.add(from + first), lanes);
                 let by = shape.divisors(s, self.divisor, (y, x + first), lanes);
                 s.store(shares.as_mut_ptr(), s.div(dy, by));
             }
@@ -297,7 +320,7 @@ impl AvgGrad<'_> {
     /// # Safety
     /// As for [`AvgGrad::shares`], which has written the line.
     #[inline(always)]
-    unsafe fn send<S: Simd>(&self, s: S, plane: usize, y: usize, x: usize, n: usize, line: &Line) {
+    unsafe fn send<S: Simd>(&self, s: S, [plane, y, x]: Place, n: usize, line: &Line) {
         let (shape, cols) = (self.shape, &self.shape.cols);
         let (at, first, end) = shape.span(x, n);
         let to = self.dx.wrapping_add(plane * shape.input_plane()).wrapping_offset(at);
@@ -318,34 +341,9 @@ impl AvgGrad<'_> {
                 let Some(row) = shape.input_row(y, ky) else { continue };
                 let to = to.wrapping_add(row * cols.input + i);
                 // SAFETY: `n` columns of an existing row.
-                unsafe {
-                    if n == S::LANES {
-                        s.store(to, s.add(s.load(to), sum));
-                    } else {
-                        s.store_n(to, s.add(s.load_n(to, n), sum), n);
-                    }
-                }
+                unsafe { put(s, to, s.add(load(s, to, n), sum), n) };
             }
             i += n;
-        }
-    }
-
-    /// One output whose window is longer than a line.
-    ///
-    /// # Safety
-    /// As for [`avg_pool_grad`].
-    #[inline(always)]
-    unsafe fn one(&self, plane: usize, y: usize, x: usize) {
-        let shape = self.shape;
-        let from = plane * shape.output_plane() + y * shape.cols.output + x;
-        // SAFETY: one of the task's gradients.
-        let share = unsafe { *self.dy.add(from) } / shape.divisor(self.divisor, y, x);
-        for row in (0..shape.rows.kernel).filter_map(|ky| shape.input_row(y, ky)) {
-            for column in (0..shape.cols.kernel).filter_map(|kx| shape.column(kx, x, 1)) {
-                let at = (row * shape.cols.input) as isize + column.at;
-                // SAFETY: the window's tap lies inside the plane.
-                unsafe { *self.dx.add(plane * shape.input_plane()).offset(at) += share };
-            }
         }
     }
 }

@@ -3,12 +3,10 @@
 //! Where a group has some destination channels, their weights are packed for [`Panels`]; where it
 //! has fewer (depthwise convolution) they are read in place.
 
-use super::Conv2d;
 use super::axis::{Axis, Taps};
-use super::depthwise::Depthwise;
-use super::implicit::Implicit;
 use super::panels::{MOST_ROWS, Panels, Weights};
 use super::planes::{Source, Window, fill};
+use super::{Conv2d, Way};
 use crate::isa::{Isa, Kernel};
 use crate::product::{Nest, Product};
 use crate::simd::Simd;
@@ -62,20 +60,23 @@ impl Conv2d {
     /// Tasks of [`pack_weight`], which come before those of [`convolve`].
     #[must_use]
     pub fn pack_tasks(&self, direction: Direction) -> usize {
-        if let Some(implicit) = Implicit::of(self, direction) {
-            return implicit.pack_tasks();
+        match Way::of(self, direction) {
+            Way::Implicit(implicit) => implicit.pack_tasks(),
+            Way::Depthwise(_) => 0,
+            Way::Bands => {
+                let packs = self.sides(direction).1.channels >= PACKED_CHANNELS;
+                if packs { self.groups * Split::new(self, direction).blocks } else { 0 }
+            }
         }
-        let packs = self.sides(direction).1.channels >= PACKED_CHANNELS;
-        if packs { self.groups * Split::new(self, direction).blocks } else { 0 }
     }
 
     /// f32 of the packed weight, which all tasks share.
     #[must_use]
     pub fn packed_len(&self, direction: Direction) -> usize {
-        if let Some(implicit) = Implicit::of(self, direction) {
-            return implicit.packed_len();
+        match Way::of(self, direction) {
+            Way::Implicit(implicit) => implicit.packed_len(),
+            _ => self.pack_tasks(direction) * self.packed_block(direction),
         }
-        self.pack_tasks(direction) * self.packed_block(direction)
     }
 
     /// f32 of the packed weights of a block of destination channels.
@@ -87,29 +88,29 @@ impl Conv2d {
     /// Tasks of [`convolve`].
     #[must_use]
     pub fn tasks(&self, direction: Direction) -> usize {
-        if let Some(implicit) = Implicit::of(self, direction) {
-            return implicit.tasks();
+        match Way::of(self, direction) {
+            Way::Implicit(implicit) => implicit.tasks(),
+            Way::Depthwise(depthwise) => depthwise.tasks(),
+            Way::Bands => {
+                let split = Split::new(self, direction);
+                self.batch * split.chunks * split.bands * split.blocks
+            }
         }
-        if let Some(depthwise) = Depthwise::of(self, direction) {
-            return depthwise.tasks();
-        }
-        let split = Split::new(self, direction);
-        self.batch * split.chunks * split.bands * split.blocks
     }
 
     /// f32 of scratch that one running [`convolve`] task needs.
     #[must_use]
     pub fn scratch(&self, direction: Direction) -> usize {
-        if let Some(implicit) = Implicit::of(self, direction) {
-            return implicit.scratch();
+        match Way::of(self, direction) {
+            Way::Implicit(implicit) => implicit.scratch(),
+            Way::Depthwise(depthwise) => depthwise.scratch(),
+            Way::Bands => {
+                let split = Split::new(self, direction);
+                let results = split.band_rows * split.line + MARGIN;
+                let spare = if split.block >= PACKED_CHANNELS { MOST_ROWS } else { 0 };
+                split.source_len + (split.block + spare) * results
+            }
         }
-        if let Some(depthwise) = Depthwise::of(self, direction) {
-            return depthwise.scratch();
-        }
-        let split = Split::new(self, direction);
-        let results = split.band_rows * split.line + MARGIN;
-        let spare = if split.block >= PACKED_CHANNELS { MOST_ROWS } else { 0 };
-        split.source_len + (split.block + spare) * results
     }
 }
 
@@ -118,10 +119,10 @@ impl Conv2d {
 /// # Safety
 /// The weight and `packed` must be valid for their lengths, and `task` be in range and run once.
 pub unsafe fn pack_weight(isa: Isa, args: &Direct, task: usize) {
-    match Implicit::of(&args.shape, args.direction) {
+    match Way::of(&args.shape, args.direction) {
         // SAFETY: the caller's contract.
-        Some(implicit) => unsafe { implicit.pack(isa, args, task) },
-        None => isa.run(Pack { args, task }),
+        Way::Implicit(implicit) => unsafe { implicit.pack(isa, args, task) },
+        _ => isa.run(Pack { args, task }),
     }
 }
 
@@ -163,14 +164,12 @@ impl Kernel for Pack<'_> {
 pub unsafe fn convolve(isa: Isa, args: &Direct, task: usize, scratch: &mut [f32]) {
     debug_assert!(scratch.len() >= args.shape.scratch(args.direction));
     let scratch = scratch.as_mut_ptr();
-    let (implicit, depthwise) =
-        (Implicit::of(&args.shape, args.direction), Depthwise::of(&args.shape, args.direction));
-    match (implicit, depthwise) {
+    match Way::of(&args.shape, args.direction) {
         // SAFETY: the caller's contract.
-        (Some(implicit), _) => unsafe { implicit.run(isa, args, task, scratch) },
+        Way::Implicit(implicit) => unsafe { implicit.run(isa, args, task, scratch) },
         // SAFETY: as above.
-        (_, Some(depthwise)) => unsafe { depthwise.run(isa, args, task, scratch) },
-        _ => isa.run(Task { args, task, scratch }),
+        Way::Depthwise(depthwise) => unsafe { depthwise.run(isa, args, task, scratch) },
+        Way::Bands => isa.run(Task { args, task, scratch }),
     }
 }
 

@@ -55,7 +55,9 @@ mod weight;
 
 pub use axis::Axis;
 use batch_norm::BatchNorm;
+use depthwise::Depthwise;
 pub use direct::{Direct, Direction, convolve, pack_weight};
+use implicit::Implicit;
 use pool::{Divisor, Pool2d};
 pub use weight::{WeightGrad, grad_weight, sum_parts};
 
@@ -116,6 +118,23 @@ pub enum Conv {
         /// Whether the scale is an operand.
         affine: bool,
     },
+}
+
+/// How a convolution is computed; a function of its shape only.
+enum Way {
+    /// As gemm's product.
+    Implicit(Implicit),
+    /// One channel to one.
+    Depthwise(Depthwise),
+    /// By bands of an image.
+    Bands,
+}
+
+impl Way {
+    fn of(shape: &Conv2d, direction: Direction) -> Self {
+        let depthwise = || Depthwise::of(shape, direction).map_or(Self::Bands, Self::Depthwise);
+        Implicit::of(shape, direction).map_or_else(depthwise, Self::Implicit)
+    }
 }
 
 impl Conv2d {

@@ -345,15 +345,11 @@ impl Source {
         } else {
             (from, depth, column, columns, self.n)
         };
-        let lines = rows * size(n).div_ceil(LINE);
-        Ahead {
-            row: self.data.addr() + size(first * stride + from),
-            at: 0,
-            bytes: size(n),
-            stride: size(stride),
-            rows,
-            lines: if (1..=lines).contains(&looks) { lines.div_ceil(looks) } else { 0 },
+        if !(1..=rows * size(n).div_ceil(LINE)).contains(&looks) {
+            return Ahead::default();
         }
+        let row = self.data.addr() + size(first * stride + from);
+        Ahead::over(row, size(n), size(stride), rows, looks)
     }
 
     /// Decodes elements `from..from + len` of `rows` stored rows, `step` apart in `dst`.

@@ -236,7 +236,7 @@ impl Target {
 /// # Safety
 /// `p` must be valid for reading `n` f32.
 #[inline(always)]
-pub(super) unsafe fn load<S: Simd>(s: S, p: *const f32, n: usize) -> S::F {
+pub(crate) unsafe fn load<S: Simd>(s: S, p: *const f32, n: usize) -> S::F {
     // SAFETY: the caller vouches for `n` f32.
     unsafe { if n == S::LANES { s.load(p) } else { s.load_n(p, n) } }
 }

@@ -1,6 +1,6 @@
 //! How operands of fewer elements meet those of a result, and where that is cut into parts.
 
-use super::{Binding, Job, Limits, Place};
+use super::{Binding, Job, Limits, Place, ranges};
 
 /// A part of a result, and of the operands that it is made of.
 #[derive(Clone, Debug)]
@@ -88,9 +88,8 @@ impl Part {
             });
             Self { dims, inputs: inputs.collect(), to: result.range(self.to, first, count) }
         };
-        if most > 0 {
-            let starts = (0..outer[0]).step_by(most);
-            return Some(starts.map(|first| part(first, most.min(outer[0] - first))).collect());
+        if let Some(ranges) = ranges(outer[0], most) {
+            return Some(ranges.map(|range| part(range.start, range.len())).collect());
         }
         let inside = |first| {
             let one = part(first, 1);

@@ -1,6 +1,5 @@
 //! Copies between layouts, rows by number, and formats decoded.
 
-use std::num::NonZero;
 use std::ops::Range;
 
 use tenon_kernels::movement::StridedCopy;
@@ -8,7 +7,7 @@ use tenon_kernels::quant::Format;
 use tenon_runtime::DType;
 
 use super::gemm::format_code;
-use super::{Binding, Job, LANES, MAX_PARAMS, Place, read, update, word, write};
+use super::{Binding, Job, LANES, MAX_PARAMS, Place, ranges, read, update, word, write};
 use crate::vulkan::shader::Shader;
 
 /// Elements of an invocation of a plain copy.
@@ -129,8 +128,9 @@ pub(super) fn scatter_add(job: &mut Job<'_>) -> Option<()> {
     let (added, ids) = (job.inputs[0], job.inputs[1]);
     let (rows, bound) = (job.input(1).numel(), job.output(0).rows());
     // What no binding takes goes by ranges of rows: of the table, and in order of those that are added.
-    for part in ranges(job, added, [rows, cols])? {
-        for range in ranges(job, to, [bound, cols])? {
+    let at_once = [most(job, added, [rows, cols]), most(job, to, [bound, cols])];
+    for part in ranges(rows, at_once[0])? {
+        for range in ranges(bound, at_once[1])? {
             let piece = |place: Place, range: &Range<usize>, each: usize| {
                 place.from(range.start * each).first(range.len() * each)
             };
@@ -147,10 +147,9 @@ pub(super) fn scatter_add(job: &mut Job<'_>) -> Option<()> {
     Some(())
 }
 
-/// Ranges of rows of f32 that bindings take, each of which begins at a line: all, where they can.
-fn ranges(job: &Job<'_>, place: Place, [rows, cols]: [usize; 2]) -> Option<Vec<Range<usize>>> {
+/// Of rows of f32, how many bindings take at once, so that each range begins at a line: all, where they
+/// can.
+fn most(job: &Job<'_>, place: Place, [rows, cols]: [usize; 2]) -> usize {
     let is_whole = place.len <= job.limits.max_binding || cols == 0;
-    let most = if is_whole { rows.max(1) } else { job.limits.piece() / (4 * cols) / 16 * 16 };
-    let starts = (0..rows).step_by(NonZero::new(most)?.get());
-    Some(starts.map(|start| start..rows.min(start + most)).collect())
+    if is_whole { rows.max(1) } else { job.limits.piece() / (4 * cols) / 16 * 16 }
 }

@@ -20,6 +20,9 @@ mod reduce;
 mod row;
 mod update;
 
+use std::num::NonZero;
+use std::ops::Range;
+
 use tenon_kernels::unary::Unary;
 use tenon_runtime::TensorDesc;
 use tenon_runtime::backend::{Launch, Signature, Step};
@@ -135,6 +138,12 @@ impl Limits {
     fn piece(&self) -> usize {
         self.max_binding.saturating_sub(256)
     }
+}
+
+/// Ranges of `count`, each of at most so many; `None` where that is none.
+fn ranges(count: usize, most: usize) -> Option<impl Iterator<Item = Range<usize>>> {
+    let starts = (0..count).step_by(NonZero::new(most)?.get());
+    Some(starts.map(move |start| start..count.min(start + most)))
 }
 
 /// A launch as dispatches.

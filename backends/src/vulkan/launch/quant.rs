@@ -50,9 +50,9 @@ fn run(job: &mut Job<'_>, code: u32, rounds: bool) -> Option<()> {
     dispatch(job, [code, u32::from(rounds)], [n, cols, n, 0, cols, 1], 0, operands)
 }
 
-/// Rows as blocks of int8 codes with an f32 scale for 32 elements of each, or rounded as these have them. Elements, those of a row, rows
-/// of a matrix, and elements from one matrix, row and element to the next; then from the start to the
-/// first.
+/// Rows as blocks of int8 codes with an f32 scale for 32 elements of each, or rounded as these have
+/// them. Elements, those of a row, rows of a matrix, and elements from one matrix, row and element to
+/// the next; then from the start to the first.
 pub(super) fn int8(
     job: &mut Job<'_>,
     rounds: bool,

@@ -1,13 +1,10 @@
 //! Optimizer steps.
 
-use std::num::NonZero;
-use std::ops::Range;
-
 use tenon_kernels::update::BLOCK;
 use tenon_runtime::backend::Update;
 use tenon_runtime::train::StateFormat;
 
-use super::{Binding, Job, Place, read, update, word, write};
+use super::{Binding, Job, Place, ranges, read, update, word, write};
 use crate::vulkan::shader::Shader;
 
 /// The number of `finish.comp`'s kernel that puts three numbers in one buffer.
@@ -99,7 +96,7 @@ fn run(
     };
     let constants = [BLOCK as u32, rule.kind, format as u32, rule.flags];
     let n = job.input(0).numel();
-    for range in pieces(job, n)? {
+    for range in ranges(n, most(job, n))? {
         // A piece begins at a line of every operand.
         let piece = |&(binding, each): &(Binding, usize)| {
             let rest = binding.place.from(range.start / BLOCK * each);
@@ -115,12 +112,10 @@ fn run(
     Some(())
 }
 
-/// Ranges of `n` elements that bindings take: all, where they can.
-fn pieces(job: &Job<'_>, n: usize) -> Option<Vec<Range<usize>>> {
+/// Of `n` elements, how many bindings take at once: all, where they can.
+fn most(job: &Job<'_>, n: usize) -> usize {
     // Scales, of which blocks have one, begin at lines, too.
     const WHOLE: usize = 16 * BLOCK;
-    let most =
-        if n * 4 > job.limits.max_binding { job.limits.piece() / 4 / WHOLE * WHOLE } else { n };
-    let starts = (0..n).step_by(NonZero::new(most.max(usize::from(n == 0)))?.get());
-    Some(starts.map(|start| start..n.min(start + most)).collect())
+    let is_whole = n * size_of::<f32>() <= job.limits.max_binding;
+    if is_whole { n.max(1) } else { job.limits.piece() / size_of::<f32>() / WHOLE * WHOLE }
 }
