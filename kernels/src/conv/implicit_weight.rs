@@ -277,7 +277,8 @@ impl Block {
                         bias: std::ptr::null(),
                     };
                     let (a, b) = (self.a.add(i * depth), self.b.add(j * depth));
-                    Tile { depth, a, b, to }.run::<S, Single>(s, &mut Ahead::default());
+                    Tile { depth, a, next: std::ptr::null(), b, to }
+                        .run::<S, Single>(s, &mut Ahead::default());
                 }
             }
         }

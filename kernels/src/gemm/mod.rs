@@ -7,7 +7,7 @@
 //! | TN | `dY^T` | `X` | gradient toward the weight |
 //!
 //! One loop nest serves all: A is packed once into panels of [`Simd::GEMM_MR`] rows; each task
-//! owns a rectangle of C, packs the B columns it needs in slabs of at most [`DEPTH`] (decoding formats on
+//! owns a rectangle of C, packs the B columns it needs in slabs of at most [`Simd::GEMM_DEPTH`] (decoding formats on
 //! the way: no other copy of a quantized matrix is ever made), and runs the register tile over
 //! them. The rectangles depend on the shape alone and each is summed in one fixed order, so the
 //! bits are the same whoever runs which task. Products of few rows have a path of their own,
@@ -57,11 +57,6 @@ use left::PackA;
 use pack::{Ahead, Slab, Source, panel_rows, room, side_by_side};
 use tile::{Pair, Single, Target, Tile};
 
-/// Most depth of a slab of B. The register tile keeps 0.97 of the limit up to 1536 steps, with a
-/// micro-panel of B coming from L2; deeper slabs mean fewer passes over C, shallower ones leave room
-/// in L2. 640 cuts 576 into one slab, 1024, 1536 and 2048 into slabs of 512.
-pub const DEPTH: usize = 640;
-
 /// Sizes of the caches that a thread works in, in bytes. They decide how a product is cut into
 /// tasks and blocks, not what is summed in which order: the bits do not depend on them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,32 +75,32 @@ impl Default for Caches {
 }
 
 impl Caches {
-    /// Rows of A, in whole tiles, that stay in L2 while the columns of a task pass: a quarter of it,
-    /// 128 x 512 f32 of 1 MiB. With a half, 1024 cubed takes 4 % longer on Zen 5: pages at random
-    /// places conflict.
-    fn block_rows(self, tile_rows: usize) -> usize {
-        (self.l2 / 4 / (512 * size_of::<f32>()) / tile_rows).max(1) * tile_rows
+    /// Rows of A, in whole tiles and with `row_bytes` in a slab, that stay in L2 while the columns of
+    /// a task pass: half of it. With a quarter, 1 % less in bfloat16 on Zen 5.
+    fn block_rows(self, tile_rows: usize, row_bytes: usize) -> usize {
+        (self.l2 / 2 / row_bytes.max(1) / tile_rows).max(1) * tile_rows
     }
 
     /// Columns of C in a task, in whole `unit`s: few enough that there are 16 tasks to share. With 9
     /// for 576 columns the second of two threads waited for the first. At most so many that their
-    /// slab of B stays in an eighth of L2, 64 for 1 MiB; wider ones are slower as more rows are. In
-    /// half of it where f32 lie `along` n: a row's stretch is then more lines at once, and a product
-    /// in bfloat16 with 49152 columns is 7 % faster than by 64 at a time. Bytes gain 1 % there and
-    /// lose 2 % elsewhere.
-    fn task_columns(self, n: usize, unit: usize, along: bool) -> usize {
-        let share = self.l2 / if along { 2 } else { 8 };
-        let most = share / (512 * size_of::<f32>()) / unit * unit;
+    /// slab of B, with `column_bytes` each, stays in a quarter of L2: 3 % faster than an eighth with
+    /// 49152 columns. In half of it where f32 lie `along` n: a row's stretch is then more lines at
+    /// once, and a product in bfloat16 with 49152 columns is 7 % faster than by 64 at a time. Bytes
+    /// gain 1 % there and lose 2 % elsewhere.
+    fn task_columns(self, n: usize, unit: usize, column_bytes: usize, along: bool) -> usize {
+        let share = self.l2 / if along { 2 } else { 4 };
+        let most = share / column_bytes.max(1) / unit * unit;
         (n / 16 / unit * unit).min(most).max(unit)
     }
 
     /// Rows of C in a task, of `m` with `row_bytes` of A each: all of them, unless there are too few
     /// tasks of columns, or more rows than stay in L3 until the tasks of all columns have passed
-    /// over them. At 2048 cubed, with A of 16 MiB, 207 GFLOP/s; 155 without.
+    /// over them. At 2048 cubed, with A of 16 MiB, 226 GFLOP/s; 155 without, and 220 with half as
+    /// many, for then B comes from memory twice as often.
     fn task_rows(self, m: usize, row_bytes: usize, column_tasks: usize, tile_rows: usize) -> usize {
         if column_tasks >= 4 {
-            let pass = (self.l3 / 8).max(1 << 20) / row_bytes.max(1);
-            let most = pass.next_multiple_of(self.block_rows(tile_rows));
+            let pass = (self.l3 / 4).max(1 << 20) / row_bytes.max(1);
+            let most = pass.next_multiple_of(tile_rows);
             let parts = m.div_ceil(most).max(1);
             return m.div_ceil(parts).next_multiple_of(tile_rows).max(1);
         }
@@ -172,6 +167,10 @@ struct TileSize {
     rows: usize,
     columns: usize,
     lanes: usize,
+    /// Most depth of a slab.
+    depth: usize,
+    /// Bytes of a packed bfloat16.
+    bf16: usize,
 }
 
 /// Asks for the size of the f32 register tile.
@@ -182,7 +181,13 @@ impl Kernel for RegisterTile {
     const PANELS: bool = true;
 
     fn run<S: Simd>(self, _: S) -> TileSize {
-        TileSize { rows: S::GEMM_MR, columns: S::GEMM_NV * S::LANES, lanes: S::LANES }
+        TileSize {
+            rows: S::GEMM_MR,
+            columns: S::GEMM_NV * S::LANES,
+            lanes: S::LANES,
+            depth: S::GEMM_DEPTH,
+            bf16: if S::HAS_DOT_BF16 { 2 } else { 4 },
+        }
     }
 }
 
@@ -344,7 +349,8 @@ impl Gemm {
             return narrow::columns(self);
         }
         let block = if self.trans_b { 1 } else { self.b_format.block_elems() };
-        self.caches.task_columns(self.n, self.tile.columns.max(block), !self.trans_b)
+        let bytes = self.slab() * self.element();
+        self.caches.task_columns(self.n, self.tile.columns.max(block), bytes, !self.trans_b)
     }
 
     /// Rows of C in a task.
@@ -353,17 +359,26 @@ impl Gemm {
             return self.m;
         }
         let across = self.n.div_ceil(self.columns());
-        self.caches.task_rows(self.m, self.k * size_of::<f32>(), across, self.tile.rows)
+        self.caches.task_rows(self.m, self.k * self.element(), across, self.tile.rows)
     }
 
     /// Rows of A that stay in L2.
     fn block_rows(&self) -> usize {
-        self.caches.block_rows(self.tile.rows)
+        self.caches.block_rows(self.tile.rows, self.slab() * self.element())
+    }
+
+    /// Bytes of a packed element.
+    fn element(&self) -> usize {
+        match self.precision {
+            Precision::F32 => size_of::<f32>(),
+            Precision::Bf16 => self.tile.bf16,
+            Precision::Int8 => 1,
+        }
     }
 
     /// Depth of a slab: k cut evenly, in whole blocks of any format.
     fn slab(&self) -> usize {
-        let even = self.k.div_ceil(self.k.div_ceil(DEPTH).max(1));
+        let even = self.k.div_ceil(self.k.div_ceil(self.tile.depth).max(1));
         let block = if self.trans_b { self.b_format.block_elems() } else { 1 };
         even.next_multiple_of(block.max(32)).min(self.k)
     }
@@ -525,12 +540,16 @@ impl Run<'_> {
             // SAFETY: the panels are packed and the block of C is this task's own.
             return unsafe { s.multiply_panels(lane, &panels) };
         }
+        // Where the task's rows of A are more than L2 holds, each block of them comes from afar.
+        let far = g.rows().min(g.m) * g.k * g.element() > g.caches.l2;
         for j in (0..columns).step_by(width) {
             for i in (row..row + rows).step_by(S::GEMM_MR) {
+                let panel = |i: usize| a.wrapping_add(i * room(g.k));
                 let tile = Tile {
                     depth: panel_rows(paired, slab),
                     // Row `i` and column `j` begin panels.
-                    a: a.wrapping_add(i * room(g.k)),
+                    a: panel(i),
+                    next: if far && j == 0 { panel(i + S::GEMM_MR) } else { std::ptr::null() },
                     b: self.scratch.wrapping_add(j * room(slab)),
                     to: self.target(depth, i, [column + j, columns - j]),
                 };

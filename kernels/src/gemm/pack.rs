@@ -331,7 +331,7 @@ impl Ahead {
 }
 
 /// Bytes of a cache line.
-const LINE: usize = 64;
+pub(super) const LINE: usize = 64;
 
 impl Source {
     /// The memory of a slab, to be asked for in so many looks. Nothing where that is less than a

@@ -128,12 +128,12 @@ fn tasks_give_the_same_bits_in_any_order() {
 
 #[test]
 fn other_caches_give_the_same_bits() {
-    let (a, b) = (noise(600 * 1100, 1), noise(300 * 1100, 2));
+    let (a, b) = (noise(1000 * 1100, 1), noise(300 * 1100, 2));
     // SAFETY: the same memory as bytes.
     let b = unsafe { std::slice::from_raw_parts(b.as_ptr().cast(), b.len() * 4) };
     for isa in Isa::available() {
         for precision in [Precision::F32, Precision::Bf16, Precision::Int8] {
-            let gemm = Gemm::new(isa, [600, 300, 1100], false, Format::F32, true)
+            let gemm = Gemm::new(isa, [1000, 300, 1100], false, Format::F32, true)
                 .with_precision(precision);
             let of = |caches| {
                 let gemm = gemm.with_caches(caches);

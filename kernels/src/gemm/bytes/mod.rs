@@ -31,8 +31,8 @@ use pack::{Columns, Part};
 use tile::Block;
 
 /// Most bytes of a slab of B along k: a lane holds four, so that a micro-panel is as large as one of
-/// f32 of [`super::DEPTH`].
-const DEPTH: usize = 4 * super::DEPTH;
+/// 640 f32.
+const DEPTH: usize = 2560;
 
 /// A product of bytes: shapes, layout, and how it is cut into tasks.
 #[derive(Clone, Copy, Debug)]
@@ -267,7 +267,7 @@ impl Bytes {
 
     /// Columns of C in a task.
     fn columns(&self) -> usize {
-        self.caches.task_columns(self.n, self.tile[1], false)
+        self.caches.task_columns(self.n, self.tile[1], self.slab(), false)
     }
 
     /// Rows of C in a task.
@@ -278,7 +278,7 @@ impl Bytes {
 
     /// Rows of A that stay in L2.
     fn block_rows(&self) -> usize {
-        self.caches.block_rows(self.tile[0])
+        self.caches.block_rows(self.tile[0], self.slab())
     }
 
     /// Depth of a slab: k cut evenly, in whole lanes.

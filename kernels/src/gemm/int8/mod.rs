@@ -92,7 +92,13 @@ impl Kernel for RegisterTile {
     const BYTES: bool = true;
 
     fn run<S: Simd>(self, _: S) -> TileSize {
-        TileSize { rows: S::INT8_MR, columns: S::INT8_NV * S::LANES, lanes: S::LANES }
+        TileSize {
+            rows: S::INT8_MR,
+            columns: S::INT8_NV * S::LANES,
+            lanes: S::LANES,
+            depth: DEPTH,
+            bf16: 2,
+        }
     }
 }
 
