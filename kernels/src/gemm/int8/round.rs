@@ -18,36 +18,34 @@ fn scales<S: Simd>(s: S, largest: S::F, odd: S::F) -> (S::F, S::F) {
     (s.add(s.div(largest, top), odd), inverse)
 }
 
-/// The scales of up to `LANES` blocks of a row, as [`scales`] gives them.
+/// The scales of up to `LANES` blocks of a row, as [`scales`] gives them, but that a NaN or an infinity
+/// is in those of all: whatever is summed over the row is NaN then.
 ///
 /// # Safety
 /// `x` must be valid for reading `blocks` blocks.
 #[inline(always)]
 unsafe fn row_scales<S: Simd>(s: S, x: *const f32, blocks: usize) -> (S::F, S::F) {
-    // The largest magnitudes lane by lane, then across lanes by a transpose for all blocks at
-    // once.
-    let (mut lanes, mut turned) = ([0f32; MAX_LANES * MAX_LANES], [0f32; MAX_LANES * MAX_LANES]);
-    let (mut largest, mut odd) = (s.zero(), s.zero());
-    // SAFETY: the caller's contract; the arrays hold `LANES` vectors of any level.
-    unsafe {
-        for b in 0..blocks {
+    let (mut most, mut odd) = ([s.zero(); MAX_LANES], [s.zero(); 2]);
+    for b in 0..blocks {
+        for (i, at) in (b * BLOCK..(b + 1) * BLOCK).step_by(S::LANES).enumerate() {
+            // SAFETY: the caller's contract.
+            let v = unsafe { s.load(x.add(at)) };
+            most[b] = s.max(most[b], s.abs(v));
             // 0 times infinity or NaN is NaN, which a maximum may drop but a sum keeps.
-            let (mut most, mut odd) = (s.zero(), s.zero());
-            for at in (b * BLOCK..(b + 1) * BLOCK).step_by(S::LANES) {
-                let v = s.load(x.add(at));
-                most = s.max(most, s.abs(v));
-                odd = s.fma(v, s.zero(), odd);
-            }
-            s.store(lanes.as_mut_ptr().add(b * S::LANES), s.add(most, odd));
-        }
-        s.transpose(lanes.as_ptr(), S::LANES, turned.as_mut_ptr(), S::LANES, S::LANES);
-        for i in 0..S::LANES {
-            let v = s.load(turned.as_ptr().add(i * S::LANES));
-            largest = s.max(largest, v);
-            odd = s.fma(v, s.zero(), odd);
+            odd[i % 2] = s.fma(v, s.zero(), odd[i % 2]);
         }
     }
-    scales(s, largest, odd)
+    // Half as many vectors each time, of half as many lanes a block; in the end, a lane a block. By a
+    // transpose through memory it took twice as long.
+    let pairs = |v| s.max(v, s.odd_to_even(v));
+    let mut n = S::LANES;
+    while n > 1 {
+        n /= 2;
+        for i in 0..n {
+            most[i] = s.even(pairs(most[2 * i]), pairs(most[2 * i + 1]));
+        }
+    }
+    scales(s, most[0], s.splat(s.sum(s.add(odd[0], odd[1]))))
 }
 
 /// Rounds up to [`MAX_BLOCKS`] blocks of a row to `codes` and writes their scales `step` f32
