@@ -41,7 +41,7 @@ impl Bench {
             dk: values(k, 0),
             dv: values(k, 0),
             parts: vec![0.0; shape.parts_len()],
-            scratch: vec![0.0; shape.forward_scratch().max(shape.backward_scratch())],
+            scratch: vec![0.0; LINE + shape.forward_scratch().max(shape.backward_scratch())],
         }
     }
 
@@ -55,9 +55,10 @@ impl Bench {
             out: self.out.as_mut_ptr(),
             lse: self.lse.as_mut_ptr(),
         };
+        let scratch = aligned(&mut self.scratch);
         for task in 0..self.shape.query_tasks() {
             // SAFETY: all buffers have the sizes that the shape asks for; one task at a time.
-            unsafe { forward(self.isa, &args, task, &mut self.scratch) };
+            unsafe { forward(self.isa, &args, task, scratch) };
         }
         black_box(&mut self.out);
     }
@@ -77,9 +78,10 @@ impl Bench {
             dk: self.dk.as_mut_ptr(),
             dv: self.dv.as_mut_ptr(),
         };
+        let scratch = aligned(&mut self.scratch);
         for task in 0..self.shape.head_tasks() {
             // SAFETY: as above.
-            unsafe { grad_head(self.isa, &args, task, &mut self.scratch) };
+            unsafe { grad_head(self.isa, &args, task, scratch) };
         }
         for task in 0..self.shape.sum_tasks() {
             // SAFETY: as above, after all the tasks before.
@@ -87,6 +89,15 @@ impl Bench {
         }
         black_box(&mut self.dq);
     }
+}
+
+/// f32 in a cache line.
+const LINE: usize = 16;
+
+/// The scratch from its first whole cache line on, where a plan lays it too.
+fn aligned(scratch: &mut [f32]) -> &mut [f32] {
+    let first = scratch.as_ptr().align_offset(LINE * size_of::<f32>());
+    &mut scratch[first..]
 }
 
 /// Values in -1..1 without a pattern.
