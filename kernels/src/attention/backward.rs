@@ -106,9 +106,8 @@ impl Kernel for HeadTask<'_> {
         let (dim, queries) = (shape.dim, shape.queries);
         let (batch, head) = (task / shape.heads, task % shape.heads);
         let group = head / (shape.heads / shape.kv_heads);
-        let kv_stride = shape.kv_heads * dim;
         let q_at = shape.offset(batch, queries, 0, shape.heads, head);
-        let buffers = (4 * dim + shape.padded_dim()) * BLOCK;
+        let buffers = shape.key_blocks() * Block::len(shape);
         let head = Head {
             shape,
             mask: args.mask.map(|m| m.of_head(batch, head)),
@@ -121,6 +120,8 @@ impl Kernel for HeadTask<'_> {
             lse: scratch.wrapping_add(buffers + 2 * CHUNK * BLOCK),
             delta: scratch.wrapping_add(buffers + 2 * CHUNK * BLOCK + queries),
         };
+        let k = Rows::of_head(args.k, shape.kv_heads, group, batch * shape.keys, dim);
+        let v = Rows::of_head(args.v, shape.kv_heads, group, batch * shape.keys, dim);
         // SAFETY: `grad_head`'s contract: every offset lies inside the shape or the scratch.
         unsafe {
             let out = args.out.add(q_at);
@@ -131,27 +132,32 @@ impl Kernel for HeadTask<'_> {
                 *head.delta.add(i) = row_dot(s, head.dout.add(row), out.add(row), dim);
                 std::slice::from_raw_parts_mut(head.dq.add(row), dim).fill(0.0);
             }
-            let block = Block::new(scratch, dim);
-            for first in (0..shape.keys).step_by(BLOCK) {
-                let keys = first..shape.keys.min(first + BLOCK);
-                let at = shape.offset(batch, shape.keys, first, shape.kv_heads, group);
-                let k = Rows { data: args.k.add(at), stride: kv_stride, dim };
-                let v = Rows { data: args.v.add(at), stride: kv_stride, dim };
-                block.start(s, shape, k, v, keys.len());
-                for queries in chunks(shape.queries_seeing(keys.start, keys.end)) {
-                    head.absorb(s, &block, queries, keys.clone());
+            let together = shape.key_blocks() * BLOCK;
+            for first in (0..shape.keys).step_by(together) {
+                let end = shape.keys.min(first + together);
+                let blocks = (first..end).step_by(BLOCK).enumerate().map(|(i, first)| {
+                    let scratch = scratch.wrapping_add(i * Block::len(shape));
+                    Block::new(first..end.min(first + BLOCK), scratch, dim)
+                });
+                for block in blocks.clone() {
+                    block.start(s, shape, k, v);
                 }
-                let Parts { stride, dk, dv } = head.parts;
-                let (dk, dv) = (dk.add(first * stride), dv.add(first * stride));
-                unpack(s, block.dk, &[shape.scale; BLOCK], keys.len(), dk, stride, dim);
-                unpack(s, block.dv, &[1.0; BLOCK], keys.len(), dv, stride, dim);
+                for queries in chunks(shape.queries_seeing(first, end)) {
+                    for block in blocks.clone() {
+                        head.absorb(s, &block, queries.clone());
+                    }
+                }
+                for block in blocks {
+                    block.finish(s, shape, &head.parts);
+                }
             }
         }
     }
 }
 
-/// Buffers of a block of keys and values: panels of `[dim][BLOCK]`, and rows.
+/// A block of keys and values with its buffers: panels of `[dim][BLOCK]`, and rows.
 struct Block {
+    keys: Range<usize>,
     key: *mut f32,
     value: *mut f32,
     /// The gradients, which follow each other.
@@ -162,26 +168,48 @@ struct Block {
 }
 
 impl Block {
-    /// The buffers at the start of the scratch.
+    /// f32 of the buffers.
     #[inline(always)]
-    fn new(scratch: *mut f32, dim: usize) -> Self {
-        let panel = |n: usize| scratch.wrapping_add(n * dim * BLOCK);
-        let (key, value, dk, dv) = (panel(0), panel(1), panel(2), panel(3));
-        Self { key, value, dk, dv, key_rows: panel(4) }
+    fn len(shape: &Attention) -> usize {
+        (4 * shape.dim + shape.padded_dim()) * BLOCK
     }
 
-    /// Packs `n` keys and values and clears their gradients.
+    /// The buffers at the start of the scratch.
+    #[inline(always)]
+    fn new(keys: Range<usize>, scratch: *mut f32, dim: usize) -> Self {
+        let panel = |n: usize| scratch.wrapping_add(n * dim * BLOCK);
+        let (key, value, dk, dv) = (panel(0), panel(1), panel(2), panel(3));
+        Self { keys, key, value, dk, dv, key_rows: panel(4) }
+    }
+
+    /// Packs its rows of the head's keys and values and clears their gradients.
     ///
     /// # Safety
-    /// The buffers must be valid, and `n <= BLOCK` rows readable.
+    /// The buffers must be valid, and the rows readable.
     #[inline(always)]
-    unsafe fn start<S: Simd>(&self, s: S, shape: &Attention, k: Rows, v: Rows, n: usize) {
+    unsafe fn start<S: Simd>(&self, s: S, shape: &Attention, k: Rows, v: Rows) {
+        let (k, v, n) = (k.from(self.keys.start), v.from(self.keys.start), self.keys.len());
         // SAFETY: the caller's contract.
         unsafe {
             k.pack(s, n, shape.scale * LOG2_E, self.key);
             v.pack(s, n, 1.0, self.value);
             k.copy(n, shape.scale, self.key_rows, shape.padded_dim());
             clear(s, 2 * shape.dim, self.dk);
+        }
+    }
+
+    /// Writes the gradients to the head's part.
+    ///
+    /// # Safety
+    /// The buffers must be valid, and the part have the block's rows.
+    #[inline(always)]
+    unsafe fn finish<S: Simd>(&self, s: S, shape: &Attention, parts: &Parts) {
+        let (stride, at) = (parts.stride, self.keys.start * parts.stride);
+        // SAFETY: the caller's contract.
+        unsafe {
+            for (from, factor, to) in [(self.dk, shape.scale, parts.dk), (self.dv, 1.0, parts.dv)] {
+                unpack(s, from, &[factor; BLOCK], self.keys.len(), to.add(at), stride, shape.dim);
+            }
         }
     }
 }
@@ -204,20 +232,20 @@ struct Head<'a> {
 }
 
 impl Head<'_> {
-    /// Adds what a chunk of queries and a block of keys do to each other's gradients.
+    /// Adds what a chunk of queries and a block of keys, as far as they see it, do to each other's
+    /// gradients.
     ///
     /// # Safety
     /// The buffers must be valid, and the positions inside the shape.
     #[inline(always)]
-    unsafe fn absorb<S: Simd>(
-        &self,
-        s: S,
-        block: &Block,
-        queries: Range<usize>,
-        keys: Range<usize>,
-    ) {
-        let (shape, dim, stride) = (self.shape, self.shape.dim, self.stride);
-        let (first, at, count) = (queries.start, queries.start * stride, queries.len());
+    unsafe fn absorb<S: Simd>(&self, s: S, block: &Block, chunk: Range<usize>) {
+        let (shape, dim, stride, keys) = (self.shape, self.shape.dim, self.stride, &block.keys);
+        let seeing = shape.queries_seeing(keys.start, keys.end);
+        let (first, end) = (chunk.start.max(seeing.start), chunk.end.min(seeing.end));
+        if first >= end {
+            return;
+        }
+        let (at, count) = (first * stride, end - first);
         let (scores, dscores) = (self.scores, self.scores.wrapping_add(CHUNK * BLOCK));
         // SAFETY: the caller's contract.
         unsafe {
@@ -267,7 +295,7 @@ impl Kernel for SumTask<'_> {
     fn run<S: Simd>(self, s: S) {
         let Self { args, task } = self;
         let shape = &args.shape;
-        let (batch, group, first) = Attention::place(task, shape.kv_heads, shape.keys);
+        let (batch, group, first) = Attention::place(task, shape.kv_heads, shape.keys, 1);
         let count = BLOCK.min(shape.keys - first);
         let heads = shape.heads / shape.kv_heads;
         let Parts { stride, dk, dv } = args.parts(batch, group * heads);

@@ -14,6 +14,9 @@ pub(super) const FLOOR: f32 = -1e20;
 /// the exponentials of softmax are powers of two.
 pub(super) const LOG2_E: f32 = std::f32::consts::LOG2_E;
 
+/// f32 in a cache line.
+const LINE: usize = 16;
+
 /// Rows of `dim` f32 in memory, `stride` apart.
 #[derive(Clone, Copy)]
 pub(super) struct Rows {
@@ -23,6 +26,18 @@ pub(super) struct Rows {
 }
 
 impl Rows {
+    /// Those of a head in a tensor of `[positions, heads, dim]`, from one position on.
+    #[inline(always)]
+    pub(super) fn of_head(
+        data: *const f32,
+        heads: usize,
+        head: usize,
+        first: usize,
+        dim: usize,
+    ) -> Self {
+        Self { data: data.wrapping_add((first * heads + head) * dim), stride: heads * dim, dim }
+    }
+
     /// Transposes `n` rows, times `scale`, into `to[dim][BLOCK]`; lanes past `n` become zero.
     ///
     /// # Safety
@@ -67,6 +82,20 @@ impl Rows {
                 }
             }
         }
+    }
+
+    /// Asks for a row.
+    #[inline(always)]
+    pub(super) fn prefetch<S: Simd>(self, s: S, row: usize) {
+        for d in (0..self.dim).step_by(LINE) {
+            s.prefetch(self.data.wrapping_add(row * self.stride + d));
+        }
+    }
+
+    /// The rows from the `at`-th on.
+    #[inline(always)]
+    pub(super) fn from(self, at: usize) -> Self {
+        Self { data: self.data.wrapping_add(at * self.stride), ..self }
     }
 
     /// `c[n][BLOCK] = self[n][dim] * panel[dim][BLOCK]`: dot products of `n` rows with a block.

@@ -139,6 +139,17 @@ fn matches_the_reference() {
     }
 }
 
+/// Long enough that a task has several blocks of queries.
+#[test]
+fn matches_the_reference_for_long_sequences() {
+    for (queries, keys) in [(530, 530), (1040, 300)] {
+        for window in [None, Some(70)] {
+            let shape = shape(queries, keys, true, window);
+            check(Attention { batch: 1, heads: 2, kv_heads: 1, dim: 8, ..shape }, None);
+        }
+    }
+}
+
 #[test]
 fn matches_the_reference_for_odd_heads() {
     for (heads, kv_heads, dim) in [(1, 1, 1), (3, 1, 7), (6, 6, 64), (2, 1, 65)] {
