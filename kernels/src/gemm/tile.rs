@@ -191,7 +191,7 @@ impl Tile {
 impl Target {
     /// Asks for the lines that a register tile will be written to.
     #[inline(always)]
-    fn fetch<S: Simd, const R: usize, const NV: usize>(&self, s: S) {
+    pub(super) fn fetch<S: Simd, const R: usize, const NV: usize>(&self, s: S) {
         for r in 0..R {
             for v in 0..NV {
                 s.prefetch(self.c.wrapping_add(r * self.c_step + v * S::LANES));

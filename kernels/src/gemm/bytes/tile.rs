@@ -38,6 +38,9 @@ pub(super) struct Block {
     pub last: bool,
 }
 
+/// Steps before its end at which a tile asks for its place in C.
+const SOON: usize = 64;
+
 /// Room for the sums of a register tile: 14 rows of 2 vectors, or fewer of narrower ones.
 type Sums = [MaybeUninit<f32>; 14 * 2 * MAX_LANES];
 
@@ -64,16 +67,17 @@ impl Kernel for Block {
                 let rows = (self.rows - i).min(mr);
                 let a = self.a.wrapping_add(i / mr * self.a_step);
                 let b = self.b.wrapping_add(j * self.lanes);
+                let c = self.c.wrapping_add(i * self.c_step + j);
                 // SAFETY: the panels hold `lanes`, and there is room for the sums. Only the arms of
                 // this level's own tile are compiled.
                 unsafe {
                     match (mr, rows) {
-                        (14, ..=4) => self.sums::<S, 4, 2>(s, a, b, sums),
-                        (14, ..=8) => self.sums::<S, 8, 2>(s, a, b, sums),
-                        (14, _) => self.sums::<S, 14, 2>(s, a, b, sums),
-                        (8, _) => self.sums::<S, 8, 3>(s, a, b, sums),
-                        (6, _) => self.sums::<S, 6, 2>(s, a, b, sums),
-                        _ => self.sums::<S, 4, 1>(s, a, b, sums),
+                        (14, ..=4) => self.sums::<S, 4, 2>(s, [a, b], c, sums),
+                        (14, ..=8) => self.sums::<S, 8, 2>(s, [a, b], c, sums),
+                        (14, _) => self.sums::<S, 14, 2>(s, [a, b], c, sums),
+                        (8, _) => self.sums::<S, 8, 3>(s, [a, b], c, sums),
+                        (6, _) => self.sums::<S, 6, 2>(s, [a, b], c, sums),
+                        _ => self.sums::<S, 4, 1>(s, [a, b], c, sums),
                     }
                     self.finish(s, [i, rows], [j, (self.columns - j).min(width)], sums);
                 }
@@ -84,7 +88,8 @@ impl Kernel for Block {
 
 impl Block {
     /// The sums of `R` rows and `NV` vectors of columns. They go through memory, as those of the f32
-    /// tile at its edges: only so do they stay in registers in the loop.
+    /// tile at its edges: only so do they stay in registers in the loop. `c` is their place in C, which
+    /// is asked for in time: with 49152 columns 11 % faster, and 2 % slower elsewhere if at once.
     ///
     /// # Safety
     /// The panels must hold `lanes`, and `to` be valid for the sums.
@@ -92,12 +97,18 @@ impl Block {
     unsafe fn sums<S: Simd, const R: usize, const NV: usize>(
         &self,
         s: S,
-        mut a: *const f32,
-        mut b: *const f32,
+        [mut a, mut b]: [*const f32; 2],
+        c: *const f32,
         to: *mut f32,
     ) {
         let mut sums = [[s.zero(); NV]; R];
-        for _ in 0..self.lanes {
+        let soon = self.lanes.saturating_sub(SOON);
+        for step in 0..self.lanes {
+            if step == soon {
+                for (r, v) in (0..R).flat_map(|r| (0..NV).map(move |v| (r, v))) {
+                    s.prefetch(c.wrapping_add(r * self.c_step + v * S::LANES));
+                }
+            }
             let mut columns = [s.zero(); NV];
             for v in 0..NV {
                 // SAFETY: inside the panel.
