@@ -237,10 +237,6 @@ pub fn dropout(isa: Isa, random: Philox, keep: f32, first: u64, x: &[f32], y: &m
     isa.run(Dropout { random, keep, scale, first, x, y });
 }
 
-/// Vectors of counters that take their rounds together, for a round waits for the one before: 29
-/// instead of 25 GB/s of dropout in cache (AVX-512); three need more registers than there are.
-const TOGETHER: usize = 2;
-
 /// Elements ahead of the current ones that are asked for. The rounds are so many instructions that
 /// the processor hardly looks beyond them by itself: 27 instead of 11 GB/s of dropout at 64 MiB.
 const AHEAD: usize = 1024;
@@ -268,7 +264,18 @@ impl Kernel for Dropout<'_> {
     type Out = ();
 
     #[inline(always)]
-    fn run<S: Simd>(mut self, s: S) {
+    fn run<S: Simd>(self, s: S) {
+        // Vectors of counters that take their rounds together, for a round waits for the one before:
+        // on AVX2 25 GB/s in cache with one and 29 with two, on AVX-512 28 with two and 33 with four;
+        // more need more registers than there are.
+        if S::LANES == MAX_LANES { self.groups::<S, 4>(s) } else { self.groups::<S, 2>(s) }
+    }
+}
+
+impl Dropout<'_> {
+    /// All elements, by `TOGETHER` pairs of vectors at a time.
+    #[inline(always)]
+    fn groups<S: Simd, const TOGETHER: usize>(mut self, s: S) {
         let blocks = Blocks::new(s, self.random);
         let (keep, scale) = (s.splat(self.keep), s.splat(self.scale));
         let group = TOGETHER * 2 * S::LANES;

@@ -174,12 +174,22 @@ fn line<S: Simd>(s: S, max: bool, x: &[f32]) -> f32 {
         // for any length.
         let mut total = 0f64;
         for block in x.chunks(BLOCK * S::LANES) {
-            let mut sum = s.zero();
-            each_vector(s, block, 0.0, |v| sum = s.add(sum, v));
-            total += f64::from(s.sum(sum));
+            total += f64::from(sum(s, block, |v, sum| s.add(sum, v)));
         }
         total as f32
     }
+}
+
+/// The sum over the vectors of a block, which `add` adds to one of four sums in turn: a single one
+/// waits for each addition: 139 instead of 237 GB/s of a norm in cache (Zen 5).
+#[inline(always)]
+fn sum<S: Simd>(s: S, block: &[f32], add: impl Fn(S::F, S::F) -> S::F) -> f32 {
+    let mut sums = [s.zero(); 4];
+    each_vector(s, block, 0.0, |v| {
+        let [a, b, c, d] = sums;
+        sums = [b, c, d, add(v, a)];
+    });
+    s.sum(s.add(s.add(sums[0], sums[1]), s.add(sums[2], sums[3])))
 }
 
 /// Calls `f` with each vector of `x`, the last one filled up with `pad`.
@@ -250,9 +260,7 @@ pub fn sum_of_squares(isa: Isa, x: &[f32]) -> f64 {
         fn run<S: Simd>(self, s: S) -> f64 {
             let mut total = 0f64;
             for block in self.0.chunks(BLOCK * S::LANES) {
-                let mut sum = s.zero();
-                each_vector(s, block, 0.0, |v| sum = s.fma(v, v, sum));
-                total += f64::from(s.sum(sum));
+                total += f64::from(sum(s, block, |v, sum| s.fma(v, v, sum)));
             }
             total
         }

@@ -1,6 +1,6 @@
 //! Cross-entropy with integer targets, whole or strip by strip.
 
-use super::softmax::{check, sum_of_exp};
+use super::softmax::{self, check, start};
 use super::{get, greatest, put};
 use crate::isa::{Isa, Kernel};
 use crate::simd::{Simd, math};
@@ -9,7 +9,7 @@ use crate::simd::{Simd, math};
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Running {
-    /// Greatest logit seen.
+    /// The greatest logit seen, or one near it: `sum` is no more than `e^8` per logit.
     pub max: f32,
     /// `sum exp(logit - max)`.
     pub sum: f32,
@@ -83,8 +83,8 @@ pub struct Strip<'a> {
     pub scale: &'a [f32],
 }
 
-/// Logits that are read twice at a time, for their maximum and their sum: they stay in L1, where a
-/// row of a language model's would come from L2 or beyond both times.
+/// Logits that are added at a time: where one is far greater than those before, the part is read
+/// again, from L1.
 const PART: usize = 1024;
 
 struct Accumulate<'a> {
@@ -100,16 +100,18 @@ impl Kernel for Accumulate<'_> {
     fn run<S: Simd>(self, s: S) {
         for (x, running) in self.logits.chunks_exact(self.cols).zip(self.running) {
             for part in x.chunks(PART) {
-                let max = greatest(s, part).max(running.max);
+                let first = running.max == f32::NEG_INFINITY;
+                let near = if first { start(s, part) } else { running.max };
+                let (near, sum) = softmax::exponentials::<S, false>(s, part, &mut [], near);
                 // exp(-inf - -inf) would be NaN: a row of nothing but -inf adds nothing.
-                if max == f32::NEG_INFINITY {
+                if near == f32::NEG_INFINITY {
                     continue;
                 }
-                if max > running.max {
-                    running.sum *= (running.max - max).exp();
-                    running.max = max;
+                if near > running.max {
+                    running.sum *= (running.max - near).exp();
+                    running.max = near;
                 }
-                running.sum += sum_of_exp(s, part, max);
+                running.sum += sum;
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use super::{ask, get, greatest, put};
 use crate::isa::{Isa, Kernel};
-use crate::simd::{Simd, math};
+use crate::simd::{MAX_LANES, Simd, math};
 
 /// `y = exp(x - max) / sum`; a row of -inf alone gives NaN, as the quotient is undefined.
 ///
@@ -57,14 +57,7 @@ impl Kernel for Softmax<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         for (x, y) in self.x.chunks_exact(self.cols).zip(self.y.chunks_exact_mut(self.cols)) {
-            let max = s.splat(greatest(s, x));
-            let total = sum!(s: S, self.cols, |at, n| {
-                let p = math::exp_weight(s, s.sub(get(s, x, at, n), max));
-                put(s, y, at, n, p);
-                ask(s, x, at);
-                // Lanes beyond the row hold exp(0 - max), which is not part of the sum.
-                if n == S::LANES { p } else { get(s, y, at, n) }
-            });
+            let (_, total) = exponentials::<S, true>(s, x, y, start(s, x));
             let scale = s.splat(1.0 / total);
             each!(S, self.cols, |at, n| {
                 let v = s.mul(get(s, y, at, n), scale);
@@ -87,11 +80,11 @@ impl Kernel for LogSoftmax<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         for (x, y) in self.x.chunks_exact(self.cols).zip(self.y.chunks_exact_mut(self.cols)) {
-            let max = greatest(s, x);
-            // Subtracted in two steps: max and ln(sum) may differ by orders of magnitude.
-            let log = sum_of_exp(s, x, max).ln();
+            let (near, sum) = exponentials::<S, false>(s, x, &mut [], start(s, x));
+            // Subtracted in two steps: the two may differ by orders of magnitude.
+            let log = sum.ln();
             each!(S, self.cols, |at, n| {
-                let v = s.sub(s.sub(get(s, x, at, n), s.splat(max)), s.splat(log));
+                let v = s.sub(s.sub(get(s, x, at, n), s.splat(near)), s.splat(log));
                 put(s, y, at, n, v);
                 ask(s, y, at);
             });
@@ -99,23 +92,63 @@ impl Kernel for LogSoftmax<'_> {
     }
 }
 
-/// `sum exp(x - max)`.
+/// By how much an element may exceed what is subtracted before the exponential: the result is as
+/// exact as with the greatest itself, to about 1e-6, and far from overflow.
+const NEAR: f32 = 8.0;
+
+/// What to subtract from a row: the greatest of its first elements.
 #[inline(always)]
-pub(super) fn sum_of_exp<S: Simd>(s: S, x: &[f32], max: f32) -> f32 {
-    let top = s.splat(max);
-    let whole = x.len() / S::LANES * S::LANES;
-    let body = sum!(s: S, whole, |at, n| {
-        // Two parts of a row ahead: 28 instead of 25 GB/s of cross-entropy at 64 MiB.
-        s.prefetch(x.as_ptr().wrapping_add(2 * x.len() + at));
-        math::exp_weight(s, s.sub(get(s, x, at, n), top))
-    });
-    if whole == x.len() {
-        return body;
+pub(super) fn start<S: Simd>(s: S, x: &[f32]) -> f32 {
+    greatest(s, &x[..x.len().min(4 * S::LANES)])
+}
+
+/// `near` and `sum exp(x - near)`, where `near` is the one given or, should an element exceed it by
+/// more than [`NEAR`], the greatest; to `y` go the terms, if `KEEP`.
+///
+/// Mostly a single pass: after one for the greatest, computing waited until memory was read. At
+/// 64 MiB, cross-entropy went from 30 to 36 GB/s and softmax from 35 to 40 (Zen 5, one thread).
+#[inline(always)]
+pub(super) fn exponentials<S: Simd, const KEEP: bool>(
+    s: S,
+    x: &[f32],
+    y: &mut [f32],
+    mut near: f32,
+) -> (f32, f32) {
+    loop {
+        let (sum, max) = pass::<S, KEEP>(s, x, y, near);
+        if max <= near + NEAR {
+            return (near, sum);
+        }
+        near = max;
     }
-    // Lanes beyond the end would count as exp(0 - max): they are set to -inf instead.
-    let mut rest = [f32::NEG_INFINITY; 16];
-    rest[..x.len() - whole].copy_from_slice(&x[whole..]);
-    body + s.sum(math::exp_weight(s, s.sub(get(s, &rest, 0, S::LANES), top)))
+}
+
+/// `sum exp(x - near)` and the greatest of `x`; to `y` go the terms, if `KEEP`.
+#[inline(always)]
+fn pass<S: Simd, const KEEP: bool>(s: S, x: &[f32], y: &mut [f32], near: f32) -> (f32, f32) {
+    let (from, mut best) = (s.splat(near), s.splat(f32::NEG_INFINITY));
+    let sum = sum!(s: S, x.len(), |at, n| {
+        let v = padded(s, x, at, n);
+        ask(s, x, at);
+        best = s.max(v, best);
+        let p = math::exp_weight(s, s.sub(v, from));
+        if KEEP {
+            put(s, y, at, n, p);
+        }
+        p
+    });
+    (sum, s.max_lane(best))
+}
+
+/// `n` elements and, in the lanes beyond, -inf: neither a term nor the greatest.
+#[inline(always)]
+fn padded<S: Simd>(s: S, x: &[f32], at: usize, n: usize) -> S::F {
+    if n == S::LANES {
+        return get(s, x, at, n);
+    }
+    let mut rest = [f32::NEG_INFINITY; MAX_LANES];
+    rest[..n].copy_from_slice(&x[at..]);
+    get(s, &rest, 0, S::LANES)
 }
 
 struct SoftmaxGrad<'a> {

@@ -11,6 +11,13 @@ pub(super) fn lanes<S: Simd>(s: S, v: S::F) -> [f32; MAX_LANES] {
     out
 }
 
+/// The vector of an array's first `LANES` elements.
+#[inline(always)]
+pub(super) fn from_lanes<S: Simd>(s: S, lanes: [f32; MAX_LANES]) -> S::F {
+    // SAFETY: no level has more lanes.
+    unsafe { s.load(lanes.as_ptr()) }
+}
+
 /// [`Simd::store_chosen`] of an array.
 ///
 /// # Safety

@@ -7,7 +7,7 @@ mod panels;
 mod tests;
 mod tile;
 
-use lanes::lanes;
+use lanes::{from_lanes, lanes};
 pub use panels::{Lane, Panels};
 pub(crate) use tile::tile_step;
 
@@ -233,8 +233,7 @@ pub trait Simd: Copy + Send + Sync + 'static {
             }
             sum[i] = f32::from_bits(dot.cast_unsigned());
         }
-        // SAFETY: no level has more lanes.
-        unsafe { self.load(sum.as_ptr()) }
+        from_lanes(self, sum)
     }
 
     /// A step of a register tile of bytes: to each sum what [`Simd::dot_bytes`] adds, the bytes of
@@ -291,8 +290,7 @@ pub trait Simd: Copy + Send + Sync + 'static {
     #[inline(always)]
     fn convert_i32(self, a: Self::F) -> Self::F {
         let floats = lanes(self, a).map(|x| x.to_bits().cast_signed() as f32);
-        // SAFETY: no level has more lanes.
-        unsafe { self.load(floats.as_ptr()) }
+        from_lanes(self, floats)
     }
 
     /// The nearest integer, ties to even, of each lane, for |a| below 2^31: the other way round.
@@ -301,8 +299,7 @@ pub trait Simd: Copy + Send + Sync + 'static {
         // 1.5 * 2^52: an integer added to it stands in the lowest bits.
         let bits = |x: f32| (f64::from(x) + 6_755_399_441_055_744.0).to_bits();
         let whole = lanes(self, a).map(|x| f32::from_bits(bits(x) as u32));
-        // SAFETY: no level has more lanes.
-        unsafe { self.load(whole.as_ptr()) }
+        from_lanes(self, whole)
     }
 
     /// One bit a lane, that of the first lane lowest.
@@ -312,6 +309,13 @@ pub trait Simd: Copy + Send + Sync + 'static {
         (0..Self::LANES).fold(0, |bits, i| bits | u32::from(ones[i] != 0.0) << i)
     }
 
+    /// The entry of `table` that the lowest four bits of each lane name.
+    #[inline(always)]
+    fn lookup(self, table: &[f32; 16], a: Self::F) -> Self::F {
+        let entries = lanes(self, a).map(|x| table[x.to_bits() as usize % 16]);
+        from_lanes(self, entries)
+    }
+
     /// The sum of the integers in each lane, wrapping around.
     #[inline(always)]
     fn add_i32(self, a: Self::F, b: Self::F) -> Self::F {
@@ -319,24 +323,21 @@ pub trait Simd: Copy + Send + Sync + 'static {
         for (a, b) in sum.iter_mut().zip(b) {
             *a = f32::from_bits(a.to_bits().wrapping_add(b.to_bits()));
         }
-        // SAFETY: no level has more lanes.
-        unsafe { self.load(sum.as_ptr()) }
+        from_lanes(self, sum)
     }
 
     /// The bits of each lane moved up by `BITS`.
     #[inline(always)]
     fn shift_left<const BITS: u32>(self, a: Self::F) -> Self::F {
         let shifted = lanes(self, a).map(|x| f32::from_bits(x.to_bits() << BITS));
-        // SAFETY: no level has more lanes.
-        unsafe { self.load(shifted.as_ptr()) }
+        from_lanes(self, shifted)
     }
 
     /// The bits of each lane moved down by `BITS`, with zeros above.
     #[inline(always)]
     fn shift_right<const BITS: u32>(self, a: Self::F) -> Self::F {
         let shifted = lanes(self, a).map(|x| f32::from_bits(x.to_bits() >> BITS));
-        // SAFETY: no level has more lanes.
-        unsafe { self.load(shifted.as_ptr()) }
+        from_lanes(self, shifted)
     }
 
     /// The 64-bit products of the u32 in the even lanes; each takes an even lane, for its lower
@@ -348,8 +349,7 @@ pub trait Simd: Copy + Send + Sync + 'static {
             let wide = u64::from(a[0].to_bits()) * u64::from(b[0].to_bits());
             (a[0], a[1]) = (f32::from_bits(wide as u32), f32::from_bits((wide >> 32) as u32));
         }
-        // SAFETY: no level has more lanes.
-        unsafe { self.load(product.as_ptr()) }
+        from_lanes(self, product)
     }
 
     /// The odd lanes in the place of the even ones before them; what the odd ones hold is
@@ -360,8 +360,7 @@ pub trait Simd: Copy + Send + Sync + 'static {
         for pair in a.chunks_exact_mut(2) {
             pair[0] = pair[1];
         }
-        // SAFETY: no level has more lanes.
-        unsafe { self.load(a.as_ptr()) }
+        from_lanes(self, a)
     }
 
     /// The even lanes of `a`, then those of `b`.
@@ -371,8 +370,7 @@ pub trait Simd: Copy + Send + Sync + 'static {
         for i in 0..Self::LANES / 2 {
             (out[i], out[Self::LANES / 2 + i]) = (a[2 * i], b[2 * i]);
         }
-        // SAFETY: no level has more lanes.
-        unsafe { self.load(out.as_ptr()) }
+        from_lanes(self, out)
     }
 
     /// Lane `2 i` of the four vectors becomes, in their order, one group of four lanes: groups of
@@ -386,8 +384,7 @@ pub trait Simd: Copy + Send + Sync + 'static {
                 out[i % 2][i / 2 * 4 + word] = v[2 * i];
             }
         }
-        // SAFETY: no level has more lanes.
-        out.map(|v| unsafe { self.load(v.as_ptr()) })
+        out.map(|v| from_lanes(self, v))
     }
 
     /// Writes `LANES` signed bytes: the nearest integers, ties to even, of lanes in -128..=127;
@@ -411,8 +408,7 @@ pub trait Simd: Copy + Send + Sync + 'static {
         let v = v.map(|v| lanes(self, self.round(v)));
         let bytes = |i: usize| u32::from_le_bytes(v.map(|v| (v[i] as i8).cast_unsigned()));
         let packed: [f32; MAX_LANES] = std::array::from_fn(|i| f32::from_bits(bytes(i)));
-        // SAFETY: no level has more lanes.
-        unsafe { self.load(packed.as_ptr()) }
+        from_lanes(self, packed)
     }
 
     /// Four lanes from each of the first `n` (1 to all) of `LANES / 4` successive `T`, from its
@@ -430,8 +426,7 @@ pub trait Simd: Copy + Send + Sync + 'static {
                 from.copy_to(lanes.as_mut_ptr().add(4 * i).cast(), 16);
             }
         }
-        // SAFETY: no level has more lanes.
-        unsafe { self.load(lanes.as_ptr()) }
+        from_lanes(self, lanes)
     }
 
     /// The IEEE half floats (as bits) that are word `AT` of each of the first `n` (1 to all) of
@@ -462,8 +457,7 @@ pub trait Simd: Copy + Send + Sync + 'static {
         for four in lanes.chunks_exact_mut(4) {
             four.fill(four[C]);
         }
-        // SAFETY: no level has more lanes.
-        unsafe { self.load(lanes.as_ptr()) }
+        from_lanes(self, lanes)
     }
 
     /// Lanes `c`, `c + 4`, `c + 8` … added up for each `c`, by a fixed tree.
@@ -492,8 +486,7 @@ pub trait Simd: Copy + Send + Sync + 'static {
         for x in &mut bytes {
             *x = f32::from_bits(x.to_bits() >> 4 & 0x0f0f_0f0f);
         }
-        // SAFETY: no level has more lanes.
-        unsafe { self.load(bytes.as_ptr()) }
+        from_lanes(self, bytes)
     }
 
     /// Byte `byte` (0 to 3) of each lane, which is below 16, as f32 less `center`.
@@ -503,8 +496,7 @@ pub trait Simd: Copy + Send + Sync + 'static {
         for x in &mut wide {
             *x = f32::from((x.to_bits() >> (8 * byte)) as u8);
         }
-        // SAFETY: no level has more lanes.
-        self.sub(unsafe { self.load(wide.as_ptr()) }, center)
+        self.sub(from_lanes(self, wide), center)
     }
 
     /// The signed byte `byte` (0 to 3) of each lane as f32.
@@ -514,8 +506,7 @@ pub trait Simd: Copy + Send + Sync + 'static {
         for x in &mut wide {
             *x = f32::from((x.to_bits() >> (8 * byte)) as i8);
         }
-        // SAFETY: no level has more lanes.
-        unsafe { self.load(wide.as_ptr()) }
+        from_lanes(self, wide)
     }
 
     /// The sum of all lanes of each vector, each by the same fixed tree.
@@ -560,6 +551,12 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn exp2i(self, n: Self::F) -> Self::F;
     /// Splits a positive normal `a` into `m * 2^e` with `m` in [0.5, 1), as `(m, e)`.
     fn frexp(self, a: Self::F) -> (Self::F, Self::F);
+    /// Splits `a` into `m * 2^e` with `m` in [0.75, 1.5), as `(m, e)`; `e` is infinite where the
+    /// logarithm of `a` is. NaN is in one of them where `a` is negative or NaN, and `m` finite else.
+    #[inline(always)]
+    fn log_parts(self, a: Self::F) -> (Self::F, Self::F) {
+        math::log_parts(self, a)
+    }
     /// Sum of all lanes by a fixed tree.
     fn sum(self, a: Self::F) -> f32;
     /// Greatest lane; unspecified where a lane is NaN.

@@ -19,5 +19,5 @@ unary_ops! {
     /// `1 / (1 + e^-x)`.
     Sigmoid, Tolerance::ulps(3), |s, x| math::sigmoid(s, x), |x| reference::sigmoid(x);
     /// Error function.
-    Erf, Tolerance::ulps(2), |s, x| math::erf(s, x), |x| reference::erf(x);
+    Erf, Tolerance::ulps(3), |s, x| math::erf(s, x), |x| reference::erf(x);
 }

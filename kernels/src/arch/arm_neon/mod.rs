@@ -322,6 +322,13 @@ impl<T: NeonFamily> Simd for T {
         }
 
         fn even(self, a: float32x4_t, b: float32x4_t) -> float32x4_t { vuzp1q_f32(a, b) }
+        fn lookup(self, table: &[f32; 16], a: float32x4_t) -> float32x4_t {
+            // Entry i is bytes 4 i to 4 i + 3.
+            let at = vandq_u32(vreinterpretq_u32_f32(a), vdupq_n_u32(15));
+            let at = vmlaq_n_u32(vdupq_n_u32(0x0302_0100), at, 0x0404_0404);
+            let bytes = vqtbl4q_u8(vld1q_u8_x4(table.as_ptr().cast()), vreinterpretq_u8_u32(at));
+            vreinterpretq_f32_u8(bytes)
+        }
         fn add_i32(self, a: float32x4_t, b: float32x4_t) -> float32x4_t {
             let (a, b) = (vreinterpretq_s32_f32(a), vreinterpretq_s32_f32(b));
             vreinterpretq_f32_s32(vaddq_s32(a, b))

@@ -258,6 +258,15 @@ impl<B: Bytes> Simd for Level<B> {
         fn convert_i32(self, a: __m256) -> __m256 { _mm256_cvtepi32_ps(_mm256_castps_si256(a)) }
         fn round_i32(self, a: __m256) -> __m256 { _mm256_castsi256_ps(_mm256_cvtps_epi32(a)) }
         fn bits(self, m: __m256) -> u32 { _mm256_movemask_ps(m).cast_unsigned() }
+        fn lookup(self, table: &[f32; 16], a: __m256) -> __m256 {
+            let at = _mm256_castps_si256(a);
+            let half = |first| {
+                _mm256_permutevar8x32_ps(_mm256_loadu_ps(table.as_ptr().add(first)), at)
+            };
+            // The fourth bit chooses the half.
+            let second = _mm256_castsi256_ps(_mm256_slli_epi32::<28>(at));
+            _mm256_blendv_ps(half(0), half(8), second)
+        }
         fn add_i32(self, a: __m256, b: __m256) -> __m256 {
             let (a, b) = (_mm256_castps_si256(a), _mm256_castps_si256(b));
             _mm256_castsi256_ps(_mm256_add_epi32(a, b))

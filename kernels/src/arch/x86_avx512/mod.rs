@@ -375,6 +375,9 @@ impl<T: Avx512Family> Simd for T {
 
         fn convert_i32(self, a: __m512) -> __m512 { _mm512_cvtepi32_ps(_mm512_castps_si512(a)) }
         fn round_i32(self, a: __m512) -> __m512 { _mm512_castsi512_ps(_mm512_cvtps_epi32(a)) }
+        fn lookup(self, table: &[f32; 16], a: __m512) -> __m512 {
+            _mm512_permutexvar_ps(_mm512_castps_si512(a), _mm512_loadu_ps(table.as_ptr()))
+        }
         fn add_i32(self, a: __m512, b: __m512) -> __m512 {
             let (a, b) = (_mm512_castps_si512(a), _mm512_castps_si512(b));
             _mm512_castsi512_ps(_mm512_add_epi32(a, b))
@@ -458,6 +461,12 @@ impl<T: Avx512Family> Simd for T {
         fn frexp(self, a: __m512) -> (__m512, __m512) {
             let mantissa = _mm512_getmant_ps::<_MM_MANT_NORM_P5_1, _MM_MANT_SIGN_ZERO>(a);
             (mantissa, _mm512_add_ps(_mm512_getexp_ps(a), _mm512_set1_ps(1.0)))
+        }
+        fn log_parts(self, a: __m512) -> (__m512, __m512) {
+            let m = _mm512_getmant_ps::<_MM_MANT_NORM_P75_1P5, _MM_MANT_SIGN_NAN>(a);
+            let (e, one) = (_mm512_getexp_ps(a), _mm512_set1_ps(1.0));
+            // The whole exponent goes with a number in 1..2.
+            (m, _mm512_mask_add_ps(e, self.lt(m, one), e, one))
         }
         fn sum(self, a: __m512) -> f32 {
             let high = _mm512_extractf32x8_ps::<1>(a);

@@ -6,7 +6,10 @@
 //! the correctly rounded result, which the tests measure over a sweep of all exponents on every
 //! level. Infinities, NaN and subnormal numbers give what the mathematical function gives.
 
+pub mod odd;
+
 use super::Simd;
+pub use odd::odd;
 
 /// Coefficients of `(e^r - 1 - r) / r^2` for |r| <= ln(2)/2.
 const EXP: [f32; 6] =
@@ -34,35 +37,37 @@ pub(crate) const LOG: [f32; 8] = [
     0.127_614_2,
     -0.076_341_08,
 ];
+/// Numbers, each near those in 0.75..1.5 with the same four upper bits of the fraction, their
+/// reciprocals and logarithms. They have 16 bits after the point, so that differences from them are
+/// exact, and are chosen so that the others lose next to nothing in rounding.
+#[rustfmt::skip]
+const LOG_NEAR: ([f32; 16], [f32; 16], [f32; 16]) = (
+    [
+        1.0, 1.096_420_3, 1.152_923_6, 1.214_386,
+        1.285_003_7, 1.348_358_2, 1.410_995_5, 1.467_742_9,
+        0.767_196_66, 0.797_287, 0.829_742_43, 0.858_764_65,
+        0.891_113_3, 0.921_218_9, 0.954_650_9, 1.0,
+    ],
+    [
+        1.0, 0.912_059, 0.867_360_2, 0.823_461_4,
+        0.778_207_9, 0.741_642_7, 0.708_719_5, 0.681_318_2,
+        1.303_446_8, 1.254_253_5, 1.205_193_3, 1.164_463_4,
+        1.122_191_8, 1.085_518_4, 1.047_503_4, 1.0,
+    ],
+    [
+        0.0, 0.092_050_59, 0.142_300_96, 0.194_238_59,
+        0.250_761_57, 0.298_887_67, 0.344_295_47, 0.383_725_8,
+        -0.265_012_12, -0.226_540_58, -0.186_639_95, -0.152_260_38,
+        -0.115_283_72, -0.082_057_625, -0.046_409_577, 0.0,
+    ],
+);
+/// Coefficients of `(ln(1 + r) - r) / r^2` for r in [-1/30, 1/16].
+const LOG_REST: [f32; 4] = [-0.499_999_97, 0.333_344_9, -0.250_137_9, 0.189_462_1];
+/// ln(2) in two positive parts; the first has 17 bits, so its product with an exponent is exact.
+const LN_2_POSITIVE: [f32; 2] = [0.693_138_1, 9.058_001_5e-6];
 /// Coefficients of `(sin(r) - r) / r^3` in `r^2`, for |r| <= pi/2.
 const SIN: [f32; 5] =
     [-0.166_666_67, 0.008_333_331, -0.000_198_408_66, 2.752_525_7e-6, -2.388_660_5e-8];
-/// Coefficients of `erf(x) / x - 1` in `x^2`, for |x| <= 0.9.
-const ERF_SMALL: [f32; 6] =
-    [0.128_379_1, -0.376_125_25, 0.112_821_43, -0.026_778_976, 0.005_012_043_8, -0.000_609_072_2];
-/// Coefficients of `-ln(1 - erf(x))` for x in [0.88, 4].
-const ERF_LARGE: [f32; 8] = [
-    -0.000_163_496_77,
-    1.129_460_5,
-    0.633_458_4,
-    0.108_156_025,
-    -0.025_038_373,
-    0.004_139_994_7,
-    -0.000_427_996_88,
-    2.053_167_7e-5,
-];
-/// Coefficients of `-(1 + log2(cdf(-x))) / x` with the normal distribution's `cdf`, for x in
-/// [0, 6]; beyond, the polynomial grows.
-const NORMAL: [f32; 8] = [
-    1.151_105_2,
-    0.459_208_2,
-    0.052_496_18,
-    -0.007_063_42,
-    0.000_136_936_36,
-    0.000_186_180_24,
-    -3.937_769_4e-5,
-    2.834_912_7e-6,
-];
 /// ln(2) in two parts; the first has ten bits, so its product with an exponent is exact.
 const LN_2: [f32; 2] = [0.693_359_4, -0.000_212_194_44];
 /// pi in four parts; the first three have eleven bits, so their products with 13 bits are exact.
@@ -125,16 +130,6 @@ fn reduced_exp<S: Simd>(s: S, x: S::F) -> (S::F, S::F) {
     (n, polynomial(s, r, &EXP_BELOW))
 }
 
-/// `e^x` for `x <= 88`, within 2 ULP; 0 where the result is subnormal, on some levels.
-///
-/// Fewer operations than [`exp`], most of all on levels that scale by two products: softmax, whose
-/// arguments are not above 0, asks for no more.
-#[inline(always)]
-pub fn exp_below<S: Simd>(s: S, x: S::F) -> S::F {
-    let (n, e) = reduced_exp(s, x);
-    s.ldexp_down(e, n)
-}
-
 /// `e^-|x|`, within 2 ULP.
 #[inline(always)]
 pub fn exp_neg_abs<S: Simd>(s: S, x: S::F) -> S::F {
@@ -153,23 +148,11 @@ pub fn exp2_below<S: Simd>(s: S, x: S::F) -> S::F {
     s.ldexp_down(polynomial(s, s.sub(x, n), &EXP2), n)
 }
 
-/// `e^x` for `x <= 0`, within 2e-7: what softmax asks for, whose greatest weight is 1.
+/// `e^x` for `x <= 0`, within 2e-7: what softmax asks for, whose greatest weight is 1; for `x` up to
+/// 8, within 1e-6 of itself.
 #[inline(always)]
 pub fn exp_weight<S: Simd>(s: S, x: S::F) -> S::F {
     exp2_below(s, s.mul(x, s.splat(std::f32::consts::LOG2_E)))
-}
-
-/// `e^x - 1`, within 2 ULP.
-#[inline(always)]
-pub fn expm1<S: Simd>(s: S, x: S::F) -> S::F {
-    let bounded = s.max(s.splat(-30.0), s.min(s.splat(89.0), x));
-    let (n, em1) = reduce_exp(s, bounded, None);
-    // Half the power of two: 2^128 is not an f32.
-    let half = s.exp2i(s.sub(n, s.splat(1.0)));
-    let sum = s.fma(em1, half, s.sub(half, s.splat(0.5)));
-    // Near zero the result is `x`, whose sign of zero the sum would lose.
-    let tiny = s.lt(s.abs(x), s.splat(1e-8));
-    s.select(tiny, x, s.add(sum, sum))
 }
 
 /// Splits a positive `x` into `(f, e)` with `x = (1 + f) 2^e` and `1 + f` in [sqrt(1/2), sqrt(2)).
@@ -186,15 +169,32 @@ fn reduce_log<S: Simd>(s: S, x: S::F) -> (S::F, S::F) {
 }
 
 /// Natural logarithm, within 1 ULP.
+///
+/// By a table (Tang 1990): that of a number near it, of 15 in 0.75..1.5, and a series for what is left of the
+/// quotient. Next to one the number is one, so that nothing cancels.
 #[inline(always)]
 pub fn log<S: Simd>(s: S, x: S::F) -> S::F {
-    let (f, e) = reduce_log(s, x);
-    let f2 = s.mul(f, f);
-    let y = s.mul(s.mul(f2, f), polynomial(s, f, &LOG));
-    let y = s.fma(e, s.splat(LN_2[1]), y);
-    let y = s.fma(f2, s.splat(-0.5), y);
-    let y = s.fma(e, s.splat(LN_2[0]), s.add(f, y));
-    log_limits(s, x, y)
+    let (m, e) = s.log_parts(x);
+    // Four bits of the fraction.
+    let near = s.shift_right::<19>(m);
+    let r = s.mul(s.sub(m, s.lookup(&LOG_NEAR.0, near)), s.lookup(&LOG_NEAR.1, near));
+    let y = s.fma(s.mul(r, r), polynomial(s, r, &LOG_REST), r);
+    let y = s.add(s.lookup(&LOG_NEAR.2, near), y);
+    // The smaller part is positive, so that an infinite exponent gives no NaN.
+    s.fma(e, s.splat(LN_2_POSITIVE[0]), s.fma(e, s.splat(LN_2_POSITIVE[1]), y))
+}
+
+/// [`Simd::log_parts`] for levels without instructions for it.
+#[inline(always)]
+pub(super) fn log_parts<S: Simd>(s: S, x: S::F) -> (S::F, S::F) {
+    let word = |bits: u32| s.splat(f32::from_bits(bits));
+    let subnormal = s.lt(x, s.splat(f32::MIN_POSITIVE));
+    let normal = s.select(subnormal, s.mul(x, s.splat(8_388_608.0)), x);
+    // Half a unit of the exponent more: it steps at 1.5 times a power of two.
+    let bits = s.add_i32(normal, word(1 << 22));
+    let m = s.add_i32(s.and(bits, word((1 << 23) - 1)), s.splat(0.75));
+    let bias = s.select(subnormal, s.splat(150.0), s.splat(127.0));
+    (m, log_limits(s, x, s.sub(s.convert_i32(s.shift_right::<23>(bits)), bias)))
 }
 
 /// What a logarithm is at and beyond the ends of its range; elsewhere `y`.
@@ -223,10 +223,7 @@ pub fn log1p_unit<S: Simd>(s: S, x: S::F) -> S::F {
 /// Hyperbolic tangent, within 3 ULP.
 #[inline(always)]
 pub fn tanh<S: Simd>(s: S, x: S::F) -> S::F {
-    // tanh(10) rounds to one.
-    let t = s.min(s.splat(10.0), s.abs(x));
-    let e = expm1(s, s.add(t, t));
-    copysign(s, s.div(e, s.add(e, s.splat(2.0))), x)
+    odd(s, x, &odd::TANH)
 }
 
 /// `1 / (1 + e^-x)`, within 3 ULP.
@@ -249,37 +246,10 @@ pub fn sigmoid_and_slope<S: Simd>(s: S, x: S::F) -> (S::F, S::F) {
     (s.select(s.lt(x, s.zero()), other, r), s.mul(other, r))
 }
 
-/// Error function, within 2 ULP.
+/// Error function, within 3 ULP.
 #[inline(always)]
 pub fn erf<S: Simd>(s: S, x: S::F) -> S::F {
-    // erf(4) rounds to one.
-    let t = s.min(s.splat(4.0), s.abs(x));
-    let small = s.fma(t, polynomial(s, s.mul(t, t), &ERF_SMALL), t);
-    let tail = exp_below(s, s.neg(polynomial(s, t, &ERF_LARGE)));
-    let large = s.sub(s.splat(1.0), tail);
-    copysign(s, s.select(s.lt(t, s.splat(0.9)), small, large), x)
-}
-
-/// `a x + b`.
-#[inline(always)]
-fn line<S: Simd>(s: S, a: f32, x: S::F, b: f32) -> S::F {
-    s.fma(s.splat(a), x, s.splat(b))
-}
-
-/// `(1 + erf(x / sqrt(2))) / 2`, the distribution function of normal numbers, within 1e-7.
-#[inline(always)]
-pub fn normal_cdf<S: Simd>(s: S, x: S::F) -> S::F {
-    // Of the side below zero, where nothing cancels. NaN passes as second operand.
-    let t = s.min(s.splat(16.0), s.abs(x));
-    // In pairs of coefficients (Estrin 1960), which wait less for one another: 39 instead of 34 GB/s
-    // of GELU in cache (AVX-512). The polynomials of exponentials gained nothing by it.
-    let [a, b, c, d, e, f, g, h] = NORMAL;
-    let t2 = s.mul(t, t);
-    let low = s.fma(line(s, d, t, c), t2, line(s, b, t, a));
-    let high = s.fma(line(s, h, t, g), t2, line(s, f, t, e));
-    let bits = s.fma(t, s.fma(high, s.mul(t2, t2), low), s.splat(1.0));
-    let tail = exp2_below(s, s.neg(bits));
-    s.select(s.lt(x, s.zero()), tail, s.sub(s.splat(1.0), tail))
+    odd(s, x, &odd::ERF)
 }
 
 /// `sin(pi (x/pi - q))` times (-1)^`q`, for `q` an integer, or half of one for the cosine.
