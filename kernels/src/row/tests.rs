@@ -101,6 +101,32 @@ fn softmax_of_extremes() {
     }
 }
 
+/// What is subtracted before the exponentials comes from the first elements.
+#[test]
+fn rows_that_begin_far_below_their_greatest() {
+    let cols = 2501;
+    let mut x = noise(3 * cols, 4);
+    x[..70].fill(f32::NEG_INFINITY);
+    x[cols..].iter_mut().enumerate().for_each(|(i, x)| *x += (i % cols) as f32 * 0.02);
+    x[2 * cols + 64] = 90.0;
+    for isa in Isa::available() {
+        let mut y = vec![0.0; x.len()];
+        softmax(isa, cols, &x, &mut y);
+        close(&y, &each_row(&x, cols, reference_softmax), cols, "softmax");
+        let mut running = [Running::START; 3];
+        cross_entropy::accumulate(isa, cols, &x, &mut running);
+        log_softmax(isa, cols, &x, &mut y);
+        for (row, running) in running.iter().enumerate() {
+            let last = row * cols + cols - 1;
+            let p = reference_softmax(&wide(&x[row * cols..=last]))[cols - 1];
+            for lse in [running.lse(), x[last] - y[last]] {
+                let want = f64::from(x[last]) - p.ln();
+                assert!((f64::from(lse) - want).abs() < 1e-5, "row {row}: {lse} is not {want}");
+            }
+        }
+    }
+}
+
 #[test]
 fn add_rms_norm_has_the_bits_of_its_parts() {
     for isa in Isa::available() {
