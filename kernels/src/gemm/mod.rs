@@ -24,12 +24,12 @@
 //! | 256, 49152, 576 | 209 NT | | |
 //!
 //! and with one row and a weight in the caches (onnxruntime's MatMulNBits in turn with it, with int8
-//! sums: 119 and 135):
+//! sums: 130 and 142):
 //!
 //! | m, n, k | Q4_0, int8 sums | Q4_1, int8 sums | Q4_0, f32 | Q4_1, f32 | f32 |
 //! |---|---|---|---|---|---|
-//! | 1, 1536, 576 | 191 | 168 | 89 | 78 | 35 |
-//! | 1, 576, 1536 | 227 | 193 | 99 | 86 | 45 |
+//! | 1, 1536, 576 | 218 | 201 | 89 | 78 | 35 |
+//! | 1, 576, 1536 | 255 | 237 | 99 | 86 | 45 |
 //!
 //! The result differs from an exact one by at most `(k + 2) * 2^-24 * sum |a||b|`; with
 //! [`Precision::Bf16`] both operands are rounded to bfloat16 first (2^-9 each), with

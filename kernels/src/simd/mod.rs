@@ -429,25 +429,27 @@ pub trait Simd: Copy + Send + Sync + 'static {
         from_lanes(self, lanes)
     }
 
-    /// The IEEE half floats (as bits) that are word `AT` of each of the first `n` (1 to all) of
-    /// `LANES / 4` successive `T` at four places, widened: lane `4 i + c` is that of `T` number `i`
-    /// at `p[c]`; the lanes beyond are zero.
+    /// The first `COUNT` (1 or 2) words, half floats, of each of the first `n` (1 to all) of `LANES / 4`
+    /// successive `T` at four places: lane `4 i + c` is of `T` number `i` at `p[c]`, or else zero.
     ///
     /// # Safety
     /// As for [`Simd::load_fours`], at each place.
     #[inline(always)]
-    unsafe fn load_f16_of_four<T, const AT: usize>(self, p: [*const T; 4], n: usize) -> Self::F {
-        let mut lanes = [0u16; MAX_LANES];
-        for i in 0..n.min(Self::LANES / 4) {
-            for c in 0..4 {
+    unsafe fn load_f16_of_four<T, const COUNT: usize>(
+        self,
+        p: [*const T; 4],
+        n: usize,
+    ) -> [Self::F; COUNT] {
+        let mut lanes = [[0u16; MAX_LANES]; COUNT];
+        for word in 0..COUNT {
+            for i in 0..4 * n.min(Self::LANES / 4) {
+                let half = p[i % 4].wrapping_add(i / 4).cast::<u16>().wrapping_add(word);
                 // SAFETY: the caller's contract.
-                let half = unsafe { p[c].add(i).cast::<u16>().add(AT) };
-                // SAFETY: as above.
-                lanes[4 * i + c] = unsafe { half.read_unaligned() };
+                lanes[word][i] = unsafe { half.read_unaligned() };
             }
         }
         // SAFETY: no level has more lanes.
-        unsafe { self.load_f16(lanes.as_ptr()) }
+        lanes.map(|lanes| unsafe { self.load_f16(lanes.as_ptr()) })
     }
 
     /// Lane `C` of each four lanes in all four of them.

@@ -289,22 +289,31 @@ mod checks {
                 let data: Vec<u8> = (0..n * BYTES).map(byte).collect();
                 let p = data.as_ptr().cast::<[u8; BYTES]>();
                 // SAFETY: `n` places of at least 18 bytes.
-                let (four, half) =
-                    unsafe { (s.load_fours::<_, 1>(p, n), s.load_f16_of_four::<_, 1>([p; 4], n)) };
-                let at = |i: usize| i / 4 * BYTES + 2;
+                let (four, [one], two) = unsafe {
+                    (
+                        s.load_fours::<_, 1>(p, n),
+                        s.load_f16_of_four::<_, 1>([p; 4], n),
+                        s.load_f16_of_four::<_, 2>([p; 4], n),
+                    )
+                };
+                let at = |i: usize| i / 4 * BYTES;
                 let there = |i: usize, x: f32| if i / 4 < n { x } else { 0.0 };
-                let of_four = |i| there(i, float(at(i) + i % 4 * 4));
-                let of_half = |i| {
-                    let bits = [byte(at(i)), byte(at(i) + 1)];
-                    there(i, f16::from_le_bytes(bits).to_f32())
+                let of_four = |i| there(i, float(at(i) + 2 + i % 4 * 4));
+                let half = |word: usize| {
+                    move |i| {
+                        let bits = [0, 1].map(|b| byte(at(i) + 2 * word + b));
+                        there(i, f16::from_le_bytes(bits).to_f32())
+                    }
                 };
                 assert_lanes(s, &lanes(s, four), of_four, "load_fours");
-                assert_lanes(s, &lanes(s, half), of_half, "load_f16_of_four");
+                assert_lanes(s, &lanes(s, one), half(0), "load_f16_of_four");
+                assert_lanes(s, &lanes(s, two[0]), half(0), "load_f16_of_four");
+                assert_lanes(s, &lanes(s, two[1]), half(1), "load_f16_of_four");
             }
             let data: [[u8; BYTES]; 16] = std::array::from_fn(|i| [i as u8; BYTES]);
             let columns = [0, 4, 8, 12].map(|i| data[i..].as_ptr());
             // SAFETY: four successive places behind each.
-            let half = unsafe { s.load_f16_of_four::<_, 0>(columns, fours) };
+            let [half] = unsafe { s.load_f16_of_four::<_, 1>(columns, fours) };
             let want = |i| f16::from_le_bytes([(i % 4 * 4 + i / 4) as u8; 2]).to_f32();
             assert_lanes(s, &lanes(s, half), want, "load_f16_of_four");
         }

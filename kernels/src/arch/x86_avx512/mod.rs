@@ -205,13 +205,52 @@ impl<T, const AT: usize, const COUNT: usize, const SPREAD: usize> FourPlaces<T, 
     }
 }
 
-/// [`Simd::load_f16_of_four`]: each word is taken to four lanes, of which one stays.
+/// For two vectors that each begin with four `T` of so many words: the first words of all `T`, in
+/// turn those of both vectors, at the front of each quarter's half; then the second words.
+const fn words_of_two(step: usize) -> [u16; 32] {
+    let mut words = [0; 32];
+    let mut i = 0;
+    while i < 32 {
+        words[i] = ((i % 16 / 8 * 2 + i % 4 / 2) * step + i / 16 + i % 2 * 32) as u16;
+        i += 1;
+    }
+    words
+}
+
+/// [`Simd::load_f16_of_four`] of `T` whose first words lie in one vector: one permutation serves two
+/// places and both words. With one for each place and word, Q4_1 by int8 sums is 17 % slower on a
+/// Zen 5 thread, Q4_0 7 %.
 ///
 /// # Safety
 /// As there.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-unsafe fn f16_of_four<T, const AT: usize>(p: [*const T; 4], n: usize) -> __m512 {
+unsafe fn f16_of_short<T, const COUNT: usize>(p: [*const T; 4], n: usize) -> [__m512; COUNT] {
+    let words = const { &words_of_two(size_of::<T>() / 2) };
+    // SAFETY: 32 words; the caller's contract.
+    unsafe {
+        let words = _mm512_loadu_epi16(words.as_ptr().cast());
+        let two = |c: usize| {
+            let at = |c: usize| FourPlaces::<T, 0, COUNT, 1>::vector(p[c], n, 0);
+            _mm512_permutex2var_epi16(at(c), words, at(c + 1))
+        };
+        let halves = _mm512_unpacklo_ps(_mm512_castsi512_ps(two(0)), _mm512_castsi512_ps(two(2)));
+        let halves = _mm512_castps_si512(halves);
+        let mut wide = [_mm512_cvtph_ps(_mm512_castsi512_si256(halves)); COUNT];
+        if COUNT == 2 {
+            wide[1] = _mm512_cvtph_ps(_mm512_extracti64x4_epi64::<1>(halves));
+        }
+        wide
+    }
+}
+
+/// [`Simd::load_f16_of_four`] of longer `T`: a word is taken to four lanes, of which one stays.
+///
+/// # Safety
+/// As there.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+unsafe fn f16_of_long<T, const AT: usize>(p: [*const T; 4], n: usize) -> __m512 {
     let mut halves = _mm512_setzero_si512();
     for c in 0..4 {
         // SAFETY: the caller's contract.
@@ -227,11 +266,17 @@ unsafe fn f16_of_four<T, const AT: usize>(p: [*const T; 4], n: usize) -> __m512 
 fn sum_each(v: [__m512; 4]) -> [f32; 4] {
     let pairs = |a, b| _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
     let (low, high) = (_mm512_castps_pd(pairs(v[0], v[1])), _mm512_castps_pd(pairs(v[2], v[3])));
-    let fours = _mm512_add_ps(
+    sum_fours(_mm512_add_ps(
         _mm512_castpd_ps(_mm512_unpacklo_pd(low, high)),
         _mm512_castpd_ps(_mm512_unpackhi_pd(low, high)),
-    );
-    let half = _mm256_add_ps(_mm512_castps512_ps256(fours), _mm512_extractf32x8_ps::<1>(fours));
+    ))
+}
+
+/// [`Simd::sum_fours`]: the halves of the vector, then its quarters.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq")]
+fn sum_fours(v: __m512) -> [f32; 4] {
+    let half = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v));
     let sums = _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps::<1>(half));
     let mut out = [0.0; 4];
     // SAFETY: four f32.
@@ -287,9 +332,23 @@ impl<T: Avx512Family> Simd for T {
         unsafe { _mm512_castsi512_ps(FourPlaces::<B, AT, 8, 1>::load(p, n)) }
     }
     #[inline(always)]
-    unsafe fn load_f16_of_four<B, const AT: usize>(self, p: [*const B; 4], n: usize) -> __m512 {
+    unsafe fn load_f16_of_four<B, const COUNT: usize>(
+        self,
+        p: [*const B; 4],
+        n: usize,
+    ) -> [__m512; COUNT] {
+        const { assert!(COUNT == 1 || COUNT == 2) }
         // SAFETY: as above.
-        unsafe { f16_of_four::<B, AT>(p, n) }
+        unsafe {
+            if FourPlaces::<B, 0, COUNT, 1>::END <= 32 {
+                return f16_of_short(p, n);
+            }
+            let mut halves = [f16_of_long::<B, 0>(p, n); COUNT];
+            if COUNT == 2 {
+                halves[1] = f16_of_long::<B, 1>(p, n);
+            }
+            halves
+        }
     }
     #[inline(always)]
     fn spread<const C: usize>(self, a: __m512) -> __m512 {
@@ -431,6 +490,7 @@ impl<T: Avx512Family> Simd for T {
             _mm512_cvtepi32_ps(_mm512_srai_epi32::<24>(top))
         }
         fn sum_each(self, v: [__m512; 4]) -> [f32; 4] { sum_each(v) }
+        fn sum_fours(self, a: __m512) -> [f32; 4] { sum_fours(a) }
 
         fn add(self, a: __m512, b: __m512) -> __m512 { _mm512_add_ps(a, b) }
         fn sub(self, a: __m512, b: __m512) -> __m512 { _mm512_sub_ps(a, b) }
