@@ -249,7 +249,8 @@ impl Stats {
                 }
                 let max = s.max(s.max(most[0], most[1]), s.max(most[2], most[3]));
                 let drop = s.sub(max, old);
-                if s.max_lane(drop) > RISE {
+                // A NaN is one query's own matter.
+                if s.max_lane(s.max(drop, s.zero())) > RISE {
                     let fade = exp2_below(s, s.neg(drop));
                     s.store(sum_at, s.mul(s.load(sum_at), fade));
                     for d in 0..dim {

@@ -150,6 +150,26 @@ fn matches_the_reference_for_long_sequences() {
     }
 }
 
+/// What lies beside it in a vector is not touched, wherever it is.
+#[test]
+fn a_nan_query_is_its_own_matter() {
+    let shape = shape(33, 70, false, None);
+    let row = shape.heads * shape.dim;
+    for isa in Isa::available() {
+        let mut x = inputs(&shape);
+        let (clean, _) = run(isa, shape, &x, None, false);
+        for query in [0, 3, 15, 20, 31, 32] {
+            x.q[query * row..(query + 1) * row].fill(f32::NAN);
+            let (got, _) = run(isa, shape, &x, None, false);
+            for (i, (got, want)) in got.out.iter().zip(&clean.out).enumerate() {
+                let same = if i / row == query { got.is_nan() } else { got == want };
+                assert!(same, "{} query {query} element {i}: {got} for {want}", isa.name());
+            }
+            x = inputs(&shape);
+        }
+    }
+}
+
 #[test]
 fn matches_the_reference_for_odd_heads() {
     for (heads, kv_heads, dim) in [(1, 1, 1), (3, 1, 7), (6, 6, 64), (2, 1, 65)] {

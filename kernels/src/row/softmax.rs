@@ -116,10 +116,12 @@ pub(super) fn exponentials<S: Simd, const KEEP: bool>(
 ) -> (f32, f32) {
     loop {
         let (sum, max) = pass::<S, KEEP>(s, x, y, near);
-        if max <= near + NEAR {
+        // Not where one is NaN: so is the sum then.
+        if max > near + NEAR {
+            near = max;
+        } else {
             return (near, sum);
         }
-        near = max;
     }
 }
 

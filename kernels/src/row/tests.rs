@@ -101,6 +101,24 @@ fn softmax_of_extremes() {
     }
 }
 
+#[test]
+fn rows_with_a_nan_end_as_one() {
+    for (at, odd) in (0..150).step_by(7).flat_map(|at| [(at, f32::NAN), (at, f32::INFINITY)]) {
+        let mut x = noise(2 * 150, 5);
+        x[at] = odd;
+        for isa in Isa::available() {
+            let mut y = vec![0.0; x.len()];
+            softmax(isa, 150, &x, &mut y);
+            assert!(y[at].is_nan() && y[150..].iter().all(|y| y.is_finite()));
+            log_softmax(isa, 150, &x, &mut y);
+            assert!(y[at].is_nan() && y[150..].iter().all(|y| y.is_finite()));
+            let mut running = [Running::START; 2];
+            cross_entropy::accumulate(isa, 150, &x, &mut running);
+            assert!(running[0].lse().is_nan() && running[1].lse().is_finite());
+        }
+    }
+}
+
 /// What is subtracted before the exponentials comes from the first elements.
 #[test]
 fn rows_that_begin_far_below_their_greatest() {
