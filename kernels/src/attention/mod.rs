@@ -178,7 +178,7 @@ impl Attention {
     /// Blocks of keys that a task of the backward pass takes through the queries together: each
     /// chunk of queries comes from L2 for all but the first (2048 positions: 2 % faster).
     fn key_blocks(&self) -> usize {
-        self.keys.div_ceil(BLOCK).min(4)
+        self.keys.div_ceil(BLOCK).clamp(1, 4)
     }
 
     /// Splits a task number, of so many blocks `each`, into sequence, head and first position.

@@ -211,6 +211,8 @@ fn a_query_that_sees_nothing_gives_zeros() {
         assert!(grads.dq[..blind].iter().all(|&x| x == 0.0));
     }
     check(shape, None);
+    // No keys at all.
+    check(self::shape(5, 0, true, None), None);
 }
 
 #[test]
