@@ -167,8 +167,8 @@ struct TileSize {
     rows: usize,
     columns: usize,
     lanes: usize,
-    /// Most depth of a slab.
-    depth: usize,
+    /// Most depth of a slab of f32 and of bfloat16.
+    depth: [usize; 2],
     /// Bytes of a packed bfloat16.
     bf16: usize,
 }
@@ -378,7 +378,8 @@ impl Gemm {
 
     /// Depth of a slab: k cut evenly, in whole blocks of any format.
     fn slab(&self) -> usize {
-        let even = self.k.div_ceil(self.k.div_ceil(self.tile.depth).max(1));
+        let most = self.tile.depth[usize::from(self.precision == Precision::Bf16)];
+        let even = self.k.div_ceil(self.k.div_ceil(most).max(1));
         let block = if self.trans_b { self.b_format.block_elems() } else { 1 };
         even.next_multiple_of(block.max(32)).min(self.k)
     }

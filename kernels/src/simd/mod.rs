@@ -30,9 +30,9 @@ pub trait Simd: Copy + Send + Sync + 'static {
     const GEMM_MR: usize;
     /// Vectors across the f32 register tile of gemm (its columns are `GEMM_NV * LANES`).
     const GEMM_NV: usize;
-    /// Most depth of a slab of gemm's B. Deeper ones mean fewer passes over C, shallower ones leave
-    /// room in the caches; sums are cut where slabs are.
-    const GEMM_DEPTH: usize = 640;
+    /// Most depth of a slab of gemm's B, of f32 and of bfloat16. Deeper ones mean fewer passes over C;
+    /// shallower ones leave room in the caches and round less, for sums are cut where slabs are.
+    const GEMM_DEPTH: [usize; 2] = [640, 640];
     /// Rows of the int8 register tile of gemm, which holds each sum twice: as i32 within a block
     /// and as f32 beyond it.
     const INT8_MR: usize;

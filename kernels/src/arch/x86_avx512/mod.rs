@@ -291,9 +291,9 @@ impl<T: Avx512Family> Simd for T {
     // 28 accumulators, 2 columns and 1 broadcast of the 32 registers.
     const GEMM_MR: usize = 14;
     const GEMM_NV: usize = 2;
-    // One slab for 1024 and 1536: 3 % faster in f32 than slabs of 512, 4 in bfloat16, on Zen 5, though
-    // a micro-panel of B comes from L2.
-    const GEMM_DEPTH: usize = 1536;
+    // One slab for 1024 and, in bfloat16, 1536: 3 % faster than slabs of 512, 4 in bfloat16, on Zen 5,
+    // though a micro-panel of B comes from L2. Twice the noise in SmolLM2's loss kept f32 from 1536.
+    const GEMM_DEPTH: [usize; 2] = [1024, 1536];
     // 14 sums of each kind, 2 columns and 1 broadcast of the 32 registers.
     const INT8_MR: usize = 7;
     const INT8_NV: usize = 2;

@@ -96,7 +96,7 @@ impl Kernel for RegisterTile {
             rows: S::INT8_MR,
             columns: S::INT8_NV * S::LANES,
             lanes: S::LANES,
-            depth: DEPTH,
+            depth: [DEPTH; 2],
             bf16: 2,
         }
     }
