@@ -3,7 +3,7 @@
 use crate::quant::Codes;
 use crate::simd::Simd;
 
-use super::super::tile::Target;
+use super::super::tile::{Target, fetch};
 use super::center;
 use super::round::BLOCK;
 
@@ -72,7 +72,7 @@ impl Tile {
     #[inline(always)]
     unsafe fn sized<S: Simd, C: Codes, const R: usize, const NV: usize>(&self, s: S) {
         let (mr, width) = (S::INT8_MR, S::INT8_NV * S::LANES);
-        self.to.fetch::<S, R, NV>(s);
+        fetch::<S, R, NV>(s, self.to.c, self.to.c_step);
         let mut sums = [[s.zero(); NV]; R];
         let mut a = self.a.wrapping_add(self.first * STEPS * mr);
         let mut scales_a = self.a.wrapping_add((self.a_blocks * STEPS + self.first) * mr);

@@ -93,15 +93,12 @@ pub fn copysign<S: Simd>(s: S, a: S::F, sign: S::F) -> S::F {
     s.or(s.abs(a), s.and(sign, s.splat(-0.0)))
 }
 
-/// `n` and `e^r - 1` with `x + low = n ln(2) + r`.
+/// `n` and `r` with `x = n ln(2) + r`.
 #[inline(always)]
-fn reduce_exp<S: Simd>(s: S, x: S::F, low: Option<S::F>) -> (S::F, S::F) {
+fn reduce_exp<S: Simd>(s: S, x: S::F) -> (S::F, S::F) {
     let n = s.round(s.mul(x, s.splat(std::f32::consts::LOG2_E)));
     let r = s.fma(n, s.splat(-LN_2[0]), x);
-    let r = s.fma(n, s.splat(-LN_2[1]), r);
-    let r = low.map_or(r, |low| s.add(r, low));
-    let q = polynomial(s, r, &EXP);
-    (n, s.fma(s.mul(r, r), q, r))
+    (n, s.fma(n, s.splat(-LN_2[1]), r))
 }
 
 /// `e^x`, within 1 ULP.
@@ -115,26 +112,18 @@ pub fn exp<S: Simd>(s: S, x: S::F) -> S::F {
 fn exp_of_sum<S: Simd>(s: S, x: S::F, low: Option<S::F>) -> S::F {
     // At the bounds the result has long overflowed or vanished. NaN passes as second operand.
     let x = s.max(s.splat(-105.0), s.min(s.splat(90.0), x));
-    let (n, em1) = reduce_exp(s, x, low);
+    let (n, r) = reduce_exp(s, x);
+    let r = low.map_or(r, |low| s.add(r, low));
+    let em1 = s.fma(s.mul(r, r), polynomial(s, r, &EXP), r);
     s.ldexp(s.add(em1, s.splat(1.0)), n)
-}
-
-/// `n` and `e^r`, within 1 ULP and a bit, with `x = n ln(2) + r`; `n` stays above -153.
-#[inline(always)]
-fn reduced_exp<S: Simd>(s: S, x: S::F) -> (S::F, S::F) {
-    // NaN passes as second operand.
-    let x = s.max(s.splat(-105.0), x);
-    let n = s.round(s.mul(x, s.splat(std::f32::consts::LOG2_E)));
-    let r = s.fma(n, s.splat(-LN_2[0]), x);
-    let r = s.fma(n, s.splat(-LN_2[1]), r);
-    (n, polynomial(s, r, &EXP_BELOW))
 }
 
 /// `e^-|x|`, within 2 ULP.
 #[inline(always)]
 pub fn exp_neg_abs<S: Simd>(s: S, x: S::F) -> S::F {
-    let (n, e) = reduced_exp(s, s.or(x, s.splat(-0.0)));
-    s.ldexp(e, n)
+    // NaN passes as second operand.
+    let (n, r) = reduce_exp(s, s.max(s.splat(-105.0), s.or(x, s.splat(-0.0))));
+    s.ldexp(polynomial(s, r, &EXP_BELOW), n)
 }
 
 /// `2^x` for `x <= 127`, within 3 ULP; 0 where the result is subnormal, on some levels.
