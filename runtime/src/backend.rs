@@ -156,6 +156,8 @@ pub struct GemmLaunch {
     pub precision: Precision,
     /// Whether the leading axes of A are just more rows of one matrix.
     pub fold: bool,
+    /// What is done to each element of the product in the end.
+    pub activation: Option<Unary>,
 }
 
 /// Parameters of [`Launch::LinearLoss`]; operands as in the ops that [`LossPart`] names.

@@ -87,7 +87,7 @@ pub(super) fn launch(cx: &Context, spec: &GemmLaunch, args: Args<'_>) {
     let batch = Batch::new(cx, spec, a, b, y);
     let gemm = &batch.gemm;
     let bias = if args.inputs() > 2 { args.input::<f32>(2).as_ptr() } else { std::ptr::null() };
-    let epilogue = Epilogue { accumulate: false, bias };
+    let epilogue = Epilogue { accumulate: false, bias, activation: spec.activation };
     let (a, b) = (args.input::<f32>(0), args.input_bytes(1));
     let b_bytes = b.len() / batch.dims[2].iter().product::<usize>().max(1);
     let product = |index: usize| Product {

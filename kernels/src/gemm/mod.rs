@@ -53,6 +53,7 @@ pub use reference::reference;
 use crate::isa::{Isa, Kernel};
 use crate::quant::Format;
 use crate::simd::{Lane, Panels, Simd};
+use crate::unary::{Unary, apply_rows};
 use left::PackA;
 use pack::{Ahead, Slab, Source, panel_rows, room, side_by_side};
 use tile::{Pair, Single, Target, Tile};
@@ -198,6 +199,9 @@ pub struct Epilogue {
     pub accumulate: bool,
     /// `n` values added to each row, or null.
     pub bias: *const f32,
+    /// What is done to each element in the end. It runs over a task's part of C while that is near:
+    /// inside the register tiles each function would be compiled once for every tile.
+    pub activation: Option<Unary>,
 }
 
 // SAFETY: a read-only pointer under the contract of `Gemm::run`.
@@ -207,7 +211,7 @@ unsafe impl Sync for Epilogue {}
 
 impl Epilogue {
     /// C becomes the product.
-    pub const NONE: Self = Self { accumulate: false, bias: std::ptr::null() };
+    pub const NONE: Self = Self { accumulate: false, bias: std::ptr::null(), activation: None };
 }
 
 impl Gemm {
@@ -341,6 +345,12 @@ impl Gemm {
             Precision::Int8 => self.isa.run(int8::Multiply(part)),
             _ => self.isa.run(part),
         }
+        if let Some(op) = epilogue.activation {
+            let ([row, rows], [column, columns]) = part.rectangle();
+            let c = c.wrapping_add(row * self.n + column);
+            // SAFETY: the task's own part of C.
+            unsafe { apply_rows(self.isa, op, c, self.n, [rows, columns]) };
+        }
     }
 
     /// Columns of C in a task: whole tiles and whole blocks.
@@ -398,6 +408,7 @@ impl Gemm {
 /// f32 that vector stores may write past the end of a packed panel.
 const PAD: usize = 64;
 
+#[derive(Clone, Copy)]
 struct Run<'a> {
     gemm: &'a Gemm,
     task: usize,

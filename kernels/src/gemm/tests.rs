@@ -4,6 +4,7 @@ use super::int8::keeps_codes;
 use super::{Caches, Epilogue, Gemm, Precision, reference};
 use crate::isa::Isa;
 use crate::quant::Format;
+use crate::unary::Unary;
 
 pub(super) fn noise(len: usize, seed: u64) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
@@ -56,11 +57,13 @@ pub(super) fn check(gemm: &Gemm, accumulate: bool, with_bias: bool) {
     let before = noise(m * n, 4);
     let mut c = before.clone();
     let pointer = if with_bias { bias.as_ptr() } else { std::ptr::null() };
-    run(gemm, &a, b, &mut c, Epilogue { accumulate, bias: pointer });
+    let activation = (accumulate && with_bias).then_some(Unary::Relu);
+    run(gemm, &a, b, &mut c, Epilogue { accumulate, bias: pointer, activation });
     for i in 0..m * n {
         let mut want = exact[i];
         want += if accumulate { f64::from(before[i]) } else { 0.0 };
         want += if with_bias { f64::from(bias[i % n]) } else { 0.0 };
+        want = activation.map_or(want, |op| op.reference(want));
         let blocks = gemm.precision == Precision::Int8
             && (!gemm.narrow || keeps_codes(gemm.b_format, gemm.trans_b));
         let additions = if blocks { k / 16 } else { k };

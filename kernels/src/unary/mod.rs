@@ -130,49 +130,66 @@ family! {
 /// `x` must be valid for reading and `y` for writing `n` f32. `y` must equal `x` or be disjoint
 /// from it.
 pub unsafe fn apply(isa: Isa, op: Unary, x: *const f32, y: *mut f32, n: usize) {
-    isa.run(Apply { op, x, y, n });
+    isa.run(Apply { op, x, y, n, rows: 1, step: 0 });
 }
 
-/// The arguments of [`apply`].
+/// `y[i][j] = op(y[i][j])` in `rows` rows of `n`, `step` elements apart.
+///
+/// # Safety
+/// `y` must be valid for reading and writing the rows.
+pub(crate) unsafe fn apply_rows(
+    isa: Isa,
+    op: Unary,
+    y: *mut f32,
+    step: usize,
+    [rows, n]: [usize; 2],
+) {
+    isa.run(Apply { op, x: y, y, n, rows, step });
+}
+
+/// The arguments of [`apply`] and [`apply_rows`].
 struct Apply {
     op: Unary,
     x: *const f32,
     y: *mut f32,
     n: usize,
+    rows: usize,
+    step: usize,
 }
 
 impl Kernel for Apply {
     type Out = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Self { op, x, y, n } = self;
-        op.visit(Map { s, x, y, n });
+        self.op.visit(Map { s, args: self });
     }
 }
 
 /// The loop over elements.
 struct Map<S> {
     s: S,
-    x: *const f32,
-    y: *mut f32,
-    n: usize,
+    args: Apply,
 }
 
 impl<S: Simd> UnaryVisitor for Map<S> {
     type Out = ();
     #[inline(always)]
     fn visit<O: UnaryOp>(self, op: O) {
-        let Self { s, x, y, n } = self;
+        let Self { s, args: Apply { n, rows, step, .. } } = self;
         let whole = n - n % S::LANES;
-        let mut i = 0;
-        while i < whole {
-            // SAFETY: `i + LANES <= n`; `apply`'s contract.
-            unsafe { s.store(y.add(i), op.eval(s, s.load(x.add(i)))) };
-            i += S::LANES;
-        }
-        if i < n {
-            // SAFETY: `n - i` elements are left; `apply`'s contract.
-            unsafe { s.store_n(y.add(i), op.eval(s, s.load_n(x.add(i), n - i)), n - i) };
+        for row in 0..rows {
+            let x = self.args.x.wrapping_add(row * step);
+            let y = self.args.y.wrapping_add(row * step);
+            let mut i = 0;
+            while i < whole {
+                // SAFETY: `i + LANES <= n`; `apply`'s contract.
+                unsafe { s.store(y.add(i), op.eval(s, s.load(x.add(i)))) };
+                i += S::LANES;
+            }
+            if i < n {
+                // SAFETY: `n - i` elements are left; `apply`'s contract.
+                unsafe { s.store_n(y.add(i), op.eval(s, s.load_n(x.add(i), n - i)), n - i) };
+            }
         }
     }
 }

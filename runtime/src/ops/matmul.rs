@@ -161,6 +161,7 @@ impl Op for MatMul {
             trans_a: self.trans_a,
             trans_b: self.trans_b,
             precision: self.precision,
+            activation: None,
             fold: self.folds(inputs[0], inputs[1]),
         })
     }

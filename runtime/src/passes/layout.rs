@@ -84,6 +84,9 @@ impl View<'_> {
 
     fn linear(&self, node: &Node, op: &Linear) -> Option<Node> {
         let &[x, weight] = &node.inputs[..] else { return None };
+        if op.activation.is_some() {
+            return None;
+        }
         let from = self.swapped(weight)?;
         Some(with(node, MatMul { precision: op.precision, ..MatMul::default() }, vec![x, from]))
     }

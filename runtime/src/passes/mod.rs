@@ -5,6 +5,7 @@
 mod fold;
 mod fuse_activation;
 mod fuse_elementwise;
+mod fuse_epilogue;
 mod fuse_loss;
 mod fuse_norm;
 mod fuse_scatter;
@@ -32,6 +33,7 @@ pub const PIPELINE: &[Pass] = &[
     // Rules look for results with one reader: the dead ones must be gone.
     Pass { name: "prune", run: prune::run },
     Pass { name: "fuse_activation", run: fuse_activation::run },
+    Pass { name: "fuse_epilogue", run: fuse_epilogue::run },
     Pass { name: "fuse_norm", run: fuse_norm::run },
     Pass { name: "fuse_loss", run: fuse_loss::run },
     Pass { name: "fuse_scatter", run: fuse_scatter::run },

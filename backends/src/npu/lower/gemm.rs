@@ -5,7 +5,7 @@ use tenon_kernels::quant::Format;
 use tenon_runtime::backend::{GemmLaunch, Signature};
 use tenon_runtime::{Error, Result};
 
-use super::{Builder, no};
+use super::{Builder, elementwise, no};
 use crate::npu::evaluate::computed;
 use crate::npu::graph::ValueId;
 use crate::npu::op::{Affine, Binary, Op, Reduce, Unary, broadcast};
@@ -19,6 +19,16 @@ const TINY: f32 = f32::from_bits((127 - 100) << 23);
 const MOST_UNROLLED: usize = 64;
 
 pub(super) fn lower(
+    b: &mut Builder,
+    spec: &GemmLaunch,
+    signature: Signature<'_>,
+    inputs: &[ValueId],
+) -> Result<ValueId> {
+    let sums = product(b, spec, signature, inputs)?;
+    spec.activation.map_or(Ok(sums), |f| elementwise::unary(b, f, sums))
+}
+
+fn product(
     b: &mut Builder,
     spec: &GemmLaunch,
     signature: Signature<'_>,

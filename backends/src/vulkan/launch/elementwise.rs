@@ -145,6 +145,13 @@ pub(super) fn unary(job: &mut Job<'_>, op: Unary) -> Option<()> {
     chain(job, &[Code { parameters, ..Code::new(function, 1) }])
 }
 
+/// `op` of each element of output 0, in its place.
+pub(super) fn activate(job: &mut Job<'_>, op: Unary) -> Option<()> {
+    let (function, parameters) = unary_code(op);
+    let (code, y) = (Code { parameters, ..Code::new(function, 1) }, job.outputs[0]);
+    run(job, &[code], &[Mode::Same], &[read(y)], y)
+}
+
 pub(super) fn binary(job: &mut Job<'_>, op: Binary) -> Option<()> {
     chain(job, &[Code::new(binary_code(op), 2)])
 }

@@ -5,7 +5,7 @@ use tenon_kernels::quant::Format;
 use tenon_runtime::backend::GemmLaunch;
 use tenon_runtime::{DType, TensorDesc};
 
-use super::{Job, LANES, Limits, MAX_PARAMS, Place, read, update, word, write};
+use super::{Job, LANES, Limits, MAX_PARAMS, Place, elementwise, read, update, word, write};
 use crate::vulkan::matrices::Constants;
 use crate::vulkan::shader::Shader;
 use crate::vulkan::tier::Tier;
@@ -291,7 +291,8 @@ pub(super) fn launch(job: &mut Job<'_>, spec: &GemmLaunch) -> Option<()> {
         bias: job.inputs.get(2).copied(),
         axes,
     };
-    product.run(job)
+    product.run(job)?;
+    spec.activation.map_or(Some(()), |op| elementwise::activate(job, op))
 }
 
 /// Whether an axis goes on where the one inside it ends, for both operands.
