@@ -479,7 +479,7 @@ impl Product<'_> {
                     accumulate: add,
                     bias: std::ptr::null(),
                 };
-                Tile { depth, a, next: std::ptr::null(), b, to }.run::<S, Single>(s, ahead);
+                Tile { depth, a, next: std::ptr::null(), b, to }.run(s, Single, ahead);
                 return;
             }
             let mut sums = Sums([0.0; TILE_ROWS * TILE_COLUMNS]);
@@ -491,7 +491,7 @@ impl Product<'_> {
                 accumulate: false,
                 bias: std::ptr::null(),
             };
-            Tile { depth, a, next: std::ptr::null(), b, to }.run::<S, Single>(s, ahead);
+            Tile { depth, a, next: std::ptr::null(), b, to }.run(s, Single, ahead);
             self.spread::<S>(&sums, [rows, columns], j, c, add);
         }
     }

@@ -277,8 +277,11 @@ impl Block {
                         bias: std::ptr::null(),
                     };
                     let (a, b) = (self.a.add(i * depth), self.b.add(j * depth));
-                    Tile { depth, a, next: std::ptr::null(), b, to }
-                        .run::<S, Single>(s, &mut Ahead::default());
+                    Tile { depth, a, next: std::ptr::null(), b, to }.run(
+                        s,
+                        Single,
+                        &mut Ahead::default(),
+                    );
                 }
             }
         }

@@ -38,6 +38,7 @@
 //! whose [`Codes`](crate::quant::Codes) it multiplies counts `|d (q - center)| + |m|` as `|b|`.
 
 pub mod bytes;
+mod caches;
 mod int8;
 mod left;
 mod narrow;
@@ -47,6 +48,7 @@ mod reference;
 mod tests;
 pub(crate) mod tile;
 
+pub use caches::Caches;
 pub use narrow::takes as is_narrow;
 pub use reference::reference;
 
@@ -56,58 +58,7 @@ use crate::simd::{Lane, Panels, Simd};
 use crate::unary::{Unary, apply_rows};
 use left::PackA;
 use pack::{Ahead, Slab, Source, panel_rows, room, side_by_side};
-use tile::{Pair, Single, Target, Tile};
-
-/// Sizes of the caches that a thread works in, in bytes. They decide how a product is cut into
-/// tasks and blocks, not what is summed in which order: the bits do not depend on them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Caches {
-    /// A thread's share of the second level.
-    pub l2: usize,
-    /// The third level, 0 where there is none.
-    pub l3: usize,
-}
-
-impl Default for Caches {
-    /// What a phone's fast cores have.
-    fn default() -> Self {
-        Self { l2: 512 << 10, l3: 4 << 20 }
-    }
-}
-
-impl Caches {
-    /// Rows of A, in whole tiles and with `row_bytes` in a slab, that stay in L2 while the columns of
-    /// a task pass: half of it. With a quarter, 1 % less in bfloat16 on Zen 5.
-    fn block_rows(self, tile_rows: usize, row_bytes: usize) -> usize {
-        (self.l2 / 2 / row_bytes.max(1) / tile_rows).max(1) * tile_rows
-    }
-
-    /// Columns of C in a task, in whole `unit`s: few enough that there are 16 tasks to share. With 9
-    /// for 576 columns the second of two threads waited for the first. At most so many that their
-    /// slab of B, with `column_bytes` each, stays in a quarter of L2: 3 % faster than an eighth with
-    /// 49152 columns. In half of it where f32 lie `along` n: a row's stretch is then more lines at
-    /// once, and a product in bfloat16 with 49152 columns is 7 % faster than by 64 at a time. Bytes
-    /// gain 1 % there and lose 2 % elsewhere.
-    fn task_columns(self, n: usize, unit: usize, column_bytes: usize, along: bool) -> usize {
-        let share = self.l2 / if along { 2 } else { 4 };
-        let most = share / column_bytes.max(1) / unit * unit;
-        (n / 16 / unit * unit).min(most).max(unit)
-    }
-
-    /// Rows of C in a task, of `m` with `row_bytes` of A each: all of them, unless there are too few
-    /// tasks of columns, or more rows than stay in L3 until the tasks of all columns have passed
-    /// over them. At 2048 cubed, with A of 16 MiB, 226 GFLOP/s; 155 without, and 220 with half as
-    /// many, for then B comes from memory twice as often.
-    fn task_rows(self, m: usize, row_bytes: usize, column_tasks: usize, tile_rows: usize) -> usize {
-        if column_tasks >= 4 {
-            let pass = (self.l3 / 4).max(1 << 20) / row_bytes.max(1);
-            let most = pass.next_multiple_of(tile_rows);
-            let parts = m.div_ceil(most).max(1);
-            return m.div_ceil(parts).next_multiple_of(tile_rows).max(1);
-        }
-        (m / 8).next_multiple_of(tile_rows).max(tile_rows * 4)
-    }
-}
+use tile::{Fresh, Pair, Single, Target, Tile};
 
 /// What the operands are rounded to before they are multiplied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -405,6 +356,9 @@ impl Gemm {
     }
 }
 
+/// Bytes of the smallest pages.
+const PAGE: usize = 4096;
+
 /// f32 that vector stores may write past the end of a packed panel.
 const PAD: usize = 64;
 
@@ -435,18 +389,21 @@ impl Kernel for Run<'_> {
         while depth < g.k.max(1) {
             let slab = (g.k - depth).min(g.slab());
             let mut ahead = self.ahead::<S>(&source, depth + slab);
+            let part = Slab { from: depth, depth: slab, column, columns };
+            let fresh = self.fresh::<S>(rows, part);
             // SAFETY: the caller's contract; the slab and the columns lie inside B.
             unsafe {
                 let rows_of_b = self.scratch.add(decoded);
-                let part = Slab { from: depth, depth: slab, column, columns };
+                let part = Slab { column: column + fresh, columns: columns - fresh, ..part };
+                let panels = self.scratch.add(fresh * room(slab));
                 if g.pairs::<S>() {
-                    source.pack::<S, true>(s, part, self.scratch, rows_of_b);
+                    source.pack::<S, true>(s, part, panels, rows_of_b);
                 } else {
-                    source.pack::<S, false>(s, part, self.scratch, rows_of_b);
+                    source.pack::<S, false>(s, part, panels, rows_of_b);
                 }
                 if g.precision == Precision::Bf16 {
                     let width = S::GEMM_NV * S::LANES;
-                    for j in (0..columns).step_by(width) {
+                    for j in (fresh..columns).step_by(width) {
                         let panel = self.scratch.add(j * room(slab));
                         if g.pairs::<S>() {
                             side_by_side(s, panel, width, panel_rows(true, slab));
@@ -456,10 +413,13 @@ impl Kernel for Run<'_> {
                     }
                 }
             }
+            let mut fresh = fresh;
             for first in (row..row + rows).step_by(g.block_rows()) {
                 let some = (row + rows - first).min(g.block_rows());
+                let part = Slab { column, columns, ..part };
                 // SAFETY: as above; the rectangle of C is this task's own.
-                unsafe { self.block(s, depth, slab, [first, some], [column, columns], &mut ahead) };
+                unsafe { self.block(s, part, [first, some], fresh, &mut ahead) };
+                fresh = 0;
             }
             depth += slab.max(1);
         }
@@ -517,15 +477,34 @@ impl Run<'_> {
         }
     }
 
-    /// All tiles of some rows and columns over one slab.
+    /// Columns of a slab that the first tile of each packs while it multiplies: whole tiles of a B
+    /// whose rows run along n as those of the panels do. Products of 512 or 576 columns are 1 to 4 %
+    /// faster, in bfloat16 1 to 3 %. Not where a row is longer than a page: each step then waits for
+    /// a page's address, and with 49152 columns in bfloat16 a product is 6 % slower.
+    #[inline(always)]
+    fn fresh<S: Simd>(&self, rows: usize, Slab { depth, columns, .. }: Slab) -> usize {
+        let g = self.gemm;
+        let stored = g.b_format == Format::F32 && !g.trans_b && !S::HAS_PANELS;
+        let near = g.n * size_of::<f32>() < PAGE;
+        let laid = match g.precision {
+            Precision::F32 => true,
+            _ => g.pairs::<S>() && S::STEP_ROWS == 1 && depth.is_multiple_of(2),
+        };
+        if stored && near && laid && rows >= S::GEMM_MR {
+            columns - columns % g.tile.columns
+        } else {
+            0
+        }
+    }
+
+    /// All tiles of some rows and a slab's columns, the first of which are yet to be packed.
     #[inline(always)]
     unsafe fn block<S: Simd>(
         &self,
         s: S,
-        depth: usize,
-        slab: usize,
+        Slab { from: depth, depth: slab, column, columns }: Slab,
         [row, rows]: [usize; 2],
-        [column, columns]: [usize; 2],
+        fresh: usize,
         ahead: &mut Ahead,
     ) {
         let g = self.gemm;
@@ -565,12 +544,16 @@ impl Run<'_> {
                     b: self.scratch.wrapping_add(j * room(slab)),
                     to: self.target(depth, i, [column + j, columns - j]),
                 };
-                // SAFETY: the panels are packed and the tile of C is this task's own.
+                let (b, stride) =
+                    (self.b.cast::<f32>().wrapping_add(depth * g.n + column + j), g.n);
+                // SAFETY: the panels are packed, or B has rows for them, and the tile of C is this
+                // task's own.
                 unsafe {
-                    if paired {
-                        tile.run::<S, Pair>(s, ahead);
-                    } else {
-                        tile.run::<S, Single>(s, ahead);
+                    match (i == row && j < fresh, paired) {
+                        (false, false) => tile.run(s, Single, ahead),
+                        (false, true) => tile.run(s, Pair, ahead),
+                        (true, false) => tile.whole(s, Fresh::<false> { row: b, stride }, ahead),
+                        (true, true) => tile.whole(s, Fresh::<true> { row: b, stride }, ahead),
                     }
                 }
             }

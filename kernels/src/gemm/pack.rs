@@ -110,7 +110,7 @@ pub(crate) struct Rows {
 
 /// Rows that [`straight`] asks for early. The columns of a task are a few lines of each row, and rows
 /// a power of two apart fall into the same few sets of a cache, which has 8 to 12 lines for each.
-const EARLY: usize = 8;
+pub(super) const EARLY: usize = 8;
 
 /// Packs rows as panels `dst[panel][depth][width]`, `step` apart, zero past the columns; as half as
 /// many rows of pairs where `PAIRS`.
@@ -147,19 +147,36 @@ pub(crate) unsafe fn straight<S: Simd, const PAIRS: bool>(
             unsafe {
                 // A whole row of B, without a branch a vector: products toward the input are 2 % faster.
                 if odd == PAIRS && there == S::GEMM_NV * S::LANES {
-                    for v in 0..S::GEMM_NV {
-                        let mut x = s.load(row.add(v * S::LANES));
-                        if PAIRS {
-                            x = s.pair_bf16(x, s.load(row.add(stride + v * S::LANES)));
-                        }
-                        s.store(to.add(v * S::LANES), x);
-                    }
+                    lay::<S, PAIRS>(s, row, stride, to);
                 } else {
                     let odd = if odd { row.add(stride) } else { std::ptr::null() };
                     put_row::<S, PAIRS>(s, row, odd, there, width, to);
                 }
             }
             to = to.wrapping_add(step);
+        }
+    }
+}
+
+/// Writes a whole row of a panel of B, paired with the one a `stride` later where `PAIRS`.
+///
+/// # Safety
+/// The rows must be readable, `dst` writable.
+#[inline(always)]
+pub(super) unsafe fn lay<S: Simd, const PAIRS: bool>(
+    s: S,
+    row: *const f32,
+    stride: usize,
+    dst: *mut f32,
+) {
+    for at in (0..S::GEMM_NV * S::LANES).step_by(S::LANES) {
+        // SAFETY: the caller's contract.
+        unsafe {
+            let mut x = s.load(row.add(at));
+            if PAIRS {
+                x = s.pair_bf16(x, s.load(row.add(stride + at)));
+            }
+            s.store(dst.add(at), x);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::mem::MaybeUninit;
 
-use super::pack::{Ahead, LINE};
+use super::pack::{Ahead, LINE, lay};
 use crate::simd::{MAX_LANES, Simd};
 
 /// Steps of depth between two looks ahead. With 64, half of what looking ahead brings is lost.
@@ -54,6 +54,7 @@ pub(crate) trait Step {
     /// # Safety
     /// The panels must hold those rows.
     unsafe fn step<S: Simd, const R: usize, const NV: usize>(
+        &mut self,
         s: S,
         a: *const f32,
         b: *const f32,
@@ -72,6 +73,7 @@ impl Step for Single {
 
     #[inline(always)]
     unsafe fn step<S: Simd, const R: usize, const NV: usize>(
+        &mut self,
         s: S,
         a: *const f32,
         b: *const f32,
@@ -93,6 +95,7 @@ impl Step for Pair {
 
     #[inline(always)]
     unsafe fn step<S: Simd, const R: usize, const NV: usize>(
+        &mut self,
         s: S,
         a: *const f32,
         b: *const f32,
@@ -100,6 +103,51 @@ impl Step for Pair {
     ) {
         // SAFETY: the caller's contract.
         unsafe { s.step_bf16(a, b, sums) };
+    }
+}
+
+/// Rows that [`Fresh`] asks for early.
+const SOONER: usize = 32;
+
+/// The operands of [`Single`], or of [`Pair`] where `PAIRS`, with a B that this packs step by step:
+/// its loads and stores take no time of a tile that multiplies meanwhile.
+pub(super) struct Fresh<const PAIRS: bool> {
+    /// The next row of a B stored [k, n].
+    pub row: *const f32,
+    /// f32 from row to row.
+    pub stride: usize,
+}
+
+impl<const PAIRS: bool> Step for Fresh<PAIRS> {
+    #[inline(always)]
+    fn rows<S: Simd>() -> usize {
+        1
+    }
+
+    #[inline(always)]
+    unsafe fn step<S: Simd, const R: usize, const NV: usize>(
+        &mut self,
+        s: S,
+        a: *const f32,
+        b: *const f32,
+        sums: &mut [[S::F; NV]; R],
+    ) {
+        let rows = if PAIRS { 2 } else { 1 };
+        for r in SOONER..SOONER + rows {
+            for v in 0..NV {
+                s.prefetch(self.row.wrapping_add(r * self.stride + v * S::LANES));
+            }
+        }
+        // SAFETY: the caller's contract.
+        unsafe {
+            lay::<S, PAIRS>(s, self.row, self.stride, b.cast_mut());
+            self.row = self.row.wrapping_add(rows * self.stride);
+            if PAIRS {
+                s.step_bf16(a, b, sums);
+            } else {
+                s.step_f32(a, b, sums);
+            }
+        }
     }
 }
 
@@ -114,7 +162,8 @@ impl Tile {
     /// The panels must hold `depth` rows, counted up to whole steps, and `c` and the bias be valid
     /// for the rows and columns that exist.
     #[inline(always)]
-    pub(crate) unsafe fn run<S: Simd, D: Step>(&self, s: S, ahead: &mut Ahead) {
+    pub(crate) unsafe fn run<S: Simd, D: Step>(&self, s: S, mut step: D, ahead: &mut Ahead) {
+        let step = &mut step;
         const {
             let sizes = (S::GEMM_MR, S::GEMM_NV);
             assert!(S::HAS_PANELS || matches!(sizes, (14, 2) | (8, 3) | (6, 2) | (4, 1)));
@@ -125,23 +174,41 @@ impl Tile {
         unsafe {
             match (S::GEMM_MR, S::GEMM_NV) {
                 (14, 2) => match (self.to.rows, narrow) {
-                    (..=4, false) => self.sized::<S, D, 4, 2>(s, ahead),
-                    (..=4, true) => self.sized::<S, D, 4, 1>(s, ahead),
-                    (..=8, false) => self.sized::<S, D, 8, 2>(s, ahead),
-                    (..=8, true) => self.sized::<S, D, 8, 1>(s, ahead),
-                    (_, false) => self.sized::<S, D, 14, 2>(s, ahead),
-                    (_, true) => self.sized::<S, D, 14, 1>(s, ahead),
+                    (..=4, false) => self.sized::<S, D, 4, 2>(s, step, ahead),
+                    (..=4, true) => self.sized::<S, D, 4, 1>(s, step, ahead),
+                    (..=8, false) => self.sized::<S, D, 8, 2>(s, step, ahead),
+                    (..=8, true) => self.sized::<S, D, 8, 1>(s, step, ahead),
+                    (_, false) => self.sized::<S, D, 14, 2>(s, step, ahead),
+                    (_, true) => self.sized::<S, D, 14, 1>(s, step, ahead),
                 },
                 (8, 3) => match self.to.rows {
-                    ..=4 => self.sized::<S, D, 4, 3>(s, ahead),
-                    _ => self.sized::<S, D, 8, 3>(s, ahead),
+                    ..=4 => self.sized::<S, D, 4, 3>(s, step, ahead),
+                    _ => self.sized::<S, D, 8, 3>(s, step, ahead),
                 },
                 (6, 2) => match self.to.rows {
-                    ..=2 => self.sized::<S, D, 2, 2>(s, ahead),
-                    _ => self.sized::<S, D, 6, 2>(s, ahead),
+                    ..=2 => self.sized::<S, D, 2, 2>(s, step, ahead),
+                    _ => self.sized::<S, D, 6, 2>(s, step, ahead),
                 },
-                (4, 1) => self.sized::<S, D, 4, 1>(s, ahead),
+                (4, 1) => self.sized::<S, D, 4, 1>(s, step, ahead),
                 _ => unreachable!("no register tile of this size"),
+            }
+        }
+    }
+
+    /// The same for a tile of all rows and columns.
+    ///
+    /// # Safety
+    /// As for [`Tile::run`].
+    #[inline(always)]
+    pub(super) unsafe fn whole<S: Simd, D: Step>(&self, s: S, mut step: D, ahead: &mut Ahead) {
+        let step = &mut step;
+        // SAFETY: the caller's contract.
+        unsafe {
+            match (S::GEMM_MR, S::GEMM_NV) {
+                (14, 2) => self.sized::<S, D, 14, 2>(s, step, ahead),
+                (8, 3) => self.sized::<S, D, 8, 3>(s, step, ahead),
+                (6, 2) => self.sized::<S, D, 6, 2>(s, step, ahead),
+                _ => self.sized::<S, D, 4, 1>(s, step, ahead),
             }
         }
     }
@@ -154,6 +221,7 @@ impl Tile {
     unsafe fn sized<S: Simd, D: Step, const R: usize, const NV: usize>(
         &self,
         s: S,
+        step: &mut D,
         ahead: &mut Ahead,
     ) {
         let mut sums = [[s.zero(); NV]; R];
@@ -175,7 +243,7 @@ impl Tile {
             left -= some;
             for _ in 0..some {
                 // SAFETY: inside the panels.
-                unsafe { D::step(s, a, b, &mut sums) };
+                unsafe { step.step(s, a, b, &mut sums) };
                 a = a.wrapping_add(D::rows::<S>() * S::GEMM_MR);
                 b = b.wrapping_add(D::rows::<S>() * S::GEMM_NV * S::LANES);
             }
