@@ -15,7 +15,7 @@
 //!
 //! GOP/s of one Zen 5 thread, in minutes when its instruction reached 990 to 1020 (oneDNN of the
 //! same minutes): 880 to 900 at 1024 cubed (900 to 940), 890 to 930 at m 256, n 576, k 1536 (900 to
-//! 910), 650 to 680 at m 256, n 49152, k 576 (340).
+//! 910), 690 to 780 at m 256, n 49152, k 576 (340).
 //!
 //! A product with blocks' scales along k is [`Precision::Int8`](super::Precision::Int8)'s.
 

@@ -41,6 +41,9 @@ pub(super) struct Block {
 /// Room for the sums of a register tile: 14 rows of 2 vectors, or fewer of narrower ones.
 type Sums = [MaybeUninit<f32>; 14 * 2 * MAX_LANES];
 
+/// Most vectors of columns of a register tile.
+const MOST_VECTORS: usize = 3;
+
 impl Kernel for Block {
     type Out = ();
     const BYTES: bool = true;
@@ -141,6 +144,10 @@ impl Block {
     ) {
         let (mr, vectors) = tile_of::<S>();
         let starts = self.starts.wrapping_add(row / mr * self.a_step);
+        if self.first && self.last && columns == vectors * S::LANES {
+            // SAFETY: as below.
+            return unsafe { self.whole(s, starts, [row, rows], column, sums) };
+        }
         for at in (0..columns).step_by(S::LANES) {
             let n = (columns - at).min(S::LANES);
             // SAFETY: rows and columns that exist, and what belongs to them.
@@ -158,6 +165,46 @@ impl Block {
                     if n == S::LANES { s.store(c, value) } else { s.store_n(c, value, n) }
                 }
             }
+        }
+    }
+
+    /// [`Block::finish`] for the only slab and columns that all exist. Row by row, for rows of C lie in
+    /// different pages: 2 to 10 % with 49152 columns, 1 % at 1024 cubed. With sums that begin at
+    /// `starts` instead of having them added here, all shapes are 2 % slower: a tile then waits for them.
+    ///
+    /// # Safety
+    /// As there; `starts` must be what the sums of these rows begin at, and behind that their scales.
+    #[inline(always)]
+    unsafe fn whole<S: Simd>(
+        &self,
+        s: S,
+        starts: *const f32,
+        [row, rows]: [usize; 2],
+        column: usize,
+        mut sums: *const f32,
+    ) {
+        let (mr, vectors) = tile_of::<S>();
+        let (mut scale, mut bias) = ([s.zero(); MOST_VECTORS], [s.zero(); MOST_VECTORS]);
+        for v in 0..vectors {
+            let at = column + v * S::LANES;
+            // SAFETY: columns that exist.
+            unsafe {
+                (scale[v], bias[v]) = (s.load(self.scales.add(at)), s.load(self.biases.add(at)));
+            }
+        }
+        let mut c = self.c.wrapping_add(row * self.c_step + column);
+        for r in 0..rows {
+            // SAFETY: rows and columns that exist, and what belongs to them.
+            unsafe {
+                let start = s.splat(*starts.add(r));
+                for v in 0..vectors {
+                    let sum = s.add_i32(s.load(sums.add(v * S::LANES)), start);
+                    let value = scaled(s, sum, starts.add(mr + r), scale[v], bias[v]);
+                    s.store(c.add(v * S::LANES), value);
+                }
+            }
+            sums = sums.wrapping_add(vectors * S::LANES);
+            c = c.wrapping_add(self.c_step);
         }
     }
 
