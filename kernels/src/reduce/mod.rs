@@ -7,7 +7,6 @@
 
 use std::ops::Range;
 
-use crate::AHEAD;
 use crate::isa::{Isa, Kernel};
 use crate::simd::Simd;
 
@@ -15,6 +14,9 @@ use crate::simd::Simd;
 const BLOCK: usize = 64;
 /// Columns that are summed at a time where the innermost axis is kept.
 const COLUMNS: usize = 64;
+/// f32 ahead of its place from where a pass asks for more: nothing else moves, so they may be more than
+/// where passes write. At 64 MiB, 51 instead of 48 GB/s of a norm with 4096 for 512 (Zen 5).
+const AHEAD: usize = 4096;
 /// Most axes.
 const MAX_RANK: usize = 8;
 

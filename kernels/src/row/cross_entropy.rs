@@ -87,6 +87,10 @@ pub struct Strip<'a> {
 /// again, from L1.
 const PART: usize = 1024;
 
+/// Logits ahead of the current ones that are asked for. They are all that moves, so they may be many:
+/// at 64 MiB 37 GB/s with 1024, 43 with 2048, 45 with 4096 (Zen 5, one thread).
+const AHEAD: usize = 4096;
+
 struct Accumulate<'a> {
     cols: usize,
     logits: &'a [f32],
@@ -102,7 +106,7 @@ impl Kernel for Accumulate<'_> {
             for part in x.chunks(PART) {
                 let first = running.max == f32::NEG_INFINITY;
                 let near = if first { start(s, part) } else { running.max };
-                let (near, sum) = softmax::exponentials::<S, false>(s, part, &mut [], near);
+                let (near, sum) = softmax::exponentials::<S, false>(s, part, &mut [], near, AHEAD);
                 // exp(-inf - -inf) would be NaN: a row of nothing but -inf adds nothing.
                 if near == f32::NEG_INFINITY {
                     continue;
@@ -139,11 +143,11 @@ impl Kernel for Exponentials<'_> {
                 continue;
             }
             let top = s.splat(max);
-            let sum = sum!(s: S, self.cols, |at, n| {
+            let sum = sum!(s: S, self.cols, |at, n, sum| {
                 let p = math::exp_weight(s, s.sub(get(s, x, at, n), top));
                 put(s, x, at, n, p);
                 // Lanes beyond the row hold exp(0 - max), which is not part of the sum.
-                if n == S::LANES { p } else { get(s, x, at, n) }
+                s.add(sum, if n == S::LANES { p } else { get(s, x, at, n) })
             });
             *factor = (running.max - max).exp();
             running.sum = running.sum * *factor + sum;

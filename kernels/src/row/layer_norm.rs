@@ -90,9 +90,9 @@ impl Kernel for LayerNorm<'_> {
         let Self { eps, cols, x, weight, bias, y, mean, rstd } = self;
         let rows = x.chunks_exact(cols).zip(y.chunks_exact_mut(cols));
         for ((x, y), (mean, rstd)) in rows.zip(mean.iter_mut().zip(rstd)) {
-            *mean = sum!(s: S, cols, |at, n| get(s, x, at, n)) / cols as f32;
+            *mean = sum!(s: S, cols, |at, n, sum| s.add(sum, get(s, x, at, n))) / cols as f32;
             let m = s.splat(*mean);
-            let squares = sum!(s: S, cols, |at, n| {
+            let squares = sum!(s: S, cols, |at, n, sum| {
                 ask(s, x, at);
                 let mut d = s.sub(get(s, x, at, n), m);
                 if n < S::LANES {
@@ -100,7 +100,7 @@ impl Kernel for LayerNorm<'_> {
                     put(s, y, at, n, d);
                     d = get(s, y, at, n);
                 }
-                s.mul(d, d)
+                s.add(sum, s.mul(d, d))
             });
             *rstd = 1.0 / (squares / cols as f32 + eps).sqrt();
             let scale = s.splat(*rstd);
@@ -124,11 +124,11 @@ impl Kernel for LayerNormGrad<'_> {
             let (m, scale) = (s.splat(mean), s.splat(rstd));
             let mut total = s.zero();
             // The first factor is zero beyond a short end, so the product is too.
-            let dot = sum!(s: S, cols, |at, n| {
+            let dot = sum!(s: S, cols, |at, n, sum| {
                 let g = weighted(s, dy, weight, at, n);
                 total = s.add(total, g);
                 ask(s, x, at);
-                s.mul(g, s.mul(s.sub(get(s, x, at, n), m), scale))
+                s.add(sum, s.mul(g, s.mul(s.sub(get(s, x, at, n), m), scale)))
             });
             let total = s.sum(total);
             let (total, dot) = (s.splat(total / cols as f32), s.splat(dot / cols as f32));

@@ -72,9 +72,9 @@ impl Kernel for Forward<'_> {
         let Self { eps, x, weight, y, rstd } = self;
         let cols = weight.len();
         for ((x, y), rstd) in x.chunks_exact(cols).zip(y.chunks_exact_mut(cols)).zip(rstd) {
-            let squares = sum!(s: S, cols, |at, n| {
+            let squares = sum!(s: S, cols, |at, n, sum| {
                 let v = get(s, x, at, n);
-                s.mul(v, v)
+                s.add(sum, s.mul(v, v))
             });
             *rstd = 1.0 / (squares / cols as f32 + eps).sqrt();
             let scale = s.splat(*rstd);
@@ -97,10 +97,10 @@ impl Kernel for AddRmsNorm<'_> {
         let inputs = x.chunks_exact(cols).zip(h.chunks_exact(cols));
         let outputs = sum.chunks_exact_mut(cols).zip(y.chunks_exact_mut(cols)).zip(rstd);
         for ((x, h), ((sum, y), rstd)) in inputs.zip(outputs) {
-            let squares = sum!(s: S, cols, |at, n| {
+            let squares = sum!(s: S, cols, |at, n, squares| {
                 let v = s.add(get(s, x, at, n), get(s, h, at, n));
                 put(s, sum, at, n, v);
-                s.mul(v, v)
+                s.add(squares, s.mul(v, v))
             });
             *rstd = 1.0 / (squares / cols as f32 + eps).sqrt();
             let scale = s.splat(*rstd);
@@ -131,9 +131,9 @@ impl Kernel for Backward<'_> {
         let cols = weight.len();
         let rows = x.chunks_exact(cols).zip(dy.chunks_exact(cols)).zip(rstd);
         for (((x, dy), &rstd), dx) in rows.zip(dx.chunks_exact_mut(cols)) {
-            let dot = sum!(s: S, cols, |at, n| {
+            let dot = sum!(s: S, cols, |at, n, sum| {
                 let g = s.mul(get(s, dy, at, n), get(s, weight, at, n));
-                s.mul(g, get(s, x, at, n))
+                s.add(sum, s.mul(g, get(s, x, at, n)))
             });
             let pull = s.splat(-dot / cols as f32 * rstd * rstd * rstd);
             let scale = s.splat(rstd);

@@ -139,6 +139,8 @@ pub trait Simd: Copy + Send + Sync + 'static {
         }
     }
 
+    /// Whether [`Simd::lookup`] is a few instructions.
+    const HAS_LOOKUP: bool = true;
     /// Whether products of bfloat16 are instructions, so that pairing operands pays.
     const HAS_DOT_BF16: bool = false;
     /// Whether bytes of 8 bits are multiplied as signed ones by [`Simd::dot_bytes`].

@@ -29,6 +29,7 @@ impl Simd for Portable {
     type F = f32x8;
     type M = f32x8;
     const LANES: usize = LANES;
+    const HAS_LOOKUP: bool = false;
     const GEMM_MR: usize = 4;
     const GEMM_NV: usize = 1;
     const INT8_MR: usize = 4;

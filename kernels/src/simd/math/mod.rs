@@ -26,6 +26,16 @@ const EXP2: [f32; 6] = [
     0.009_671_513,
     0.001_326_472_7,
 ];
+/// The bits of `2^(i/16)`, less `i` where a count of sixteenths has its whole powers: in the exponent.
+#[rustfmt::skip]
+const SIXTEENTHS: [u32; 16] = [
+    0x3f80_0000, 0x3f7d_aac3, 0x3f7b_95c2, 0x3f79_c3d3,
+    0x3f78_37f0, 0x3f76_f532, 0x3f75_fed7, 0x3f75_583f,
+    0x3f75_04f3, 0x3f75_08a4, 0x3f75_672a, 0x3f76_248c,
+    0x3f77_44fd, 0x3f78_ccdf, 0x3f7a_c0c7, 0x3f7d_257d,
+];
+/// Coefficients of `2^r` for |r| <= 1/32.
+const EXP2_REST: [f32; 4] = [1.0, std::f32::consts::LN_2, 0.240_226_5, 0.055_504_1];
 /// Coefficients of `(ln(1 + f) - f + f^2/2) / f^3` for `1 + f` in [sqrt(1/2), sqrt(2)].
 pub(crate) const LOG: [f32; 8] = [
     0.333_333_3,
@@ -142,6 +152,30 @@ pub fn exp2_below<S: Simd>(s: S, x: S::F) -> S::F {
 #[inline(always)]
 pub fn exp_weight<S: Simd>(s: S, x: S::F) -> S::F {
     exp2_below(s, s.mul(x, s.splat(std::f32::consts::LOG2_E)))
+}
+
+/// [`exp_weight`] as two factors, so that a sum of weights takes no more than its multiply-adds; what
+/// is subnormal is wrong, but less than the least normal number.
+///
+/// By a table (Tang 1989) and with powers of two as sums of integers: the units for additions and
+/// roundings are the busiest on AVX-512, where scaling alone is two of their instructions.
+#[inline(always)]
+pub fn exp_factors<S: Simd>(s: S, x: S::F) -> [S::F; 2] {
+    let log2_e = s.splat(std::f32::consts::LOG2_E);
+    if !S::HAS_LOOKUP {
+        let x = s.max(s.splat(-127.0), s.mul(x, log2_e));
+        let n = s.round(x);
+        return [polynomial(s, s.sub(x, n), &EXP2), s.exp2i(n)];
+    }
+    // The least is -127 in powers of two, whose second factor is 0. NaN passes as second operand.
+    let x = s.max(s.splat(-127.0 * std::f32::consts::LN_2), x);
+    // 1.5 * 2^19: a number added to it stands, in sixteenths, in the lowest bits.
+    let shift = s.splat(786_432.0);
+    let sixteenths = s.fma(x, log2_e, shift);
+    let r = s.fma(x, log2_e, s.sub(shift, sixteenths));
+    let power = s.lookup(&SIXTEENTHS.map(f32::from_bits), sixteenths);
+    let power = s.add_i32(power, s.shift_left::<19>(sixteenths));
+    [polynomial(s, r, &EXP2_REST), power]
 }
 
 /// Splits a positive `x` into `(f, e)` with `x = (1 + f) 2^e` and `1 + f` in [sqrt(1/2), sqrt(2)).

@@ -20,6 +20,10 @@ impl Kernel for Apply<'_> {
             let v = match self.name {
                 "exp" => exp(s, a),
                 "exp_weight" => exp_weight(s, a),
+                "exp_factors" => {
+                    let [a, b] = exp_factors(s, a);
+                    s.mul(a, b)
+                }
                 "normal" => odd(s, a, &odd::NORMAL),
                 "exp_neg_abs" => exp_neg_abs(s, a),
                 "exp2" => exp2_below(s, a),
@@ -145,6 +149,7 @@ fn check_absolute(name: &str, most: f32, bound: f64, reference: fn(f64) -> f64) 
 #[test]
 fn exponentials() {
     check_absolute("exp_weight", 0.0, 2e-7, f64::exp);
+    check_absolute("exp_factors", 0.0, 2e-7, f64::exp);
     check_unary("exp", 1.0, f64::exp);
     check_unary("exp_neg_abs", 2.0, |x| (-x.abs()).exp());
     check_below("exp2", 127.0, 3.0, f64::exp2);
