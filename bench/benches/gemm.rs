@@ -167,7 +167,19 @@ fn products(isa: Isa) -> impl Iterator<Item = Bench> {
         });
         each.map(move |(layout, format, to)| of(size, layout, format, to))
     });
-    float.chain(quantized).chain(bf16).chain(int8).chain(lora).chain(large).chain(vector)
+    // Whole blocks of 256.
+    let deep = [[1, 576, 1536], [1, 1536, 2048], [256, 576, 1536]];
+    let blocks = deep.into_iter().flat_map(move |size| {
+        [Precision::F32, Precision::Int8].map(|to| of(size, NT, Format::Q4K, to))
+    });
+    float
+        .chain(quantized)
+        .chain(bf16)
+        .chain(int8)
+        .chain(lora)
+        .chain(large)
+        .chain(vector)
+        .chain(blocks)
 }
 
 fn gemm(c: &mut Criterion) {

@@ -31,6 +31,9 @@
 //! | 1, 1536, 576 | 218 | 201 | 89 | 78 | 35 |
 //! | 1, 576, 1536 | 255 | 237 | 99 | 86 | 45 |
 //!
+//! Q4_K, whose blocks of 256 elements have 8 scales to unpack, reaches 160 with int8 sums and 83 in
+//! f32 at 1, 1536, 2048.
+//!
 //! The result differs from an exact one by at most `(k + 2) * 2^-24 * sum |a||b|`; with
 //! [`Precision::Bf16`] both operands are rounded to bfloat16 first (2^-9 each), with
 //! [`Precision::Int8`] to codes (1/254 of the largest magnitude of each block of 32). A product of

@@ -88,8 +88,10 @@ unsafe fn terms(format: Format, row: *const u8, i: usize) -> f64 {
             // SAFETY: the caller vouches for B; blocks have no alignment to keep.
             let block = unsafe { &*row.cast::<C>().add(i / C::ELEMS) };
             let half = |bits| half::f16::from_bits(bits).to_f64();
-            let code = f64::from(block.codes()[i % C::ELEMS]) - f64::from(C::CENTER);
-            (half(block.scale()) * code).abs() + half(block.min()).abs()
+            let part = i % C::ELEMS / 32;
+            let [of_scale, of_min] = block.steps(part).map(f64::from);
+            let code = f64::from(block.codes(part)[i % 32]) - f64::from(C::CENTER);
+            (half(block.scale()) * of_scale * code).abs() + (half(block.min()) * of_min).abs()
         }
     }
     format.visit_codes(Terms(row, i)).unwrap_or(f64::NAN)

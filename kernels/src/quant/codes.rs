@@ -1,11 +1,13 @@
-//! Formats whose elements are bytes or nibbles under one scale, for integer products.
+//! Formats whose elements are bytes or nibbles under one scale in each 32, for integer products.
 
-use super::{BlockFormat, Format, Q4_0, Q4_1, Q8_0};
+use super::{BlockFormat, Format, Q4_0, Q4_1, Q4K, Q8_0};
+use crate::simd::Simd;
 
-/// A format whose blocks are 32 elements `d * (q - CENTER) + m` with unsigned codes `q`.
+/// A format whose blocks are parts of 32 elements `d * (q - CENTER) + m` with unsigned codes `q`.
 ///
-/// A block is `d`, then `m` where it is stored, as half floats, then the codes: nibbles as
-/// [`Q4_0`] draws them, or bytes, of which bit 7 is flipped.
+/// A block of one part is `d`, then `m` where it is stored, as half floats, then the codes: nibbles
+/// as [`Q4_0`] draws them, or bytes, of which bit 7 is flipped. One of more ends with nibbles as
+/// [`Q4K`] draws them; its parts' `d` and `m` are the block's times whole numbers.
 pub trait Codes: BlockFormat {
     /// Bits that hold any code, rounded up to what
     /// [`dot_bytes`](crate::simd::Simd::dot_bytes) tells apart: 7 or 8.
@@ -15,14 +17,32 @@ pub trait Codes: BlockFormat {
     /// Whether `m` is stored; without it, `m` is 0.
     const HAS_MIN: bool;
     /// Whether codes are nibbles rather than bytes.
-    const NIBBLES: bool = Self::BYTES < 32;
+    const NIBBLES: bool = Self::BYTES < Self::ELEMS;
+    /// Parts of a block.
+    const PARTS: usize = Self::ELEMS / 32;
 
-    /// The codes in order.
-    fn codes(&self) -> [u8; 32];
-    /// `d`, as bits of a half float.
+    /// The codes of a part, in order.
+    fn codes(&self, part: usize) -> [u8; 32];
+    /// The block's `d`, as bits of a half float.
     fn scale(&self) -> u16;
-    /// `m`, as bits of a half float.
+    /// The block's `m`, as bits of a half float.
     fn min(&self) -> u16;
+    /// What a part multiplies `d` and `m` with.
+    #[inline(always)]
+    fn steps(&self, _part: usize) -> [u8; 2] {
+        [1; 2]
+    }
+
+    /// [`Codes::steps`] in blocks at four places, of parts `2 i + 0` for `LANES / 4` successive `i`
+    /// from `pair` on, then of parts `2 i + 1`: of each kind those of `d`, then of `m`, as f32; lane
+    /// `4 i + c` is of the block at `p[c]`.
+    ///
+    /// # Safety
+    /// The blocks must be readable and have the parts.
+    #[inline(always)]
+    unsafe fn steps_of_four<S: Simd>(s: S, _p: [*const Self; 4], _pair: usize) -> [[S::F; 2]; 2] {
+        [[s.splat(1.0); 2]; 2]
+    }
 }
 
 /// A computation over the block types of [`Codes`].
@@ -41,6 +61,7 @@ impl Format {
             Self::Q4_0 => Some(visitor.visit::<Q4_0>()),
             Self::Q4_1 => Some(visitor.visit::<Q4_1>()),
             Self::Q8_0 => Some(visitor.visit::<Q8_0>()),
+            Self::Q4K => Some(visitor.visit::<Q4K>()),
             _ => None,
         }
     }
@@ -48,6 +69,6 @@ impl Format {
     /// Whether blocks have [`Codes`], so that integer products take them.
     #[must_use]
     pub const fn has_codes(self) -> bool {
-        matches!(self, Self::Q4_0 | Self::Q4_1 | Self::Q8_0)
+        matches!(self, Self::Q4_0 | Self::Q4_1 | Self::Q8_0 | Self::Q4K)
     }
 }

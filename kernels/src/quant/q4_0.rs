@@ -52,7 +52,7 @@ impl Codes for Q4_0 {
     const HAS_MIN: bool = false;
 
     #[inline(always)]
-    fn codes(&self) -> [u8; 32] {
+    fn codes(&self, _: usize) -> [u8; 32] {
         unpack_nibbles(&self.q)
     }
 

@@ -61,7 +61,7 @@ impl Codes for Q4_1 {
     const HAS_MIN: bool = true;
 
     #[inline(always)]
-    fn codes(&self) -> [u8; 32] {
+    fn codes(&self, _: usize) -> [u8; 32] {
         unpack_nibbles(&self.q)
     }
 

@@ -11,10 +11,9 @@
 //!  12 .. 15  mmmmssss each for e, f, g, h          bits 3..0 of minimum and scale
 //! ```
 
-use super::BlockFormat;
 use super::bits::{half, reciprocal, round, splat_half, to_half};
-use super::fit;
-use crate::simd::Simd;
+use super::{BlockFormat, Codes, fit};
+use crate::simd::{MAX_LANES, Simd};
 
 /// 256 unsigned 4-bit codes in 8 groups with 6-bit scales and minimums.
 #[repr(C)]
@@ -110,5 +109,71 @@ unsafe impl BlockFormat for Q4K {
                 }
             }
         }
+    }
+}
+
+impl Codes for Q4K {
+    const BITS: usize = 7;
+    const CENTER: u8 = 0;
+    const HAS_MIN: bool = true;
+
+    #[inline(always)]
+    fn codes(&self, part: usize) -> [u8; 32] {
+        let mut codes = [0; 32];
+        for i in 0..GROUP {
+            codes[i] = self.q[part / 2 * GROUP + i] >> (part % 2 * 4) & 15;
+        }
+        codes
+    }
+
+    #[inline(always)]
+    fn scale(&self) -> u16 {
+        u16::from_le_bytes(self.d)
+    }
+
+    #[inline(always)]
+    fn min(&self) -> u16 {
+        u16::from_le_bytes(self.dmin) ^ 0x8000
+    }
+
+    #[inline(always)]
+    fn steps(&self, part: usize) -> [u8; 2] {
+        self.scale_and_min(part).into()
+    }
+
+    #[inline(always)]
+    unsafe fn steps_of_four<S: Simd>(s: S, p: [*const Self; 4], pair: usize) -> [[S::F; 2]; 2] {
+        // Scales and minimums, a byte each, of groups 0 to 3 and of 4 to 7.
+        let mut bytes = [[[0u32; 4]; 2]; 2];
+        for c in 0..4 {
+            // Three words at once: one by one they become gathers.
+            // SAFETY: the caller's contract; the block's first 16 bytes.
+            let head = unsafe { p[c].cast::<u128>().read_unaligned() }.to_le();
+            let low = [(head >> 32) as u32, (head >> 64) as u32];
+            let high = (head >> 96) as u32;
+            for of in 0..2 {
+                bytes[of][0][c] = low[of] & 0x3f3f_3f3f;
+                bytes[of][1][c] = low[of] >> 2 & 0x3030_3030 | high >> (4 * of) & 0x0f0f_0f0f;
+            }
+        }
+        let mut steps = [[s.zero(); 2]; 2];
+        for odd in 0..2 {
+            // A product with 1 at its place takes a byte from each lane.
+            let mut place = [[0u32; 4]; MAX_LANES / 4];
+            for i in 0..S::LANES / 4 {
+                place[i] = [1 << (16 * ((pair + i) % 2) + 8 * odd); 4];
+            }
+            for of in 0..2 {
+                let mut words = [[0u32; 4]; MAX_LANES / 4];
+                for i in 0..S::LANES / 4 {
+                    words[i] = bytes[of][(pair + i) / 2];
+                }
+                // SAFETY: no level has more lanes.
+                let (words, place) =
+                    unsafe { (s.load(words.as_ptr().cast()), s.load(place.as_ptr().cast())) };
+                steps[odd][of] = s.convert_i32(s.dot_bytes::<7>(words, place, s.zero()));
+            }
+        }
+        steps
     }
 }

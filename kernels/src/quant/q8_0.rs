@@ -64,7 +64,7 @@ impl Codes for Q8_0 {
     const HAS_MIN: bool = false;
 
     #[inline(always)]
-    fn codes(&self) -> [u8; 32] {
+    fn codes(&self, _: usize) -> [u8; 32] {
         // A loop becomes two instructions; `map` stays 32 steps.
         let mut codes = [0; 32];
         for i in 0..32 {

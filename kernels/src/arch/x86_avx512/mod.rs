@@ -155,9 +155,10 @@ impl<T, const AT: usize, const COUNT: usize, const SPREAD: usize> FourPlaces<T, 
         let mut i = 0;
         while i < 4 * COUNT * SPREAD {
             let word = i / (COUNT * SPREAD) * Self::STEP + AT + i / SPREAD % COUNT;
-            words[i] =
-                if word < Self::FIRST + 32 { word - Self::FIRST } else { word - Self::SECOND + 32 }
-                    as u16;
+            // What is never loaded from long `T` may still be named.
+            let second = word >= Self::FIRST + 32;
+            let from = if second { Self::SECOND.wrapping_sub(32) } else { Self::FIRST };
+            words[i] = word.wrapping_sub(from) as u16;
             i += 1;
         }
         words
@@ -192,7 +193,7 @@ impl<T, const AT: usize, const COUNT: usize, const SPREAD: usize> FourPlaces<T, 
     #[target_feature(enable = "avx512f,avx512bw")]
     unsafe fn load(p: *const T, n: usize) -> __m512i {
         const { assert!(size_of::<T>().is_multiple_of(2)) }
-        const { assert!(4 * Self::STEP >= 32 && Self::END <= 68) }
+        assert!(4 * Self::STEP >= 32 && Self::END <= 68);
         // SAFETY: the caller's contract.
         unsafe {
             let first = Self::vector(p, n, Self::FIRST);

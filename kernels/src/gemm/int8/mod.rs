@@ -10,8 +10,8 @@
 //! ```
 //!
 //! Where B's own blocks run along k and have [`Codes`](crate::quant::Codes), as in the forward
-//! product of a Q4_0, Q4_1 or Q8_0 weight, those are multiplied as they are. Otherwise, and so for
-//! the gradient through the same stored weight, whose scales then vary along k, B is decoded and
+//! product of a Q4_0, Q4_1, Q8_0 or Q4_K weight, those are multiplied as they are. Otherwise, and so
+//! for the gradient through the same stored weight, whose scales then vary along k, B is decoded and
 //! rounded like A, each column in blocks of 32, while a slab is packed.
 //!
 //! GFLOP/s of one Zen 5 thread at m 256 with a Q4_1 weight, in a minute when f32 products reached

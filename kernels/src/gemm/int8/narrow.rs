@@ -35,7 +35,7 @@ impl Kernel for Quantize<'_> {
                 for r in part.first..part.first + part.rows {
                     // SAFETY: row `r` exists, and has its place.
                     unsafe {
-                        let groups = Groups::of(k, S::LANES);
+                        let groups = Groups::of(part.gemm, S::LANES);
                         let to = part.shared.add(r * groups.row_len(VECTORS));
                         row::<S, C>(s, part.a.add(r * k), groups, to);
                     }
@@ -69,11 +69,12 @@ unsafe fn row<S: Simd, C: Codes>(s: S, x: *const f32, groups: Groups, dst: *mut 
                 dst.write_bytes(0, VECTORS * S::LANES);
                 let here = (there - group).min(fours);
                 for b in 0..here {
-                    let codes = codes.as_ptr().add((group + b) * BLOCK / 4);
+                    let block = groups.block(group, b);
+                    let codes = codes.as_ptr().add(block * BLOCK / 4);
                     let dst = dst.add(4 * (b + groups.skipped(here)));
                     codes.copy_to(dst, 4);
                     codes.add(4).copy_to(dst.add(S::LANES), 4);
-                    dst.add(2 * S::LANES).cast::<[f32; 4]>().write([scales[group + b]; 4]);
+                    dst.add(2 * S::LANES).cast::<[f32; 4]>().write([scales[block]; 4]);
                 }
                 let (low, high) = (s.load(dst), s.load(dst.add(S::LANES)));
                 let sum = if C::HAS_MIN { s.zero() } else { ones };

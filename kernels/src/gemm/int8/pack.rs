@@ -154,15 +154,15 @@ impl<C: Codes> Columns for Stored<C> {
 
     #[inline(always)]
     unsafe fn pack<S: Simd>(self, s: S, slab: Slab, dst: *mut f32, space: *mut f32) {
-        let (width, row_blocks) = (S::INT8_NV * S::LANES, self.0.k / BLOCK);
-        let first = self.0.data.cast::<C>().wrapping_add(slab.from / BLOCK);
+        let (width, row_blocks) = (S::INT8_NV * S::LANES, self.0.k / C::ELEMS);
+        let first = self.0.data.cast::<C>().wrapping_add(slab.from / C::ELEMS);
         for j in (0..slab.columns).step_by(width) {
             let there = (slab.columns - j).min(width);
             // SAFETY: the caller's contract.
             unsafe {
                 let src = first.add((slab.column + j) * row_blocks);
                 let to = dst.add(j * column_len(slab.depth));
-                stored_columns(s, src, row_blocks, there, slab.depth / BLOCK, to, space.cast());
+                stored_columns(s, src, row_blocks, there, slab.depth / C::ELEMS, to, space.cast());
             }
         }
     }
@@ -188,13 +188,20 @@ unsafe fn stored_columns<S: Simd, C: Codes>(
     // As halves first: one conversion then serves a vector of columns.
     let mut scales = [[0u16; MAX_COLUMNS]; DEPTH / BLOCK];
     let mut mins = [[0u16; MAX_COLUMNS]; DEPTH / BLOCK];
-    let depth = blocks * BLOCK;
+    let mut steps = [[[0u8; MAX_COLUMNS]; 2]; DEPTH / BLOCK];
+    let depth = blocks * C::ELEMS;
     // SAFETY: the caller's contract.
     unsafe {
         for r in 0..columns {
             for b in 0..blocks {
                 let block = &*src.add(r * row_blocks + b);
-                codes.add(r * blocks + b).write(block.codes());
+                for part in 0..C::PARTS {
+                    let at = b * C::PARTS + part;
+                    codes.add(r * depth / BLOCK + at).write(block.codes(part));
+                    if C::PARTS > 1 {
+                        [steps[at][0][r], steps[at][1][r]] = block.steps(part);
+                    }
+                }
                 scales[b][r] = block.scale();
                 if C::HAS_MIN {
                     mins[b][r] = block.min();
@@ -205,12 +212,19 @@ unsafe fn stored_columns<S: Simd, C: Codes>(
         if S::SIGNED_BYTES && C::BITS == 8 {
             round::flip_signs(s, dst, depth / 4 * width);
         }
-        let (to, step) = (dst.add(depth / 4 * width), blocks * width);
-        for b in 0..blocks {
+        let (to, next) = (dst.add(depth / 4 * width), depth / BLOCK * width);
+        for b in 0..depth / BLOCK {
             for at in (0..width).step_by(S::LANES) {
-                s.store(to.add(b * width + at), s.load_f16(scales[b].as_ptr().add(at)));
+                let of_block = |halves: &[[u16; MAX_COLUMNS]], steps: &[u8; MAX_COLUMNS]| {
+                    let whole = s.load_f16(halves[b / C::PARTS].as_ptr().add(at));
+                    if C::PARTS == 1 {
+                        return whole;
+                    }
+                    s.mul(whole, s.load_u8(steps.as_ptr().add(at)))
+                };
+                s.store(to.add(b * width + at), of_block(&scales, &steps[b][0]));
                 if C::HAS_MIN {
-                    s.store(to.add(step + b * width + at), s.load_f16(mins[b].as_ptr().add(at)));
+                    s.store(to.add(next + b * width + at), of_block(&mins, &steps[b][1]));
                 }
             }
         }

@@ -6,13 +6,14 @@ use crate::isa::Isa;
 use crate::quant::Format;
 
 /// Formats whose codes are multiplied as they are where `trans_b`.
-const CODES: [Format; 3] = [Format::Q4_0, Format::Q4_1, Format::Q8_0];
+const CODES: [Format; 4] = [Format::Q4_0, Format::Q4_1, Format::Q8_0, Format::Q4K];
 
 /// Products of each kind: stored codes, rounded rows, rounded columns.
-const KINDS: [(Format, bool); 6] = [
+const KINDS: [(Format, bool); 7] = [
     (Format::Q4_0, true),
     (Format::Q4_1, true),
     (Format::Q8_0, true),
+    (Format::Q4K, true),
     (Format::F32, true),
     (Format::Q4_1, false),
     (Format::F32, false),
@@ -77,9 +78,9 @@ fn every_format_both_ways() {
 /// The bits of an element depend on its row and its column alone.
 #[test]
 fn any_split_gives_the_same_bits() {
-    let (m, n, k) = (29, 160, 832);
     for isa in Isa::available() {
         for (format, trans_b) in KINDS {
+            let [m, n, k] = whole([29, 160, 832], format, trans_b);
             let (a, values) = (noise(m * k, 1), noise(n * k, 2));
             let row = if trans_b { k } else { n };
             let b = encoded(format, row, &values);
@@ -111,10 +112,10 @@ fn any_split_gives_the_same_bits() {
 /// The stated bound against the product of what was not rounded.
 #[test]
 fn rounding_stays_in_its_bound() {
-    let (m, n, k) = (12, 64, 288);
-    let (a, values) = (noise(m * k, 5), noise(n * k, 6));
     for isa in Isa::available() {
         for (format, trans_b) in KINDS {
+            let [m, n, k] = whole([12, 64, 288], format, trans_b);
+            let (a, values) = (noise(m * k, 5), noise(n * k, 6));
             let b = encoded(format, if trans_b { k } else { n }, &values);
             let mut decoded = vec![0.0; n * k];
             // SAFETY: all blocks and their elements.
@@ -170,9 +171,9 @@ fn extreme_codes_do_not_saturate() {
 
 #[test]
 fn what_is_not_finite_and_what_is_too_small() {
-    let (m, n, k) = (9, 32, 96);
     for isa in Isa::available() {
         for (format, trans_b) in KINDS {
+            let [m, n, k] = whole([9, 32, 96], format, trans_b);
             let mut a = noise(m * k, 1);
             a[k + 40] = f32::NAN;
             a[3 * k] = f32::NEG_INFINITY;

@@ -1,5 +1,5 @@
 //! B stored [n, k] in blocks that have [`Codes`]: four columns at a time, the codes decoded in
-//! registers and each block's scale applied to its sums.
+//! registers and the scale of each block, or part of one, applied to its sums.
 //!
 //! ```text
 //! c = sum over blocks of  d sum (q - center) a  +  m sum a
@@ -11,9 +11,9 @@
 
 use crate::isa::Kernel;
 use crate::quant::{Codes, CodesVisitor};
-use crate::simd::Simd;
+use crate::simd::{MAX_LANES, Simd};
 
-use super::super::{PackA, Run};
+use super::super::{Gemm, PackA, Run};
 use super::put;
 
 /// Elements of a block.
@@ -26,17 +26,29 @@ const AHEAD: usize = 6 << 10;
 /// How a column's blocks fill vectors: `LANES / 4` successive blocks are a group, four lanes each,
 /// which in a vector of codes hold 0 to 15 or 16 to 31. The last group ends with the last block;
 /// the blocks that it has in common with the one before count as zeros in A.
+///
+/// Where parts of a block lie in pairs, one in the low nibbles and one in the high, a group is the
+/// first of `LANES / 4` pairs, and the next one their second.
 #[derive(Clone, Copy)]
 pub(in super::super) struct Groups {
     /// Blocks of a column.
     pub blocks: usize,
     /// Blocks of a group.
     fours: usize,
+    /// Whether they are of pairs.
+    paired: bool,
 }
 
 impl Groups {
-    pub(in super::super) fn of(k: usize, lanes: usize) -> Self {
-        Self { blocks: k / BLOCK, fours: lanes / 4 }
+    pub(in super::super) fn of(gemm: &Gemm, lanes: usize) -> Self {
+        let paired = gemm.b_format.block_elems() > BLOCK;
+        Self { blocks: gemm.k / BLOCK, fours: lanes / 4, paired }
+    }
+
+    /// Block `i` of the group that would begin with block `first` if they came in order.
+    pub(in super::super) fn block(self, first: usize, i: usize) -> usize {
+        let (group, pairs) = (first / self.fours, first / self.fours / 2 * 2 * self.fours);
+        if self.paired { pairs + 2 * i + group % 2 } else { first + i }
     }
 
     /// f32 of a packed row of A, with so many vectors for a group.
@@ -117,8 +129,10 @@ unsafe fn tile<S: Simd, M: Multiplier, C: Codes, const R: usize>(
     row: usize,
     [column, columns]: [usize; 2],
 ) {
-    let groups = Groups::of(run.gemm.k, S::LANES);
-    let (blocks, fours) = (groups.blocks, S::LANES / 4);
+    let groups = Groups::of(run.gemm, S::LANES);
+    let (blocks, fours) = (groups.blocks / C::PARTS, S::LANES / 4);
+    // Blocks that are multiplied at once.
+    let step = if C::PARTS == 1 { fours } else { 1 };
     let mut x = [run.shared; R];
     for r in 0..R {
         x[r] = run.shared.wrapping_add((row + r) * groups.row_len(M::VECTORS));
@@ -128,38 +142,117 @@ unsafe fn tile<S: Simd, M: Multiplier, C: Codes, const R: usize>(
         // A column that does not exist is computed as another one.
         b[c] = b[c - 1].wrapping_add(if c < columns { blocks } else { 0 });
     }
-    let (mut sums, mut mins) = ([[s.zero(); 4]; R], [s.zero(); R]);
+    let mut sums = Sums { each: [[s.zero(); 4]; R], mins: [s.zero(); R] };
     // SAFETY: the blocks of existing columns; rows are packed in whole groups.
     unsafe {
-        if (1..fours).contains(&blocks) {
+        if (1..step).contains(&blocks) {
             // Too few to end with the last one.
-            group::<S, M, C, R>(s, x, b, blocks, &mut sums, &mut mins);
+            group::<S, M, C, R>(s, x, b, blocks, &mut sums);
         } else {
             let mut ahead = b[0].cast::<u8>().wrapping_add(AHEAD);
             let mut at = 0;
             while at < blocks {
-                for line in 0..(S::LANES * C::BYTES).div_ceil(64) {
+                for line in 0..(4 * step * C::BYTES).div_ceil(64) {
                     s.prefetch(ahead.wrapping_add(64 * line).cast());
                 }
-                ahead = ahead.wrapping_add(S::LANES * C::BYTES);
-                let first = at.min(blocks - fours);
+                ahead = ahead.wrapping_add(4 * step * C::BYTES);
+                let first = at.min(blocks - step);
                 let b = [0, 1, 2, 3].map(|c: usize| b[c].wrapping_add(first));
-                group::<S, M, C, R>(s, x, b, fours, &mut sums, &mut mins);
-                for r in 0..R {
-                    x[r] = x[r].wrapping_add(M::VECTORS * S::LANES);
+                if C::PARTS == 1 {
+                    group::<S, M, C, R>(s, x, b, fours, &mut sums);
+                } else {
+                    parts::<S, M, C, R>(s, x, b, &mut sums);
                 }
-                at += fours;
+                for r in 0..R {
+                    x[r] = x[r].wrapping_add(M::VECTORS * 4 * C::PARTS * step);
+                }
+                at += step;
             }
         }
         for r in 0..R {
-            let mut sums = s.sum_each(sums[r]);
+            let mut each = s.sum_each(sums.each[r]);
             if C::HAS_MIN {
-                let mins = s.sum_fours(mins[r]);
+                let mins = s.sum_fours(sums.mins[r]);
                 for c in 0..4 {
-                    sums[c] += mins[c];
+                    each[c] += mins[c];
                 }
             }
-            put(run, row + r, [column, columns], sums);
+            put(run, row + r, [column, columns], each);
+        }
+    }
+}
+
+/// Sums of `R` rows with four columns in lanes: those of codes, and those of minimums, of which lanes
+/// `c`, `c + 4` … are of column `c`.
+struct Sums<S: Simd, const R: usize> {
+    each: [[S::F; 4]; R],
+    mins: [S::F; R],
+}
+
+impl<S: Simd, const R: usize> Sums<S, R> {
+    /// Takes in a group's minimums.
+    ///
+    /// # Safety
+    /// `x` must be valid for the vectors of a group.
+    #[inline(always)]
+    unsafe fn add_mins<M: Multiplier>(&mut self, s: S, x: [*const f32; R], mins: S::F) {
+        for r in 0..R {
+            // SAFETY: the caller's contract.
+            let sum = unsafe { s.load(x[r].add((M::VECTORS - 1) * S::LANES)) };
+            self.mins[r] = s.fma(mins, sum, self.mins[r]);
+        }
+    }
+
+    /// Takes in the codes of column `c` of a group, whose products are multiplied with lanes `c`,
+    /// `c + 4` … of `by`.
+    ///
+    /// # Safety
+    /// As above.
+    #[inline(always)]
+    unsafe fn add<M: Multiplier, C: Codes>(
+        &mut self,
+        s: S,
+        c: usize,
+        codes: [S::F; 2],
+        x: [*const f32; R],
+        by: [S::F; R],
+    ) {
+        // SAFETY: the caller's contract.
+        let dots = unsafe { M::dots::<S, C, R>(s, codes, x) };
+        for r in 0..R {
+            let by = match c {
+                0 => s.spread::<0>(by[r]),
+                1 => s.spread::<1>(by[r]),
+                2 => s.spread::<2>(by[r]),
+                _ => s.spread::<3>(by[r]),
+            };
+            self.each[r][c] = s.fma(dots[r], by, self.each[r][c]);
+        }
+    }
+
+    /// The same of pairs of parts from number `pair` on, of a block of column `c`.
+    ///
+    /// # Safety
+    /// As above, of both groups; the block must have the pairs.
+    #[inline(always)]
+    unsafe fn add_pairs<M: Multiplier, C: Codes>(
+        &mut self,
+        s: S,
+        c: usize,
+        block: *const C,
+        pair: usize,
+        x: [[*const f32; R]; 2],
+        by: [[S::F; R]; 2],
+    ) {
+        // SAFETY: the caller's contract; the block ends with its pairs, each of 32 bytes.
+        unsafe {
+            let codes = block.add(1).cast::<[u8; BLOCK]>().sub(C::PARTS / 2 - pair);
+            let first = s.load_fours::<_, 0>(codes, S::LANES / 4);
+            let second = s.load_fours::<_, 8>(codes, S::LANES / 4);
+            let low = [s.low_nibbles(first), s.low_nibbles(second)];
+            let high = [s.high_nibbles(first), s.high_nibbles(second)];
+            self.add::<M, C>(s, c, low, x[0], by[0]);
+            self.add::<M, C>(s, c, high, x[1], by[1]);
         }
     }
 }
@@ -174,15 +267,14 @@ unsafe fn group<S: Simd, M: Multiplier, C: Codes, const R: usize>(
     x: [*const f32; R],
     b: [*const C; 4],
     n: usize,
-    sums: &mut [[S::F; 4]; R],
-    mins: &mut [S::F; R],
+    sums: &mut Sums<S, R>,
 ) {
     const { assert!(C::NIBBLES || !C::HAS_MIN) }
     // SAFETY: the caller's contract; the words are those of the codes' blocks.
     unsafe {
         // Four columns' at once: one conversion serves them all. With Q4_1 and int8 sums, 227
         // GFLOP/s instead of 186 on a Zen 5 thread.
-        let [scales, min] = if C::HAS_MIN {
+        let [scales, mins] = if C::HAS_MIN {
             s.load_f16_of_four::<C, 2>(b, n)
         } else {
             [s.load_f16_of_four::<C, 1>(b, n)[0], s.zero()]
@@ -192,10 +284,7 @@ unsafe fn group<S: Simd, M: Multiplier, C: Codes, const R: usize>(
             by[r] = M::scales(s, x[r], scales);
         }
         if C::HAS_MIN {
-            for r in 0..R {
-                let sum = s.load(x[r].add((M::VECTORS - 1) * S::LANES));
-                mins[r] = s.fma(min, sum, mins[r]);
-            }
+            sums.add_mins::<M>(s, x, mins);
         }
         for c in 0..4 {
             let b = b[c];
@@ -206,16 +295,49 @@ unsafe fn group<S: Simd, M: Multiplier, C: Codes, const R: usize>(
             } else {
                 [first, s.load_fours::<C, 9>(b, n)]
             };
-            let dots = M::dots::<S, C, R>(s, codes, x);
-            for r in 0..R {
-                let by = match c {
-                    0 => s.spread::<0>(by[r]),
-                    1 => s.spread::<1>(by[r]),
-                    2 => s.spread::<2>(by[r]),
-                    _ => s.spread::<3>(by[r]),
-                };
-                sums[r][c] = s.fma(dots[r], by, sums[r][c]);
+            sums.add::<M, C>(s, c, codes, x, by);
+        }
+    }
+}
+
+/// Adds the products of a block of more than one part of four columns.
+///
+/// # Safety
+/// Each column must have the block, each row the packed groups.
+#[inline(always)]
+unsafe fn parts<S: Simd, M: Multiplier, C: Codes, const R: usize>(
+    s: S,
+    x: [*const f32; R],
+    b: [*const C; 4],
+    sums: &mut Sums<S, R>,
+) {
+    let (fours, group) = (S::LANES / 4, M::VECTORS * S::LANES);
+    // SAFETY: the caller's contract.
+    unsafe {
+        // As whole words: halves one by one are two instructions each.
+        let (mut scales, mut mins) = (0u64, 0u64);
+        for c in 0..4 {
+            scales |= u64::from((*b[c]).scale()) << (16 * c);
+            mins |= u64::from((*b[c]).min()) << (16 * c);
+        }
+        let each = [scales, mins].map(|halves| [halves.to_le(); MAX_LANES / 4]);
+        let [scale, min] = each.map(|halves| s.load_f16(halves.as_ptr().cast()));
+        for pair in (0..C::PARTS / 2).step_by(fours) {
+            let steps = C::steps_of_four(s, b, pair);
+            let (mut x, mut by) = ([x; 2], [[scale; R]; 2]);
+            for odd in 0..2 {
+                let scales = s.mul(scale, steps[odd][0]);
+                for r in 0..R {
+                    x[odd][r] = x[odd][r].wrapping_add((2 * pair / fours + odd) * group);
+                    by[odd][r] = M::scales(s, x[odd][r], scales);
+                }
+                sums.add_mins::<M>(s, x[odd], s.mul(min, steps[odd][1]));
             }
+            // Not a loop: that stays one, with the sums in memory.
+            sums.add_pairs::<M, C>(s, 0, b[0], pair, x, by);
+            sums.add_pairs::<M, C>(s, 1, b[1], pair, x, by);
+            sums.add_pairs::<M, C>(s, 2, b[2], pair, x, by);
+            sums.add_pairs::<M, C>(s, 3, b[3], pair, x, by);
         }
     }
 }
@@ -233,19 +355,20 @@ impl Kernel for Arrange<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let PackA { gemm, first, rows, a, shared } = self.0;
-        let groups = Groups::of(gemm.k, S::LANES);
+        let groups = Groups::of(gemm, S::LANES);
         let fours = S::LANES / 4;
         for r in first..first + rows {
             for at in (0..groups.blocks).step_by(fours) {
                 let here = (groups.blocks - at).min(fours);
                 // SAFETY: blocks of row `r`; each group has its place.
                 unsafe {
-                    let x = a.add(r * gemm.k + at * BLOCK);
+                    let x = a.add(r * gemm.k);
                     let dst = shared.add(r * groups.row_len(VECTORS) + at * 4 * VECTORS);
                     dst.write_bytes(0, VECTORS * S::LANES);
                     for i in 0..here * BLOCK {
                         let lane = 4 * (i / BLOCK + groups.skipped(here)) + i % 16 / 4;
-                        *dst.add((i % BLOCK / 16 * 4 + i % 4) * S::LANES + lane) = *x.add(i);
+                        let x = x.add(groups.block(at, i / BLOCK) * BLOCK + i % BLOCK);
+                        *dst.add((i % BLOCK / 16 * 4 + i % 4) * S::LANES + lane) = *x;
                     }
                     let mut sum = s.zero();
                     for v in 0..VECTORS - 1 {

@@ -65,7 +65,7 @@ impl Way {
 
 /// [`Gemm::shared_len`].
 pub(super) fn shared_len(gemm: &Gemm) -> usize {
-    let row_len = |vectors| codes::Groups::of(gemm.k, gemm.tile.lanes).row_len(vectors);
+    let row_len = |vectors| codes::Groups::of(gemm, gemm.tile.lanes).row_len(vectors);
     let row = match Way::of(gemm) {
         Way::Bytes => row_len(int8::narrow::VECTORS),
         Way::Codes => row_len(codes::VECTORS),

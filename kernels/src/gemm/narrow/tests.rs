@@ -43,12 +43,12 @@ fn every_format_layout_and_precision() {
 #[test]
 fn every_count_of_blocks_and_columns() {
     for isa in Isa::available() {
-        for format in [Format::Q4_0, Format::Q4_1, Format::Q8_0, Format::F32] {
+        for format in [Format::Q4_0, Format::Q4_1, Format::Q8_0, Format::Q4K, Format::F32] {
             for n in 1..=20 {
                 // 7 shares no factor with 19: each number of blocks comes with each n.
-                let (m, k) = (n % ROWS + 1, 32 * (n * 7 % 19));
+                let size @ [m, n, k] = [n % ROWS + 1, n, 32 * (n * 7 % 19)];
                 for precision in [Precision::F32, Precision::Int8] {
-                    let gemm = Gemm::new(isa, [m, n, k], false, format, true);
+                    let gemm = Gemm::new(isa, whole(size, format, true), false, format, true);
                     check(&gemm.with_precision(precision), n % 3 == 0, n % 5 < 2);
                 }
                 let gemm = Gemm::new(isa, whole([m, k, n], format, false), false, format, false);
@@ -78,15 +78,17 @@ fn more_than_one_stretch_and_task() {
 /// and threads gives the same.
 #[test]
 fn any_split_gives_the_same_bits() {
-    let (m, n, k) = (ROWS, 64, 416);
     for isa in Isa::available() {
         for (format, precision) in [
             (Format::Q4_0, Precision::Int8),
             (Format::Q4_1, Precision::Int8),
             (Format::Q8_0, Precision::Int8),
+            (Format::Q4K, Precision::Int8),
             (Format::Q4_1, Precision::F32),
+            (Format::Q4K, Precision::F32),
             (Format::F32, Precision::F32),
         ] {
+            let [m, n, k] = whole([ROWS, 64, 416], format, true);
             let (a, values) = (noise(m * k, 1), noise(n * k, 2));
             let row = format.row_bytes(k).unwrap();
             let mut b = vec![0f32; n * row / 4];

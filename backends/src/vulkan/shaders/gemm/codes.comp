@@ -10,7 +10,7 @@
 // is rows of blocks, an f32 scale and 32 signed bytes each; so is B, column by column, or the codes of
 // a weight as it is stored. 64 by 64 results a workgroup of 16 by 16 invocations.
 
-// B's: 3 Q8_0, 4 Q4_0, 5 Q4_1, 10 as A.
+// B's: 3 Q8_0, 4 Q4_0, 5 Q4_1, 8 Q4_K, 10 as A.
 layout(constant_id = 1) const uint FORMAT = 10u;
 // Bits as in gemm.comp: 8 bias, 16 add.
 layout(constant_id = 2) const uint FLAGS = 0u;
@@ -42,19 +42,26 @@ shared float scales_b[64];
 shared float least_b[64];
 
 const uint BYTES = FORMAT == 3u ? 34u : (FORMAT == 4u ? 18u : (FORMAT == 5u ? 20u : 36u));
-const bool AFFINE = FORMAT == 5u;
+const bool AFFINE = FORMAT == 5u || FORMAT == 8u;
 
-// Word s of the block at `byte`, as signed bytes.
-uint codes_at(uint byte, uint s) {
+// Where block `i` of a column begins; of Q4_K, the block of eight with it.
+uint block_at(uint i) { return FORMAT == 8u ? i / 8u * 144u : i * BYTES; }
+
+// Word s of block `i`, which is at `byte`, as signed bytes.
+uint codes_at(uint byte, uint i, uint s) {
     if (FORMAT == 10u) { return word_at(byte / 4u + 1u + s); }
     if (FORMAT == 3u) { return load32(byte + 2u + 4u * s); }
+    if (FORMAT == 8u) { return (load32(byte + 16u + i % 8u / 2u * 32u + 4u * s) >> (i % 2u * 4u)) & 0x0f0f0f0fu; }
     uint q = (load32(byte + (AFFINE ? 4u : 2u) + s % 4u * 4u) >> (s / 4u * 4u)) & 0x0f0f0f0fu;
     // Less 8 each, which borrows of no neighbour's bits.
     return AFFINE ? q : ((q | 0x80808080u) - 0x08080808u) ^ 0x80808080u;
 }
 
-float scale_at(uint byte) {
-    return FORMAT == 10u ? uintBitsToFloat(word_at(byte / 4u)) : f16_value(load16(byte));
+// Its scale and least value.
+vec2 scales_at(uint byte, uint i) {
+    if (FORMAT == 10u) { return vec2(uintBitsToFloat(word_at(byte / 4u)), 0.0); }
+    vec2 scales = vec2(f16_value(load16(byte)), AFFINE ? f16_value(load16(byte + 2u)) : 0.0);
+    return FORMAT == 8u ? scales * vec2(q4_k_steps(byte, i % 8u)) * vec2(1.0, -1.0) : scales;
 }
 
 void main() {
@@ -72,13 +79,14 @@ void main() {
     for (uint block = 0u; block < BLOCKS; block++) {
         for (uint t = LANE; t < 512u; t += 256u) {
             uint s = t % 8u, of = t / 8u, row = first_row + of, column = first_column + of;
-            uint from_a = base_a + (row * BLOCKS + block) * 9u, from_b = base_b + column * ROW_B + block * BYTES;
+            uint from_a = base_a + (row * BLOCKS + block) * 9u, from_b = base_b + column * ROW_B + block_at(block);
             slab_a[s * 65u + of] = row < M ? a[from_a + 1u + s] : 0u;
-            slab_b[s * 65u + of] = column < N ? codes_at(from_b, s) : 0u;
+            slab_b[s * 65u + of] = column < N ? codes_at(from_b, block, s) : 0u;
             if (s == 0u) {
                 scales_a[of] = row < M ? uintBitsToFloat(a[from_a]) : 0.0;
-                scales_b[of] = column < N ? scale_at(from_b) : 0.0;
-                if (AFFINE) { least_b[of] = column < N ? f16_value(load16(from_b + 2u)) : 0.0; }
+                vec2 of_b = column < N ? scales_at(from_b, block) : vec2(0.0);
+                scales_b[of] = of_b.x;
+                if (AFFINE) { least_b[of] = of_b.y; }
             }
         }
         barrier();

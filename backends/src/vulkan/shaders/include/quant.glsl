@@ -18,6 +18,14 @@ vec4 signed_bytes(uint q) {
 // Bits 0 to 3 as bit 4 of bytes 0 to 3.
 uint fifth_bits(uint b) { return ((b & 1u) << 4) | ((b & 2u) << 11) | ((b & 4u) << 18) | ((b & 8u) << 25); }
 
+// Scale and minimum of group j of the Q4_K block at `byte`.
+uvec2 q4_k_steps(uint byte, uint j) {
+    uvec2 packed = uvec2(load32(byte + 4u), load32(byte + 8u)) >> ((j & 3u) * 8u);
+    if (j < 4u) { return packed & 63u; }
+    uint low = (load32(byte + 12u) >> ((j & 3u) * 8u)) & 255u;
+    return uvec2(low & 15u, low >> 4) | ((packed & 0xc0u) >> 2);
+}
+
 // Element i of a float format, counted from the matrix's start.
 float float_element(uint i) {
     if (FORMAT == 0u) { return uintBitsToFloat(word_at(i)); }
@@ -53,19 +61,11 @@ vec4 codes_elements(uint row, uint i) {
         return f16_value(load16(byte)) * bytes(q) + f16_value(load16(byte + 2u));
     case 8u: {
         byte = row + (i >> 8) * 144u;
-        uint j = (i >> 5) & 7u, scale, least;
-        uint a = load32(byte + 4u), b = load32(byte + 8u), s = (j & 3u) * 8u;
-        if (j < 4u) {
-            scale = (a >> s) & 63u;
-            least = (b >> s) & 63u;
-        } else {
-            uint low = (load32(byte + 12u) >> s) & 255u;
-            scale = (low & 15u) | (((a >> s) & 0xc0u) >> 2);
-            least = (low >> 4) | (((b >> s) & 0xc0u) >> 2);
-        }
+        uint j = (i >> 5) & 7u;
+        uvec2 steps = q4_k_steps(byte, j);
         q = (load32(byte + 16u + (j >> 1) * 32u + c) >> ((j & 1u) * 4u)) & 0x0f0f0f0fu;
-        precise vec4 y = f16_value(load16(byte)) * float(scale) * bytes(q);
-        y = y - f16_value(load16(byte + 2u)) * float(least);
+        precise vec4 y = f16_value(load16(byte)) * float(steps.x) * bytes(q);
+        y = y - f16_value(load16(byte + 2u)) * float(steps.y);
         return y;
     }
     case 9u: {
