@@ -168,9 +168,9 @@ impl Block {
         }
     }
 
-    /// [`Block::finish`] for the only slab and columns that all exist. Row by row, for rows of C lie in
-    /// different pages: 2 to 10 % with 49152 columns, 1 % at 1024 cubed. With sums that begin at
-    /// `starts` instead of having them added here, all shapes are 2 % slower: a tile then waits for them.
+    /// [`Block::finish`] for the only slab and columns that all exist, row by row: 2 to 10 % faster
+    /// with 49152 columns, elsewhere within 2 % of column by column. The scales must be loaded before
+    /// the loop: 1 to 4 % slower otherwise.
     ///
     /// # Safety
     /// As there; `starts` must be what the sums of these rows begin at, and behind that their scales.
