@@ -71,8 +71,9 @@ impl Bench {
                 gemm.pack(task, a.as_ptr(), packed.as_mut_ptr());
             }
             for task in 0..gemm.tasks() {
-                let (packed, c, scratch) = (packed.as_ptr(), c.as_mut_ptr(), scratch.as_mut_ptr());
-                gemm.run(task, packed, b.as_ptr().cast(), c, Epilogue::NONE, scratch);
+                let left = gemm.left(a.as_ptr(), packed.as_ptr());
+                let (c, scratch) = (c.as_mut_ptr(), scratch.as_mut_ptr());
+                gemm.run(task, left, b.as_ptr().cast(), c, Epilogue::NONE, scratch);
             }
         }
         black_box(c);

@@ -152,8 +152,8 @@ impl Product<'_> {
             // SAFETY: as above; each thread has its part of the scratch, each task its part of C.
             unsafe {
                 let scratch = scratch.piece(thread * own..(thread + 1) * own).as_mut_ptr();
-                let (c, packed) = (this.c.start(), packed.start());
-                this.gemm.run(task, packed, this.b, c, this.epilogue, scratch);
+                let (c, left) = (this.c.start(), this.gemm.left(this.a, packed.start()));
+                this.gemm.run(task, left, this.b, c, this.epilogue, scratch);
             }
         });
     }
@@ -166,8 +166,9 @@ impl Product<'_> {
             for task in 0..self.gemm.pack_tasks() {
                 self.gemm.pack(task, self.a, packed);
             }
+            let left = self.gemm.left(self.a, packed);
             for task in 0..self.gemm.tasks() {
-                self.gemm.run(task, packed, self.b, self.c.start(), self.epilogue, scratch);
+                self.gemm.run(task, left, self.b, self.c.start(), self.epilogue, scratch);
             }
         }
     }

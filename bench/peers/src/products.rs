@@ -199,8 +199,9 @@ impl Product {
                 gemm.pack(task, a.as_ptr(), shared.as_mut_ptr());
             }
             for task in 0..gemm.tasks() {
-                let (shared, b, c) = (shared.as_ptr(), blocks.as_ptr().cast(), c.as_mut_ptr());
-                gemm.run(task, shared, b, c, Epilogue::NONE, scratch.as_mut_ptr());
+                let left = gemm.left(a.as_ptr(), shared.as_ptr());
+                let (b, c) = (blocks.as_ptr().cast(), c.as_mut_ptr());
+                gemm.run(task, left, b, c, Epilogue::NONE, scratch.as_mut_ptr());
             }
         }
     }

@@ -11,7 +11,7 @@
 //! the way: no other copy of a quantized matrix is ever made), and runs the register tile over
 //! them. The rectangles depend on the shape alone and each is summed in one fixed order, so the
 //! bits are the same whoever runs which task. Products of few rows have a path of their own,
-//! `narrow`, that packs nothing of B.
+//! `narrow`, that packs nothing of B, those of few columns another, `slim`, that packs nothing of A.
 //!
 //! GFLOP/s of one Zen 5 thread (its limits: 270 in f32, 495 in bfloat16; faer reaches 257 and 254
 //! on the first two in f32, oneDNN 484 and 487 in bfloat16), by `cargo bench --bench gemm`:
@@ -47,6 +47,7 @@ mod left;
 mod narrow;
 pub(crate) mod pack;
 mod reference;
+mod slim;
 #[cfg(test)]
 mod tests;
 pub(crate) mod tile;
@@ -220,6 +221,9 @@ impl Gemm {
         if self.narrow {
             return narrow::shared_len(self);
         }
+        if slim::takes(self) {
+            return 0;
+        }
         let rows = self.m.next_multiple_of(self.tile.rows);
         let int8 = self.precision == Precision::Int8;
         PAD + rows * if int8 { int8::row_len(self.k) } else { room(self.k) }
@@ -230,6 +234,9 @@ impl Gemm {
     pub fn scratch_len(&self) -> usize {
         if self.narrow {
             return narrow::scratch_len(self);
+        }
+        if slim::takes(self) {
+            return slim::scratch_len(self);
         }
         if self.precision == Precision::Int8 {
             return int8::scratch_len(self);
@@ -247,10 +254,16 @@ impl Gemm {
         panels + decoded + PAD
     }
 
-    /// Tasks that pack A.
+    /// Tasks that pack A: none for a product that reads it where it lies.
     #[must_use]
     pub fn pack_tasks(&self) -> usize {
-        self.m.div_ceil(self.pack_rows())
+        if slim::takes(self) { 0 } else { self.m.div_ceil(self.pack_rows()) }
+    }
+
+    /// What [`Gemm::run`] takes as A: what is packed in `shared`, or A itself.
+    #[must_use]
+    pub fn left(&self, a: *const f32, shared: *const f32) -> *const f32 {
+        if slim::takes(self) { a } else { shared }
     }
 
     /// Packs a part of A into the shared buffer.
@@ -279,23 +292,24 @@ impl Gemm {
     /// Computes a part of C, stored [m, n] contiguously.
     ///
     /// # Safety
-    /// `shared` must hold all of A packed; `b` must be valid for the stored B and aligned to
+    /// `left` must be what [`Gemm::left`] says, all of A, packed unless it is A itself; `b` must be valid for the stored B and aligned to
     /// [`Format::align`]; `c` must be valid for `m * n` f32, the bias for `n`, `scratch` for
     /// [`Gemm::scratch_len`] and used by no one else meanwhile; `task` must be below
     /// [`Gemm::tasks`], and no other call may have the same task at the same time.
     pub unsafe fn run(
         &self,
         task: usize,
-        shared: *const f32,
+        left: *const f32,
         b: *const u8,
         c: *mut f32,
         epilogue: Epilogue,
         scratch: *mut f32,
     ) {
-        let part = Run { gemm: self, task, shared, b, c, epilogue, scratch };
+        let part = Run { gemm: self, task, shared: left, b, c, epilogue, scratch };
         match self.precision {
             // SAFETY: the caller's contract.
             _ if self.narrow => unsafe { narrow::run(part) },
+            _ if slim::takes(self) => self.isa.run(slim::Multiply(part)),
             Precision::Int8 => self.isa.run(int8::Multiply(part)),
             _ => self.isa.run(part),
         }
@@ -312,6 +326,9 @@ impl Gemm {
         if self.narrow {
             return narrow::columns(self);
         }
+        if slim::takes(self) {
+            return self.n.max(1);
+        }
         let block = if self.trans_b { 1 } else { self.b_format.block_elems() };
         let bytes = self.slab() * self.element();
         self.caches.task_columns(self.n, self.tile.columns.max(block), bytes, !self.trans_b)
@@ -321,6 +338,9 @@ impl Gemm {
     fn rows(&self) -> usize {
         if self.narrow {
             return self.m;
+        }
+        if slim::takes(self) {
+            return slim::rows(self);
         }
         let across = self.n.div_ceil(self.columns());
         self.caches.task_rows(self.m, self.k * self.element(), across, self.tile.rows)

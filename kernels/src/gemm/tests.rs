@@ -28,8 +28,8 @@ pub(super) fn run(gemm: &Gemm, a: &[f32], b: &[u8], c: &mut [f32], epilogue: Epi
         }
         // Backwards: tasks must not lean on each other.
         for task in (0..gemm.tasks()).rev() {
-            let (shared, scratch) = (shared.as_ptr(), scratch.as_mut_ptr());
-            gemm.run(task, shared, b.as_ptr(), c.as_mut_ptr(), epilogue, scratch);
+            let (left, scratch) = (gemm.left(a.as_ptr(), shared.as_ptr()), scratch.as_mut_ptr());
+            gemm.run(task, left, b.as_ptr(), c.as_mut_ptr(), epilogue, scratch);
         }
     }
 }
@@ -77,7 +77,8 @@ pub(super) fn check(gemm: &Gemm, accumulate: bool, with_bias: bool) {
 fn f32_of_every_layout_and_odd_size() {
     for isa in Isa::available() {
         let sizes = [[1, 1, 1], [3, 5, 7], [14, 32, 16], [15, 33, 17], [1, 70, 300], [70, 1, 257]];
-        let more = [[64, 8, 96], [8, 96, 64], [61, 200, 513], [600, 40, 20], [2, 3, 0]];
+        let more =
+            [[64, 8, 96], [8, 96, 64], [61, 200, 513], [600, 40, 20], [2, 3, 0], [200, 13, 70]];
         for size in sizes.into_iter().chain(more) {
             for (trans_a, trans_b) in [(false, false), (false, true), (true, false), (true, true)] {
                 let gemm = Gemm::new(isa, size, trans_a, Format::F32, trans_b);
@@ -104,12 +105,13 @@ fn every_size_from_1_to_70() {
 /// A task's bits depend on its operands alone, so any number of threads gives the same.
 #[test]
 fn tasks_give_the_same_bits_in_any_order() {
-    for isa in Isa::available() {
-        let gemm = Gemm::new(isa, [40, 300, 520], false, Format::F32, true);
-        let (a, b) = (noise(40 * 520, 1), noise(300 * 520, 2));
+    let sizes = [[40, 300, 520], [150, 8, 520]];
+    for (isa, [m, n, k]) in Isa::available().flat_map(|isa| sizes.map(|size| (isa, size))) {
+        let gemm = Gemm::new(isa, [m, n, k], false, Format::F32, true);
+        let (a, b) = (noise(m * k, 1), noise(n * k, 2));
         // SAFETY: the same memory as bytes.
         let b = unsafe { std::slice::from_raw_parts(b.as_ptr().cast(), b.len() * 4) };
-        let (mut backwards, mut shuffled) = (vec![0.0; 40 * 300], vec![0.0; 40 * 300]);
+        let (mut backwards, mut shuffled) = (vec![0.0; m * n], vec![0.0; m * n]);
         run(&gemm, &a, b, &mut backwards, Epilogue::NONE);
         let mut shared = vec![0.0; gemm.shared_len()];
         // SAFETY: the buffers have the sizes the product asks for.
@@ -122,7 +124,8 @@ fn tasks_give_the_same_bits_in_any_order() {
             for task in (0..tasks).step_by(2).chain((1..tasks).step_by(2)) {
                 let mut scratch = vec![f32::NAN; gemm.scratch_len()];
                 let (c, scratch) = (shuffled.as_mut_ptr(), scratch.as_mut_ptr());
-                gemm.run(task, shared.as_ptr(), b.as_ptr(), c, Epilogue::NONE, scratch);
+                let left = gemm.left(a.as_ptr(), shared.as_ptr());
+                gemm.run(task, left, b.as_ptr(), c, Epilogue::NONE, scratch);
             }
         }
         assert!(gemm.tasks() > 3 && backwards.iter().eq(&shuffled));

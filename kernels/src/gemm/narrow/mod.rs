@@ -189,7 +189,7 @@ unsafe fn four_rows(
 /// # Safety
 /// The columns must exist and be the task's own.
 #[inline(always)]
-unsafe fn put(run: &Run<'_>, row: usize, [column, columns]: [usize; 2], sums: [f32; 4]) {
+pub(super) unsafe fn put(run: &Run<'_>, row: usize, [column, columns]: [usize; 2], sums: [f32; 4]) {
     // SAFETY: the caller's contract.
     unsafe {
         if columns == 4 {
