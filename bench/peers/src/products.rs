@@ -21,7 +21,7 @@ type Layout = (&'static str, bool, bool);
 
 const LAYOUTS: [Layout; 3] = [("nn", false, false), ("nt", false, true), ("tn", true, false)];
 
-/// All products: cubes, the shapes of SmolLM2-135M, and one row by a weight.
+/// All products: cubes, the shapes of SmolLM2-135M, those of its adapters, and one row by a weight.
 pub(crate) fn race(table: &Table) {
     let (up, down, head) = ([256, 1536, 576], [256, 576, 1536], [256, 49152, 576]);
     for size in [[512; 3], [1024; 3], [2048; 3], up, down, head] {
@@ -29,6 +29,11 @@ pub(crate) fn race(table: &Table) {
             race_floats(table, FLOAT, size, layout, Format::F32, Precision::F32);
             race_floats(table, BF16, size, layout, Format::F32, Precision::Bf16);
         }
+    }
+    // LoRA of rank 8: down and up, the gradients toward what they take, and toward their weights.
+    let rank = [([256, 8, 576], 1), ([256, 576, 8], 1), ([256, 8, 576], 0), ([256, 576, 8], 0)];
+    for (size, layout) in rank.into_iter().chain([([8, 576, 256], 2), ([576, 8, 256], 2)]) {
+        race_floats(table, FLOAT, size, LAYOUTS[layout], Format::F32, Precision::F32);
     }
     for format in [Format::Q4_0, Format::Q4_1, Format::Q8_0] {
         for size in [up, down, [1, 1536, 576], [1, 576, 1536], [1, 49152, 576]] {

@@ -292,10 +292,10 @@ impl Gemm {
     /// Computes a part of C, stored [m, n] contiguously.
     ///
     /// # Safety
-    /// `left` must be what [`Gemm::left`] says, all of A, packed unless it is A itself; `b` must be valid for the stored B and aligned to
-    /// [`Format::align`]; `c` must be valid for `m * n` f32, the bias for `n`, `scratch` for
-    /// [`Gemm::scratch_len`] and used by no one else meanwhile; `task` must be below
-    /// [`Gemm::tasks`], and no other call may have the same task at the same time.
+    /// `left` must be what [`Gemm::left`] says, with all of A packed where it says `shared`; `b` must
+    /// be valid for the stored B and aligned to [`Format::align`]; `c` must be valid for `m * n` f32,
+    /// the bias for `n`, `scratch` for [`Gemm::scratch_len`] and used by no one else meanwhile; `task`
+    /// must be below [`Gemm::tasks`], and no other call may have the same task at the same time.
     pub unsafe fn run(
         &self,
         task: usize,
@@ -507,7 +507,8 @@ impl Run<'_> {
     #[inline(always)]
     fn fresh<S: Simd>(&self, rows: usize, Slab { depth, columns, .. }: Slab) -> usize {
         let g = self.gemm;
-        let stored = g.b_format == Format::F32 && !g.trans_b && !S::HAS_PANELS;
+        // With fewer lanes it is as much work for less, and NEON has no registers left for addresses.
+        let stored = S::LANES >= 8 && g.b_format == Format::F32 && !g.trans_b && !S::HAS_PANELS;
         let near = g.n * size_of::<f32>() < PAGE;
         let laid = match g.precision {
             Precision::F32 => true,
