@@ -1,6 +1,7 @@
 """Finds the inner loops of the Arm register tiles in a program and compares them with the tables in
 `kernels/src/arch/arm_*/mod.rs`: as many multiply-adds, no more loads or instructions, and nothing
-on the stack. `tests/run arm` runs it in the place of the kernels' tests. By eye:
+on the stack. Loops of which they are less than a quarter, such as one of exponentials, have as many by
+chance. `tests/run arm` runs it in the place of the kernels' tests. By eye:
 
     aarch64-linux-gnu-objdump -dC --no-show-raw-insn PROGRAM | less +/'run::NeonMmla'
 """
@@ -52,7 +53,7 @@ def main(program):
             fits = []
             for loop in found.get(level, []):
                 mnemonics = [mnemonic for _, mnemonic, _ in loop]
-                if mnemonics.count(multiply) == int(count):
+                if mnemonics.count(multiply) == int(count) and len(loop) <= 4 * int(count):
                     stack = sum(bool(re.search(r"\[(sp|x29)\b", operands)) for _, _, operands in loop)
                     fits.append((len(loop), sum(m.startswith("ld") for m in mnemonics), stack))
             print(f"{level}, {tile}: {count} {multiply};",

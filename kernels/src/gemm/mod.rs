@@ -507,8 +507,7 @@ impl Run<'_> {
     #[inline(always)]
     fn fresh<S: Simd>(&self, rows: usize, Slab { depth, columns, .. }: Slab) -> usize {
         let g = self.gemm;
-        // With fewer lanes it is as much work for less, and NEON has no registers left for addresses.
-        let stored = S::LANES >= 8 && g.b_format == Format::F32 && !g.trans_b && !S::HAS_PANELS;
+        let stored = g.b_format == Format::F32 && !g.trans_b && !S::HAS_PANELS;
         let near = g.n * size_of::<f32>() < PAGE;
         let laid = match g.precision {
             Precision::F32 => true,

@@ -42,7 +42,7 @@ pub(super) fn scratch_len(gemm: &Gemm) -> usize {
 /// Rows of a task: few tasks where each turns B.
 pub(super) fn rows(gemm: &Gemm) -> usize {
     let tasks = if gemm.trans_b { 16 } else { 4 };
-    (gemm.m / tasks).max(ROWS).next_multiple_of(12)
+    (gemm.m / tasks).max(ROWS).next_multiple_of(6)
 }
 
 /// Computes rows of C; the packed A is A as it is stored.
@@ -61,14 +61,13 @@ impl Kernel for Multiply<'_> {
             unsafe { transposed::<S, false>(s, b, n, k, k, n, run.scratch) };
             b = run.scratch;
         }
-        // As many sums as registers hold beside their operands, on NEON addresses as well: with 6 rows
-        // they lay on the stack.
+        // As many sums as registers hold beside their operands.
         // SAFETY: the contract of `Gemm::run`; B has `n` rows of `k`.
         unsafe {
-            match S::GEMM_MR {
-                ..8 => rectangle::<S, 2>(s, run, b),
-                8..14 => rectangle::<S, 4>(s, run, b),
-                14.. => rectangle::<S, 6>(s, run, b),
+            if S::GEMM_MR >= 8 {
+                rectangle::<S, 6>(s, run, b);
+            } else {
+                rectangle::<S, 2>(s, run, b);
             }
         }
     }
