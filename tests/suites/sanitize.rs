@@ -71,7 +71,9 @@ fn library(shop: &Workshop, sanitizer: &Sanitizer) -> PathBuf {
     let Sanitizer { rust, more, .. } = sanitizer;
     let flags = format!("-Zsanitizer={rust} -Cunsafe-allow-abi-mismatch=sanitizer {more}");
     // Sanitizers are no stable part of Rust; RUSTC_BOOTSTRAP opens them in the compiler that is there.
-    shop.cargo(&words, &[("RUSTC_BOOTSTRAP", "1"), ("RUSTFLAGS", flags.trim_end())]);
+    // Line tables, so that a report tells lines.
+    let lines = ("CARGO_PROFILE_RELEASE_DEBUG", "line-tables-only");
+    shop.cargo(&words, &[("RUSTC_BOOTSTRAP", "1"), ("RUSTFLAGS", flags.trim_end()), lines]);
     folder.join(TARGET).join("release")
 }
 
