@@ -1,5 +1,7 @@
 //! How the caches cut a product.
 
+use super::{Gemm, Precision, narrow, slim};
+
 /// Sizes of the caches that a thread works in, in bytes. They decide how a product is cut into
 /// tasks and blocks, not what is summed in which order: the bits do not depend on them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,10 +57,53 @@ impl Caches {
     ) -> usize {
         if column_tasks >= 4 {
             let pass = (self.l3 / 4).max(1 << 20) / row_bytes.max(1);
-            let most = pass.next_multiple_of(tile_rows);
+            let most = pass.max(1).next_multiple_of(tile_rows);
             let parts = m.div_ceil(most).max(1);
             return m.div_ceil(parts).next_multiple_of(tile_rows).max(1);
         }
         (m / 8).next_multiple_of(tile_rows).max(tile_rows * 4)
+    }
+}
+
+/// How a product is cut into tasks, slabs and blocks. Found once: asked for by each task anew, its
+/// divisions took a sixth of a product of 256 x 576 x 8.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Cut {
+    /// Depth of a slab: k cut evenly, in whole blocks of any format.
+    pub slab: usize,
+    /// Columns of C in a task: whole tiles and whole blocks.
+    pub columns: usize,
+    /// Tasks that share the columns of C.
+    pub across: usize,
+    /// Rows of C in a task.
+    pub rows: usize,
+    /// Rows of A that stay in L2.
+    pub block_rows: usize,
+}
+
+impl Cut {
+    pub(super) fn of(gemm: &Gemm) -> Self {
+        let &Gemm { m, n, k, b_format, trans_b, precision, tile, caches, .. } = gemm;
+        let blocks = |along: bool| if along { b_format.block_elems() } else { 1 };
+        let most = tile.depth[usize::from(precision == Precision::Bf16)];
+        let even = k.div_ceil(k.div_ceil(most).max(1));
+        let slab = even.next_multiple_of(blocks(trans_b).max(32)).min(k);
+        let bytes = slab * gemm.element();
+        let columns = if gemm.narrow {
+            narrow::columns(gemm)
+        } else if slim::takes(gemm) {
+            n.max(1)
+        } else {
+            caches.task_columns(n, tile.columns.max(blocks(!trans_b)), bytes, !trans_b)
+        };
+        let across = n.div_ceil(columns);
+        let rows = if gemm.narrow {
+            m
+        } else if slim::takes(gemm) {
+            slim::rows(gemm)
+        } else {
+            caches.task_rows(m, k * gemm.element(), across, tile.rows)
+        };
+        Self { slab, columns, across, rows, block_rows: caches.block_rows(tile.rows, bytes) }
     }
 }

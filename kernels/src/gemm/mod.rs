@@ -11,7 +11,8 @@
 //! the way: no other copy of a quantized matrix is ever made), and runs the register tile over
 //! them. The rectangles depend on the shape alone and each is summed in one fixed order, so the
 //! bits are the same whoever runs which task. Products of few rows have a path of their own,
-//! `narrow`, that packs nothing of B, those of few columns another, `slim`, that packs nothing of A.
+//! `narrow`, that packs nothing of B, those of few columns two, `slim` and `turned`, that pack nothing
+//! of A.
 //!
 //! GFLOP/s of one Zen 5 thread (its limits: 270 in f32, 495 in bfloat16; faer reaches 257 and 254
 //! on the first two in f32, oneDNN 484 and 487 in bfloat16), by `cargo bench --bench gemm`:
@@ -51,6 +52,7 @@ mod slim;
 #[cfg(test)]
 mod tests;
 pub(crate) mod tile;
+mod turned;
 
 pub use caches::Caches;
 pub use narrow::takes as is_narrow;
@@ -60,9 +62,10 @@ use crate::isa::{Isa, Kernel};
 use crate::quant::Format;
 use crate::simd::{Lane, Panels, Simd};
 use crate::unary::{Unary, apply_rows};
+use caches::Cut;
 use left::PackA;
 use pack::{Ahead, Slab, Source, panel_rows, room, side_by_side};
-use tile::{Fresh, Pair, Single, Target, Tile};
+use tile::{Fresh, Pair, Single, Strided, Target, Tile};
 
 /// What the operands are rounded to before they are multiplied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -115,6 +118,7 @@ pub struct Gemm {
     caches: Caches,
     /// Whether it takes the path of [`narrow`].
     narrow: bool,
+    cut: Cut,
 }
 
 /// The register tile of a level.
@@ -127,6 +131,8 @@ struct TileSize {
     depth: [usize; 2],
     /// Bytes of a packed bfloat16.
     bf16: usize,
+    /// [`Simd::HAS_PANELS`].
+    panels: bool,
 }
 
 /// Asks for the size of the f32 register tile.
@@ -143,6 +149,7 @@ impl Kernel for RegisterTile {
             lanes: S::LANES,
             depth: S::GEMM_DEPTH,
             bf16: if S::HAS_DOT_BF16 { 2 } else { 4 },
+            panels: S::HAS_PANELS,
         }
     }
 }
@@ -179,7 +186,7 @@ impl Gemm {
         b_format: Format,
         trans_b: bool,
     ) -> Self {
-        Self {
+        let gemm = Self {
             isa,
             m,
             n,
@@ -191,7 +198,9 @@ impl Gemm {
             tile: isa.run(RegisterTile),
             caches: Caches::default(),
             narrow: narrow::takes(m, trans_b),
-        }
+            cut: Cut::default(),
+        };
+        gemm.cut()
     }
 
     /// The same product in another precision.
@@ -206,13 +215,18 @@ impl Gemm {
         } else {
             self.isa.run(RegisterTile)
         };
-        Self { precision, tile, ..self }
+        Self { precision, tile, ..self }.cut()
     }
 
     /// The same product cut for other caches.
     #[must_use]
     pub fn with_caches(self, caches: Caches) -> Self {
-        Self { caches, ..self }
+        Self { caches, ..self }.cut()
+    }
+
+    /// The same product cut anew.
+    fn cut(self) -> Self {
+        Self { cut: Cut::of(&self), ..self }
     }
 
     /// f32 of the packed A that all tasks share.
@@ -241,15 +255,15 @@ impl Gemm {
         if self.precision == Precision::Int8 {
             return int8::scratch_len(self);
         }
-        let depth = room(self.slab());
-        let panels = self.columns().next_multiple_of(self.tile.columns) * depth;
+        let depth = room(self.cut.slab);
+        let panels = self.cut.columns.next_multiple_of(self.tile.columns) * depth;
         // Rows that are decoded before they are packed.
         let decoded = if self.b_format == Format::F32 {
             0
         } else if self.trans_b {
             self.tile.columns * depth
         } else {
-            pack::DECODED * self.columns().next_multiple_of(self.b_format.block_elems())
+            pack::DECODED * self.cut.columns.next_multiple_of(self.b_format.block_elems())
         };
         panels + decoded + PAD
     }
@@ -286,7 +300,7 @@ impl Gemm {
     /// Tasks that compute C; each needs the whole of A packed.
     #[must_use]
     pub fn tasks(&self) -> usize {
-        self.n.div_ceil(self.columns()) * self.m.div_ceil(self.rows()).max(1)
+        self.cut.across * self.m.div_ceil(self.cut.rows).max(1)
     }
 
     /// Computes a part of C, stored [m, n] contiguously.
@@ -309,7 +323,7 @@ impl Gemm {
         match self.precision {
             // SAFETY: the caller's contract.
             _ if self.narrow => unsafe { narrow::run(part) },
-            _ if slim::takes(self) => self.isa.run(slim::Multiply(part)),
+            _ if slim::takes(self) => slim::run(part),
             Precision::Int8 => self.isa.run(int8::Multiply(part)),
             _ => self.isa.run(part),
         }
@@ -321,36 +335,6 @@ impl Gemm {
         }
     }
 
-    /// Columns of C in a task: whole tiles and whole blocks.
-    fn columns(&self) -> usize {
-        if self.narrow {
-            return narrow::columns(self);
-        }
-        if slim::takes(self) {
-            return self.n.max(1);
-        }
-        let block = if self.trans_b { 1 } else { self.b_format.block_elems() };
-        let bytes = self.slab() * self.element();
-        self.caches.task_columns(self.n, self.tile.columns.max(block), bytes, !self.trans_b)
-    }
-
-    /// Rows of C in a task.
-    fn rows(&self) -> usize {
-        if self.narrow {
-            return self.m;
-        }
-        if slim::takes(self) {
-            return slim::rows(self);
-        }
-        let across = self.n.div_ceil(self.columns());
-        self.caches.task_rows(self.m, self.k * self.element(), across, self.tile.rows)
-    }
-
-    /// Rows of A that stay in L2.
-    fn block_rows(&self) -> usize {
-        self.caches.block_rows(self.tile.rows, self.slab() * self.element())
-    }
-
     /// Bytes of a packed element.
     fn element(&self) -> usize {
         match self.precision {
@@ -358,14 +342,6 @@ impl Gemm {
             Precision::Bf16 => self.tile.bf16,
             Precision::Int8 => 1,
         }
-    }
-
-    /// Depth of a slab: k cut evenly, in whole blocks of any format.
-    fn slab(&self) -> usize {
-        let most = self.tile.depth[usize::from(self.precision == Precision::Bf16)];
-        let even = self.k.div_ceil(self.k.div_ceil(most).max(1));
-        let block = if self.trans_b { self.b_format.block_elems() } else { 1 };
-        even.next_multiple_of(block.max(32)).min(self.k)
     }
 
     /// Whether panels hold pairs of bfloat16 on the level of `S`.
@@ -406,11 +382,11 @@ impl Kernel for Run<'_> {
         let g = self.gemm;
         let ([row, rows], [column, columns]) = self.rectangle();
         let source = self.source();
-        let decoded = columns.next_multiple_of(g.tile.columns) * room(g.slab()) + PAD / 2;
+        let decoded = columns.next_multiple_of(g.tile.columns) * room(g.cut.slab) + PAD / 2;
         let mut depth = 0;
         // One turn even where k is 0: C is then the bias.
         while depth < g.k.max(1) {
-            let slab = (g.k - depth).min(g.slab());
+            let slab = (g.k - depth).min(g.cut.slab);
             let mut ahead = self.ahead::<S>(&source, depth + slab);
             let part = Slab { from: depth, depth: slab, column, columns };
             let fresh = self.fresh::<S>(rows, part);
@@ -437,8 +413,8 @@ impl Kernel for Run<'_> {
                 }
             }
             let mut fresh = fresh;
-            for first in (row..row + rows).step_by(g.block_rows()) {
-                let some = (row + rows - first).min(g.block_rows());
+            for first in (row..row + rows).step_by(g.cut.block_rows) {
+                let some = (row + rows - first).min(g.cut.block_rows);
                 let part = Slab { column, columns, ..part };
                 // SAFETY: as above; the rectangle of C is this task's own.
                 unsafe { self.block(s, part, [first, some], fresh, &mut ahead) };
@@ -461,9 +437,9 @@ impl Run<'_> {
     #[inline(always)]
     fn rectangle(&self) -> ([usize; 2], [usize; 2]) {
         let g = self.gemm;
-        let across = g.n.div_ceil(g.columns());
-        let (row, column) = (self.task / across * g.rows(), self.task % across * g.columns());
-        ([row, (g.m - row).min(g.rows())], [column, (g.n - column).min(g.columns())])
+        let Cut { across, rows, columns, .. } = g.cut;
+        let (row, column) = (self.task / across * rows, self.task % across * columns);
+        ([row, (g.m - row).min(rows)], [column, (g.n - column).min(columns)])
     }
 
     /// The part of B that is packed after the slab that ends at `depth`: the next slab, or the first
@@ -476,7 +452,7 @@ impl Run<'_> {
             return Ahead::default();
         }
         let ([_, rows], [column, columns]) = Run { task, ..*self }.rectangle();
-        let slab = Slab { from, depth: (g.k - from).min(g.slab()), column, columns };
+        let slab = Slab { from, depth: (g.k - from).min(g.cut.slab), column, columns };
         let tiles = rows.div_ceil(g.tile.rows) * columns.div_ceil(g.tile.columns);
         let looks = panel_rows(g.pairs::<S>(), slab.depth).div_ceil(tile::LOOK);
         source.ahead(slab, tiles * looks)
@@ -513,11 +489,9 @@ impl Run<'_> {
             Precision::F32 => true,
             _ => g.pairs::<S>() && S::STEP_ROWS == 1 && depth.is_multiple_of(2),
         };
-        if stored && near && laid && rows >= S::GEMM_MR {
-            columns - columns % g.tile.columns
-        } else {
-            0
-        }
+        // The rows of one tile take B as it lies.
+        let enough = rows >= S::GEMM_MR || g.precision == Precision::F32 && g.m <= S::GEMM_MR;
+        if stored && near && laid && enough { columns - columns % g.tile.columns } else { 0 }
     }
 
     /// All tiles of some rows and a slab's columns, the first of which are yet to be packed.
@@ -555,7 +529,7 @@ impl Run<'_> {
             return unsafe { s.multiply_panels(lane, &panels) };
         }
         // Where the task's rows of A are more than L2 holds, each block of them comes from afar.
-        let far = g.rows().min(g.m) * g.k * g.element() > g.caches.l2;
+        let far = g.cut.rows.min(g.m) * g.k * g.element() > g.caches.l2;
         for j in (0..columns).step_by(width) {
             for i in (row..row + rows).step_by(S::GEMM_MR) {
                 let panel = |i: usize| a.wrapping_add(i * room(g.k));
@@ -575,8 +549,9 @@ impl Run<'_> {
                     match (i == row && j < fresh, paired) {
                         (false, false) => tile.run(s, Single, ahead),
                         (false, true) => tile.run(s, Pair, ahead),
-                        (true, false) => tile.whole(s, Fresh::<false> { row: b, stride }, ahead),
                         (true, true) => tile.whole(s, Fresh::<true> { row: b, stride }, ahead),
+                        _ if g.m <= S::GEMM_MR => tile.whole(s, Strided { row: b, stride }, ahead),
+                        _ => tile.whole(s, Fresh::<false> { row: b, stride }, ahead),
                     }
                 }
             }

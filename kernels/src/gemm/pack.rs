@@ -1,10 +1,12 @@
 //! Packing: operands into panels that the register tile reads in order.
 
+use std::mem::MaybeUninit;
+
 use crate::isa::Isa;
 use crate::quant::{Format, Stretch};
 use crate::simd::{MAX_LANES, Simd};
 
-use super::tile::load;
+use super::tile::{load, put};
 
 /// Rows of a packed panel of `depth` steps: a row of pairs of bfloat16 is two steps.
 pub(super) const fn panel_rows(pairs: bool, depth: usize) -> usize {
@@ -50,16 +52,23 @@ pub(crate) unsafe fn transposed<S: Simd, const PAIRS: bool>(
                 if rest > 0 {
                     let at = depth / step * S::LANES;
                     // What is left of the rows, with zeros to a whole step.
-                    let mut part = [0f32; 2 * MAX_LANES * MAX_LANES];
-                    let mut turned = [0f32; MAX_LANES * MAX_LANES];
+                    let mut part =
+                        [const { MaybeUninit::<f32>::uninit() }; 2 * MAX_LANES * MAX_LANES];
+                    let mut turned =
+                        [const { MaybeUninit::<f32>::uninit() }; MAX_LANES * MAX_LANES];
+                    let (part, turned): (*mut f32, *mut f32) =
+                        (part.as_mut_ptr().cast(), turned.as_mut_ptr().cast());
                     for r in 0..there {
-                        let row = part.as_mut_ptr().add(r * step);
-                        row.copy_from_nonoverlapping(from.add(r * stride + depth - rest), rest);
+                        let row = from.add(r * stride + depth - rest);
+                        for at in (0..step).step_by(S::LANES) {
+                            let some = rest.saturating_sub(at).min(S::LANES);
+                            s.store(part.add(r * step + at), load(s, row.wrapping_add(at), some));
+                        }
                     }
-                    turn::<S, PAIRS>(s, part.as_ptr(), step, turned.as_mut_ptr(), S::LANES, there);
+                    turn::<S, PAIRS>(s, part, step, turned, S::LANES, there);
                     for p in at..end {
-                        let row = turned.as_ptr().add((p - at) * S::LANES);
-                        to.add(p * width).copy_from_nonoverlapping(row, there);
+                        let row = load(s, turned.add((p - at) * S::LANES), there);
+                        put(s, to.add(p * width), row, there, false);
                     }
                 }
             }

@@ -10,10 +10,11 @@
 //! | NN | | 132 to 56 | 189 to 116 | | |
 //!
 //! With AVX2, NT, 115 to 43 at 8, 108 to 96 at 32, but 112 to 119 at 64; portable 34 to 31 at 8.
+//! An A stored [k, m] goes by [`turned`].
 
 use super::narrow::put;
 use super::pack::transposed;
-use super::{Gemm, PAD, Precision, Run};
+use super::{Gemm, PAD, Precision, Run, turned};
 use crate::isa::Kernel;
 use crate::quant::Format;
 use crate::simd::Simd;
@@ -27,26 +28,39 @@ const ROWS: usize = 36;
 /// to 169 at 32 with k 1536.
 pub(super) fn takes(gemm: &Gemm) -> bool {
     let &Gemm { n, trans_a, trans_b, b_format, precision, narrow, tile, .. } = gemm;
-    n <= tile.lanes * if trans_b { 4 } else { 1 }
-        && !narrow
-        && !trans_a
-        && b_format == Format::F32
-        && precision == Precision::F32
+    let most = match (trans_a, trans_b) {
+        (false, false) => tile.lanes,
+        (false, true) => 4 * tile.lanes,
+        (true, false) if !tile.panels => turned::MOST,
+        (true, _) => 0,
+    };
+    n <= most && !narrow && b_format == Format::F32 && precision == Precision::F32
 }
 
-/// [`Gemm::scratch_len`]: B, where it has to be turned.
+/// [`Gemm::scratch_len`]: B, where it has to be turned or packed.
 pub(super) fn scratch_len(gemm: &Gemm) -> usize {
-    if gemm.trans_b { 0 } else { gemm.n * gemm.k + PAD }
+    match (gemm.trans_a, gemm.trans_b) {
+        (true, _) => turned::scratch_len(gemm),
+        (_, true) => 0,
+        (_, false) => gemm.n * gemm.k + PAD,
+    }
 }
 
-/// Rows of a task: few tasks where each turns B.
+/// Rows of a task: few tasks where each turns or packs B.
 pub(super) fn rows(gemm: &Gemm) -> usize {
     let tasks = if gemm.trans_b { 16 } else { 4 };
-    (gemm.m / tasks).max(ROWS).next_multiple_of(6)
+    // Whole strips of either path on any level.
+    (gemm.m / tasks).max(ROWS).next_multiple_of(if gemm.trans_a { 96 } else { 6 })
+}
+
+/// [`Gemm::run`].
+pub(super) fn run(part: Run<'_>) {
+    let isa = part.gemm.isa;
+    if part.gemm.trans_a { isa.run(turned::Multiply(part)) } else { isa.run(Multiply(part)) }
 }
 
 /// Computes rows of C; the packed A is A as it is stored.
-pub(super) struct Multiply<'a>(pub(super) Run<'a>);
+struct Multiply<'a>(Run<'a>);
 
 impl Kernel for Multiply<'_> {
     type Out = ();

@@ -69,7 +69,7 @@ fn column_len(depth: usize) -> usize {
 /// [`Gemm::scratch_len`].
 pub(super) fn scratch_len(gemm: &Gemm) -> usize {
     let (depth, width) = (gemm.k.min(DEPTH), gemm.tile.columns);
-    let panels = gemm.columns().next_multiple_of(width) * column_len(depth);
+    let panels = gemm.cut.columns.next_multiple_of(width) * column_len(depth);
     panels + pack::space_len(width, depth, gemm.b_format.block_elems()) + PAD
 }
 
@@ -98,6 +98,7 @@ impl Kernel for RegisterTile {
             lanes: S::LANES,
             depth: [DEPTH; 2],
             bf16: 2,
+            panels: S::HAS_PANELS,
         }
     }
 }
@@ -185,7 +186,7 @@ unsafe fn rectangle<S: Simd, B: Columns>(s: S, run: &Run<'_>, b: B) {
                 side_by_side(s, codes, width, slab.div_ceil(BLOCK) * BLOCK / 4);
             }
         }
-        let step = g.block_rows();
+        let step = g.cut.block_rows;
         for first in (row..row + rows).step_by(step) {
             let last = (row + rows).min(first + step);
             for j in (0..columns).step_by(width) {
