@@ -2,9 +2,8 @@
 
 use super::binary_ops;
 use crate::reference;
-use crate::simd::{Simd, math};
 use crate::tolerance::Tolerance;
-use crate::unary::{gelu_slope, gelu_tanh_slope};
+use crate::unary::{gelu_slope, gelu_tanh_slope, silu_slope};
 
 /// The error of slopes that are sums with cancellation, where the result is near zero.
 const CANCELLING: Tolerance = Tolerance::ulps(8).or_absolute(1e-6);
@@ -30,13 +29,4 @@ binary_ops! {
     SigmoidGrad, Tolerance::ulps(3),
         |s, a, b| s.mul(s.mul(s.sub(s.splat(1.0), a), a), b),
         |a, b| a * (1.0 - a) * b;
-}
-
-/// `g + x g (1 - g)` with `g` the sigmoid of `x`.
-#[inline(always)]
-fn silu_slope<S: Simd>(s: S, x: S::F) -> S::F {
-    // Beyond the bounds the slope is 0 or 1, and infinity times zero must not appear.
-    let x = s.max(s.splat(-110.0), s.min(s.splat(110.0), x));
-    let (gate, spread) = math::sigmoid_and_slope(s, x);
-    s.fma(x, spread, gate)
 }

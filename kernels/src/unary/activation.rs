@@ -2,6 +2,7 @@
 
 use super::unary_ops;
 use crate::reference;
+use crate::simd::math::odd::{SILU_SLOPE, odd};
 use crate::simd::{Simd, math};
 use crate::tolerance::Tolerance;
 
@@ -19,4 +20,11 @@ unary_ops! {
 fn softplus<S: Simd>(s: S, x: S::F) -> S::F {
     let rest = math::log1p_unit(s, math::exp_neg_abs(s, x));
     s.add(s.max(s.zero(), x), rest)
+}
+
+/// The derivative of [`Silu`], within 5e-7. By an exponential and a division the gradient ran at 55
+/// instead of 85 GB/s in cache (AVX-512, Zen 5; on AVX2 at 22 instead of 26).
+#[inline(always)]
+pub(crate) fn silu_slope<S: Simd>(s: S, x: S::F) -> S::F {
+    s.add(odd(s, x, &SILU_SLOPE), s.splat(0.5))
 }

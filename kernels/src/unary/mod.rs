@@ -7,6 +7,7 @@ mod pow_scalar;
 mod rounding;
 mod transcendental;
 
+pub(crate) use activation::silu_slope;
 pub(crate) use gelu::{gelu_slope, gelu_tanh_slope};
 
 use crate::isa::{Isa, Kernel};

@@ -258,17 +258,6 @@ pub fn sigmoid<S: Simd>(s: S, x: S::F) -> S::F {
     s.div(numerator, s.add(e, s.splat(1.0)))
 }
 
-/// The sigmoid `g` of `x`, within 4 ULP, and its slope `g (1 - g)`, within 6: without the
-/// cancellation that `1 - g` has for large `x`.
-#[inline(always)]
-pub fn sigmoid_and_slope<S: Simd>(s: S, x: S::F) -> (S::F, S::F) {
-    let one = s.splat(1.0);
-    let e = exp_neg_abs(s, x);
-    let r = s.div(one, s.add(e, one));
-    let other = s.mul(e, r);
-    (s.select(s.lt(x, s.zero()), other, r), s.mul(other, r))
-}
-
 /// Error function, within 3 ULP.
 #[inline(always)]
 pub fn erf<S: Simd>(s: S, x: S::F) -> S::F {

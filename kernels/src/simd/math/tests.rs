@@ -31,8 +31,6 @@ impl Kernel for Apply<'_> {
                 "log1p_unit" => log1p_unit(s, a),
                 "tanh" => tanh(s, a),
                 "sigmoid" => sigmoid(s, a),
-                "sigmoid of two" => sigmoid_and_slope(s, a).0,
-                "slope of two" => sigmoid_and_slope(s, a).1,
                 "erf" => erf(s, a),
                 "sin" => sin(s, a),
                 "cos" => cos(s, a),
@@ -155,8 +153,6 @@ fn exponentials() {
     check_below("exp2", 127.0, 3.0, f64::exp2);
     check_unary("tanh", 3.0, f64::tanh);
     check_unary("sigmoid", 3.0, reference::sigmoid);
-    check_unary("sigmoid of two", 4.0, reference::sigmoid);
-    check_unary("slope of two", 6.0, |x| reference::sigmoid(x) * reference::sigmoid(-x));
 }
 
 #[test]
