@@ -230,18 +230,22 @@ impl Bytes {
         // One turn even where k is 0: C is then the bias.
         while depth < k.max(1) {
             let there = (k - depth).min(slab);
-            for j in (0..columns).step_by(width) {
-                let (count, to) =
-                    ((columns - j).min(width), scratch.wrapping_add(j * lanes(there)));
-                let [along, across] = if self.trans_b { [1, k] } else { [n, 1] };
-                // Columns and rows of B that exist; the scratch has room for the panels.
-                let src = right.b.wrapping_add((column + j) * across + depth * along);
-                let part = Part { src, stride: along.max(across), count, depth: there, width, to };
-                if self.trans_b {
-                    pack::rows(self.isa, part, std::ptr::null_mut());
-                } else {
-                    self.isa.run(Columns(part));
+            let [along, across] = if self.trans_b { [1, k] } else { [n, 1] };
+            // Columns and rows of B that exist; the scratch has room for the panels.
+            let part = |j: usize, count: usize| Part {
+                src: right.b.wrapping_add((column + j) * across + depth * along),
+                stride: along.max(across),
+                count,
+                depth: there,
+                width,
+                to: scratch.wrapping_add(j * lanes(there)),
+            };
+            if self.trans_b {
+                for j in (0..columns).step_by(width) {
+                    pack::rows(self.isa, part(j, (columns - j).min(width)), std::ptr::null_mut());
                 }
+            } else {
+                self.isa.run(Columns(part(0, columns)));
             }
             for top in (row..end).step_by(self.block_rows()) {
                 let panel = shared.wrapping_add(top * row_len(k));

@@ -2,7 +2,8 @@
 
 use std::mem::MaybeUninit;
 
-use super::super::pack::transposed;
+use super::super::PAGE;
+use super::super::pack::{EARLY, LINE, transposed};
 use super::super::tile::load;
 use super::lanes;
 use crate::isa::{Isa, Kernel};
@@ -104,20 +105,23 @@ impl Kernel for Rows {
 #[inline(always)]
 unsafe fn starts<S: Simd>(s: S, panel: *const f32, lanes: usize, width: usize, starts: *mut f32) {
     // -x is the complement of x - 1.
-    let ones = s.splat(f32::from_bits(u32::MAX));
+    let (all, ones) = (s.splat(f32::from_bits(u32::MAX)), s.splat(f32::from_bits(0x0101_0101)));
     for first in (0..width).step_by(S::LANES) {
         let n = (width - first).min(S::LANES);
         // Four sums, for one would wait for itself.
-        let mut sums = [ones, s.zero(), s.zero(), s.zero()];
-        for from in (0..lanes).step_by(4) {
-            for (i, sum) in sums.iter_mut().enumerate().take(lanes - from) {
-                // SAFETY: `n` lanes of the panel's row.
-                let codes = unsafe { load(s, panel.add((from + i) * width + first), n) };
-                *sum = s.dot_bytes::<8>(s.splat(offset::<S>()), codes, *sum);
+        let mut sums = [s.zero(); 4];
+        if !S::SIGNED_BYTES {
+            for from in (0..lanes).step_by(4) {
+                for (i, sum) in sums.iter_mut().enumerate().take(lanes - from) {
+                    // SAFETY: `n` lanes of the panel's row.
+                    let codes = unsafe { load(s, panel.add((from + i) * width + first), n) };
+                    *sum = s.dot_bytes::<7>(ones, codes, *sum);
+                }
             }
         }
         let [a, b, c, d] = sums;
-        let start = s.xor(s.add_i32(s.add_i32(a, b), s.add_i32(c, d)), ones);
+        let sum = s.add_i32(s.add_i32(a, b), s.add_i32(c, d));
+        let start = s.xor(s.add_i32(s.shift_left::<7>(sum), all), all);
         // SAFETY: as above.
         unsafe {
             if n == S::LANES {
@@ -129,7 +133,10 @@ unsafe fn starts<S: Simd>(s: S, panel: *const f32, lanes: usize, width: usize, s
     }
 }
 
-/// Packs columns of a B stored [k, n].
+/// Packs columns of a B stored [k, n] in panels, one behind the other.
+///
+/// All panels of four rows are written before the next rows are read: see
+/// [`straight`](super::super::pack::straight).
 pub(super) struct Columns(pub(super) Part);
 
 impl Kernel for Columns {
@@ -139,26 +146,40 @@ impl Kernel for Columns {
     fn run<S: Simd>(self, s: S) {
         let Part { src, stride, count, depth, width, to } = self.0;
         for lane in 0..lanes(depth) {
-            for first in (0..count).step_by(S::LANES) {
-                let n = (count - first).min(S::LANES);
-                let mut four = [s.zero(); 4];
-                for (i, row) in four.iter_mut().enumerate().take(depth - 4 * lane) {
-                    // SAFETY: `n` bytes of a row that exists.
-                    *row = unsafe {
-                        let from = src.add((4 * lane + i) * stride + first);
-                        if n == S::LANES {
-                            s.load_i8(from)
-                        } else {
-                            let mut part = [0; MAX_LANES];
-                            part.as_mut_ptr().copy_from_nonoverlapping(from, n);
-                            s.load_i8(part.as_ptr())
-                        }
-                    };
+            let (rows, there) = (src.wrapping_add(4 * lane * stride), (depth - 4 * lane).min(4));
+            // No prefetcher follows from page to page: with 49152 columns a product is 3 % faster,
+            // with 1024 it would be 2 % slower.
+            if stride >= PAGE {
+                for r in EARLY..EARLY + 4 {
+                    for at in (0..count).step_by(LINE) {
+                        s.prefetch(rows.wrapping_add(r * stride + at).cast());
+                    }
                 }
-                // SAFETY: the panel's rows are whole vectors.
-                unsafe {
-                    let packed = s.xor(s.pack_i8(four), s.splat(offset::<S>()));
-                    s.store(to.add(lane * width + first), packed);
+            }
+            for panel in (0..count).step_by(width) {
+                let to = to.wrapping_add(panel * lanes(depth) + lane * width);
+                let end = count.min(panel + width);
+                for first in (panel..end).step_by(S::LANES) {
+                    let n = (end - first).min(S::LANES);
+                    let mut four = [s.zero(); 4];
+                    for (i, row) in four.iter_mut().enumerate().take(there) {
+                        // SAFETY: `n` bytes of a row that exists.
+                        *row = unsafe {
+                            let from = rows.add(i * stride + first);
+                            if n == S::LANES {
+                                s.load_i8(from)
+                            } else {
+                                let mut part = [0; MAX_LANES];
+                                part.as_mut_ptr().copy_from_nonoverlapping(from, n);
+                                s.load_i8(part.as_ptr())
+                            }
+                        };
+                    }
+                    // SAFETY: the panel's rows are whole vectors.
+                    unsafe {
+                        let packed = s.xor(s.pack_i8(four), s.splat(offset::<S>()));
+                        s.store(to.add(first - panel), packed);
+                    }
                 }
             }
         }
