@@ -14,18 +14,8 @@
 //! `narrow`, that packs nothing of B, those of few columns two, `slim` and `turned`, that pack nothing
 //! of A.
 //!
-//! GFLOP/s of one Zen 5 thread (its limits: 270 in f32, 495 in bfloat16; faer reaches 257 and 254
-//! on the first two in f32, oneDNN 484 and 487 in bfloat16), by `cargo bench --bench gemm`:
-//!
-//! | m, n, k | f32 | Q4_1 weight | bfloat16 |
-//! |---|---|---|---|
-//! | 1024, 1024, 1024 | 250 NN, 248 NT, 239 TN | | 467 NN, 469 NT, 443 TN |
-//! | 256, 576, 1536 | 245 | 243 NT, 243 NN | |
-//! | 256, 1536, 576 | 246 | 247 NT, 247 NN | 460 |
-//! | 256, 49152, 576 | 209 NT | | |
-//!
-//! and with one row and a weight in the caches (onnxruntime's MatMulNBits in turn with it, with int8
-//! sums: 130 and 142):
+//! README's table has their speeds beside others'. In GFLOP/s of a Zen 5 thread with one row and a
+//! weight in the caches (onnxruntime's MatMulNBits in turn with it, with int8 sums: 130 and 142):
 //!
 //! | m, n, k | Q4_0, int8 sums | Q4_1, int8 sums | Q4_0, f32 | Q4_1, f32 | f32 |
 //! |---|---|---|---|---|---|
