@@ -89,21 +89,17 @@ impl Cut {
         let even = k.div_ceil(k.div_ceil(most).max(1));
         let slab = even.next_multiple_of(blocks(trans_b).max(32)).min(k);
         let bytes = slab * gemm.element();
-        let columns = if gemm.narrow {
-            narrow::columns(gemm)
+        let (columns, rows) = if gemm.narrow {
+            (narrow::columns(gemm), m)
         } else if slim::takes(gemm) {
-            n.max(1)
+            (n.max(1), slim::rows(gemm))
         } else {
-            caches.task_columns(n, tile.columns.max(blocks(!trans_b)), bytes, !trans_b)
+            let unit = tile.columns.max(blocks(!trans_b));
+            let columns = caches.task_columns(n, unit, bytes, !trans_b);
+            let across = n.div_ceil(columns);
+            (columns, caches.task_rows(m, k * gemm.element(), across, tile.rows))
         };
-        let across = n.div_ceil(columns);
-        let rows = if gemm.narrow {
-            m
-        } else if slim::takes(gemm) {
-            slim::rows(gemm)
-        } else {
-            caches.task_rows(m, k * gemm.element(), across, tile.rows)
-        };
-        Self { slab, columns, across, rows, block_rows: caches.block_rows(tile.rows, bytes) }
+        let (across, block_rows) = (n.div_ceil(columns), caches.block_rows(tile.rows, bytes));
+        Self { slab, columns, across, rows, block_rows }
     }
 }

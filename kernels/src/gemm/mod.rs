@@ -466,10 +466,11 @@ impl Run<'_> {
         }
     }
 
-    /// Columns of a slab that the first tile of each packs while it multiplies: whole tiles of a B
-    /// whose rows run along n as those of the panels do. Products of 512 or 576 columns are 1 to 4 %
-    /// faster, in bfloat16 1 to 3 %. Not where a row is longer than a page: each step then waits for
-    /// a page's address, and with 49152 columns in bfloat16 a product is 6 % slower.
+    /// Columns of a slab that the first tile of each packs while it multiplies or, being the only one,
+    /// reads where they lie: whole tiles of a B whose rows run along n as those of the panels do.
+    /// Products of 512 or 576 columns are 1 to 4 % faster, in bfloat16 1 to 3 %. Not where a row is
+    /// longer than a page: each step then waits for a page's address, and with 49152 columns in
+    /// bfloat16 a product is 6 % slower.
     #[inline(always)]
     fn fresh<S: Simd>(&self, rows: usize, Slab { depth, columns, .. }: Slab) -> usize {
         let g = self.gemm;

@@ -50,7 +50,10 @@ pub(crate) trait Step {
     const FEW: bool = false;
 
     /// Rows of the panels that a step takes: 1 or 2.
-    fn rows<S: Simd>() -> usize;
+    #[inline(always)]
+    fn rows<S: Simd>() -> usize {
+        1
+    }
 
     /// Adds products of the next rows of the panels.
     ///
@@ -69,11 +72,6 @@ pub(crate) trait Step {
 pub(crate) struct Single;
 
 impl Step for Single {
-    #[inline(always)]
-    fn rows<S: Simd>() -> usize {
-        1
-    }
-
     #[inline(always)]
     unsafe fn step<S: Simd, const R: usize, const NV: usize>(
         &mut self,
@@ -123,11 +121,6 @@ pub(super) struct Fresh<const PAIRS: bool> {
 
 impl<const PAIRS: bool> Step for Fresh<PAIRS> {
     #[inline(always)]
-    fn rows<S: Simd>() -> usize {
-        1
-    }
-
-    #[inline(always)]
     unsafe fn step<S: Simd, const R: usize, const NV: usize>(
         &mut self,
         s: S,
@@ -165,11 +158,6 @@ pub(super) struct Strided {
 
 impl Step for Strided {
     const FEW: bool = true;
-
-    #[inline(always)]
-    fn rows<S: Simd>() -> usize {
-        1
-    }
 
     #[inline(always)]
     unsafe fn step<S: Simd, const R: usize, const NV: usize>(
