@@ -378,6 +378,20 @@ impl Source {
         Ahead::over(row, size(n), size(stride), rows, looks)
     }
 
+    /// Asks for elements `from..from + len` of `rows` stored rows, which need not exist.
+    #[inline(always)]
+    pub(super) fn ask<S: Simd>(&self, s: S, [first, rows]: [usize; 2], [from, len]: [usize; 2]) {
+        let stride = if self.trans { self.k } else { self.n };
+        let (elements, bytes) = (self.format.block_elems(), self.format.block_bytes());
+        let last = len.div_ceil(elements) * bytes - 1;
+        for row in first..first + rows {
+            let row = self.data.wrapping_add((row * stride + from) / elements * bytes);
+            for at in (0..last).step_by(LINE).chain([last]) {
+                s.prefetch(row.wrapping_add(at).cast());
+            }
+        }
+    }
+
     /// Decodes elements `from..from + len` of `rows` stored rows, `step` apart in `dst`.
     ///
     /// Not inlined, on purpose: a copy of all decoders in each of the places that call it would be
