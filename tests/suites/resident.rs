@@ -11,6 +11,9 @@ use tenon_tests::models::feed;
 const SHARE: f64 = 0.05;
 /// Bytes a node that graph, plan and programs take beside; 1700 were seen.
 const NODE: usize = 2048;
+/// Bytes that one fault makes resident around a weight where the system's cache holds so much in one
+/// piece (Linux 6.18): until the weight is let go of, the plan cannot know of them.
+const PIECE: usize = 2 << 20;
 
 /// A figure of this process's memory in bytes.
 fn memory(name: &str) -> usize {
@@ -69,7 +72,7 @@ fn check(name: &str, trains: &Trains, seq: usize, options: &Options) {
     let [planned, found, nodes] = resident(&model, trains, seq, options);
     let ratio = found as f64 / planned as f64;
     report(&format!("resident: {name}: {found} bytes, {ratio:.3} of the plan, {nodes} nodes"));
-    let most = planned as f64 * SHARE + (nodes * NODE) as f64;
+    let most = planned as f64 * SHARE + (nodes * NODE + PIECE) as f64;
     let least = planned as f64 * -SHARE;
     let excess = found as f64 - planned as f64;
     assert!(least <= excess && excess <= most, "{name}: {found} bytes instead of {planned}");
