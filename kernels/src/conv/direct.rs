@@ -9,7 +9,7 @@ use super::planes::{Source, Window, fill};
 use super::{Conv2d, Way};
 use crate::isa::{Isa, Kernel};
 use crate::product::{Nest, Product};
-use crate::simd::Simd;
+use crate::simd::{MAX_WIDTH, Simd};
 
 /// f32 that a band of the source may take: half of a common 256 KiB second-level cache.
 const SOURCE_BUDGET: usize = 32 << 10;
@@ -21,7 +21,7 @@ const CHANNEL_BLOCK: usize = 64;
 const TASK_RESULTS: usize = 8 << 10;
 /// Columns past a band that whole-vector reads may touch, and past the results that whole tiles
 /// may write.
-const MARGIN: usize = 64;
+const MARGIN: usize = 2 * MAX_WIDTH;
 /// Fewest destination channels of a group whose weights are packed.
 const PACKED_CHANNELS: usize = 4;
 

@@ -12,7 +12,7 @@ use super::patches::{ITEM, Panel, Patches, Reads};
 use crate::gemm::pack::{self, Ahead, Rows};
 use crate::gemm::tile::{LOOK, Single, Target, Tile};
 use crate::isa::{Isa, Kernel};
-use crate::simd::{MAX_LANES, Simd};
+use crate::simd::{MAX_WIDTH, Simd};
 
 /// Channels from which panels pay: packing one costs some 5 cycles a step, each tile of 14 rows that
 /// reads it 14, and the band of `direct` is packed once for all taps.
@@ -32,7 +32,7 @@ const TASK_ROWS: usize = 56;
 const PACK_ROWS: usize = 112;
 /// Rows and columns of the largest register tile.
 const TILE_ROWS: usize = 14;
-const TILE_COLUMNS: usize = 2 * MAX_LANES;
+const TILE_COLUMNS: usize = MAX_WIDTH;
 /// f32 past the panels that whole vectors may write.
 const PAD: usize = 64;
 

@@ -11,7 +11,7 @@ use super::weight::WeightGrad;
 use crate::gemm::pack::{self, Ahead};
 use crate::gemm::tile::{Single, Target, Tile};
 use crate::isa::{Isa, Kernel};
-use crate::simd::Simd;
+use crate::simd::{MAX_WIDTH, Simd};
 
 /// Outputs from which gathering and transposing what a strided kernel reads pays; where the stride
 /// is one, `weight` transposes the gradient only, and reaches 205 to 215 GFLOP/s instead of 160 to 180.
@@ -26,7 +26,7 @@ const DEPTH: usize = 192;
 /// Tasks worth having when the weight does not divide into as many.
 const TASKS: usize = 16;
 /// Columns and rows of the largest register tile.
-const TILE: usize = 32;
+const TILE: usize = MAX_WIDTH;
 /// f32 past rows and panels that whole vectors may write.
 const PAD: usize = 64;
 

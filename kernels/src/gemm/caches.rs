@@ -94,7 +94,10 @@ impl Cut {
         } else if slim::takes(gemm) {
             (n.max(1), slim::rows(gemm))
         } else {
-            let unit = tile.columns.max(blocks(!trans_b));
+            // Whole blocks, and where a tile is wider than one, whole tiles.
+            let block = blocks(!trans_b);
+            let tiles = (1..=block).find(|tiles| (tiles * tile.columns).is_multiple_of(block));
+            let unit = if tile.columns < block { block } else { tiles.unwrap_or(1) * tile.columns };
             let columns = caches.task_columns(n, unit, bytes, !trans_b);
             let across = n.div_ceil(columns);
             (columns, caches.task_rows(m, k * gemm.element(), across, tile.rows))

@@ -4,7 +4,7 @@ use std::mem::MaybeUninit;
 
 use crate::isa::Isa;
 use crate::quant::{Format, Stretch};
-use crate::simd::{MAX_LANES, Simd};
+use crate::simd::{MAX_LANES, MAX_WIDTH, Simd};
 
 use super::tile::{load, put};
 
@@ -249,9 +249,6 @@ pub(super) unsafe fn round_bf16<S: Simd>(s: S, data: *mut f32, len: usize) {
 pub(super) const fn room(depth: usize) -> usize {
     if depth == 1 { 2 } else { depth }
 }
-
-/// Widest row of a panel.
-const MAX_WIDTH: usize = 32;
 
 /// Lays the rows of a packed panel `[rows][width]` side by side, as [`Simd::STEP_ROWS`] says: of
 /// rows `p` and `p + 1` lane by lane, a missing last one zero.

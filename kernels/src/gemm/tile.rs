@@ -80,8 +80,19 @@ impl Step for Single {
         b: *const f32,
         sums: &mut [[S::F; NV]; R],
     ) {
+        ask_ahead::<S, NV>(s, b);
         // SAFETY: the caller's contract.
         unsafe { s.step_f32(a, b, sums) };
+    }
+}
+
+/// Asks for a row of B's micro-panel that is [`Simd::GEMM_AHEAD`] steps away.
+#[inline(always)]
+pub(super) fn ask_ahead<S: Simd, const NV: usize>(s: S, b: *const f32) {
+    if S::GEMM_AHEAD > 0 {
+        for v in 0..NV {
+            s.prefetch(b.wrapping_add((S::GEMM_AHEAD * S::GEMM_NV + v) * S::LANES));
+        }
     }
 }
 
@@ -193,6 +204,9 @@ impl Tile {
             let sizes = (S::GEMM_MR, S::GEMM_NV);
             assert!(S::HAS_PANELS || matches!(sizes, (14, 2) | (8, 3) | (6, 2) | (4, 1)));
         }
+        // A short vector less is little to save.
+        let vectors =
+            if S::LANES < MAX_LANES { S::GEMM_NV } else { self.to.columns.div_ceil(S::LANES) };
         let narrow = self.to.columns <= S::LANES;
         // SAFETY: the caller's contract; each tile covers the rows and columns that exist. Only
         // the arms of this level's own tile are compiled.
@@ -206,8 +220,12 @@ impl Tile {
                     (_, false) => self.sized::<S, D, 14, 2>(s, step, ahead),
                     (_, true) => self.sized::<S, D, 14, 1>(s, step, ahead),
                 },
-                (8, 3) => match self.to.rows {
-                    ..=4 => self.sized::<S, D, 4, 3>(s, step, ahead),
+                (8, 3) => match (self.to.rows, vectors) {
+                    (..=4, 1) => self.sized::<S, D, 4, 1>(s, step, ahead),
+                    (..=4, 2) => self.sized::<S, D, 4, 2>(s, step, ahead),
+                    (..=4, _) => self.sized::<S, D, 4, 3>(s, step, ahead),
+                    (_, 1) => self.sized::<S, D, 8, 1>(s, step, ahead),
+                    (_, 2) => self.sized::<S, D, 8, 2>(s, step, ahead),
                     _ => self.sized::<S, D, 8, 3>(s, step, ahead),
                 },
                 (6, 2) => match self.to.rows {

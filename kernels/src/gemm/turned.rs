@@ -9,18 +9,16 @@ use super::pack::{Ahead, Rows, straight};
 use super::tile::{Strided, Target, Tile, load, put};
 use super::{Gemm, PAD, Run};
 use crate::isa::Kernel;
-use crate::simd::{MAX_LANES, Simd};
+use crate::simd::{MAX_LANES, MAX_WIDTH, Simd};
 
 /// Most columns: a vector of AVX-512, or two tiles of a level with 4 rows each.
 pub(super) const MOST: usize = 16;
-/// Widest micro-panel.
-const WIDTH: usize = 2 * MAX_LANES;
 /// Most rows of a register tile.
 const ROWS: usize = 14;
 
 /// [`Gemm::scratch_len`]: panels of B, a strip of C's transpose, and a panel of A for the last strip.
 pub(super) fn scratch_len(gemm: &Gemm) -> usize {
-    gemm.k * (gemm.n + ROWS + WIDTH) + gemm.n * WIDTH + PAD
+    gemm.k * (gemm.n + ROWS + MAX_WIDTH) + gemm.n * MAX_WIDTH + PAD
 }
 
 /// Computes rows of C.
@@ -32,7 +30,7 @@ impl Kernel for Multiply<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         const {
-            let fits = S::GEMM_MR <= ROWS && S::GEMM_NV * S::LANES <= WIDTH;
+            let fits = S::GEMM_MR <= ROWS && S::GEMM_NV * S::LANES <= MAX_WIDTH;
             assert!(fits || S::HAS_PANELS);
         }
         if S::HAS_PANELS {

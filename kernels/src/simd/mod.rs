@@ -9,7 +9,7 @@ mod tile;
 
 use lanes::{from_lanes, lanes};
 pub use panels::{Lane, Panels};
-pub(crate) use tile::tile_step;
+pub(crate) use tile::{MAX_WIDTH, tile_step};
 
 /// Lanes of the widest level.
 pub const MAX_LANES: usize = 16;
@@ -30,11 +30,12 @@ pub trait Simd: Copy + Send + Sync + 'static {
     const GEMM_MR: usize;
     /// Vectors across the f32 register tile of gemm (its columns are `GEMM_NV * LANES`).
     const GEMM_NV: usize;
+    /// Steps ahead at which gemm's register tile asks for B, 0 where that is not worth it.
+    const GEMM_AHEAD: usize = 0;
     /// Most depth of a slab of gemm's B, of f32 and of bfloat16. Deeper ones mean fewer passes over C;
     /// shallower ones leave room in the caches and round less, for sums are cut where slabs are.
     const GEMM_DEPTH: [usize; 2] = [640, 640];
-    /// Rows of the int8 register tile of gemm, which holds each sum twice: as i32 within a block
-    /// and as f32 beyond it.
+    /// Rows of gemm's int8 register tile, which holds sums as i32 within a block and f32 beyond it.
     const INT8_MR: usize;
     /// Vectors across the int8 register tile of gemm.
     const INT8_NV: usize;

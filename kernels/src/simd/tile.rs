@@ -1,5 +1,10 @@
 //! What the register tiles of all levels have in common.
 
+use super::MAX_LANES;
+
+/// Most columns of gemm's register tile on any level.
+pub(crate) const MAX_WIDTH: usize = 3 * MAX_LANES;
+
 /// A step of a register tile: `$sum = $new` for every row and column, where `$x` is the row's lane
 /// of `$a` in all lanes and `$column` a vector of `$b`.
 ///

@@ -7,12 +7,10 @@ use super::super::pack::{EARLY, LINE, transposed};
 use super::super::tile::load;
 use super::lanes;
 use crate::isa::{Isa, Kernel};
-use crate::simd::{MAX_LANES, Simd};
+use crate::simd::{MAX_LANES, MAX_WIDTH, Simd};
 
-/// Bytes of a row that are copied before they are laid out; with 32 rows they stay in L1.
+/// Bytes of a row that are copied before they are laid out; with all rows they stay in L1.
 const CHUNK: usize = 512;
-/// Most rows of a panel.
-const MOST_ROWS: usize = 32;
 
 /// What turns a byte of B into what the level multiplies, by exclusive or: for unsigned ones, which
 /// are 128 greater, the upper bit of each byte.
@@ -61,8 +59,8 @@ impl Kernel for Rows {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Part { src, stride, count, depth, width, to } = self.part;
-        debug_assert!(width <= MOST_ROWS);
-        let mut space = MaybeUninit::<[f32; MOST_ROWS * CHUNK / 4]>::uninit();
+        debug_assert!(width <= MAX_WIDTH);
+        let mut space = MaybeUninit::<[f32; MAX_WIDTH * CHUNK / 4]>::uninit();
         let copy = space.as_mut_ptr().cast::<f32>();
         let aligned = src.cast::<f32>().is_aligned() && (stride | depth).is_multiple_of(4);
         for from in (0..depth).step_by(CHUNK) {

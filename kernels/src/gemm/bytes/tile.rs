@@ -2,7 +2,7 @@
 
 use std::mem::MaybeUninit;
 
-use super::super::tile::{SOON, fetch, load};
+use super::super::tile::{SOON, ask_ahead, fetch, load};
 use super::tile_of;
 use crate::isa::Kernel;
 use crate::simd::{Lane, MAX_LANES, Panels, Simd};
@@ -106,6 +106,7 @@ impl Block {
             if step == soon {
                 fetch::<S, R, NV>(s, c, self.c_step);
             }
+            ask_ahead::<S, NV>(s, b);
             let mut columns = [s.zero(); NV];
             for v in 0..NV {
                 // SAFETY: inside the panel.
