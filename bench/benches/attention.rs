@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use tenon_bench::aligned;
 use tenon_kernels::Isa;
 use tenon_kernels::attention::Attention;
 

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use tenon_bench::aligned::Aligned;
 use tenon_kernels::Isa;
 use tenon_kernels::conv::pool::{self, Divisor, Pool2d};
 use tenon_kernels::conv::{
@@ -48,12 +49,12 @@ const POOLINGS: &[[usize; 4]] =
 struct Convolution {
     isa: Isa,
     shape: Conv2d,
-    x: Vec<f32>,
-    w: Vec<f32>,
-    y: Vec<f32>,
-    packed: Vec<f32>,
-    parts: Vec<f32>,
-    scratch: Vec<f32>,
+    x: Aligned,
+    w: Aligned,
+    y: Aligned,
+    packed: Aligned,
+    parts: Aligned,
+    scratch: Aligned,
 }
 
 impl Convolution {
@@ -72,9 +73,9 @@ impl Convolution {
             x: noise(batch * inputs * size * size),
             w: noise(shape.weight_len()),
             y: noise(batch * outputs * axis.output * axis.output),
-            packed: vec![0.0; packed],
-            parts: vec![0.0; shape.weight_parts() * shape.weight_len()],
-            scratch: vec![0.0; scratch],
+            packed: Aligned::zeroed(packed),
+            parts: Aligned::zeroed(shape.weight_parts() * shape.weight_len()),
+            scratch: Aligned::zeroed(scratch),
         }
     }
 
@@ -120,8 +121,8 @@ impl Convolution {
 struct Pooling {
     isa: Isa,
     shape: Pool2d,
-    x: Vec<f32>,
-    y: Vec<f32>,
+    x: Aligned,
+    y: Aligned,
     indices: Vec<i32>,
 }
 
@@ -162,8 +163,8 @@ enum Pool {
 }
 
 /// Values in -1..1 without a pattern.
-fn noise(n: usize) -> Vec<f32> {
-    (0..n).map(|i| (i.wrapping_mul(0x9e37_79b1) % 8191) as f32 / 4095.5 - 1.0).collect()
+fn noise(n: usize) -> Aligned {
+    Aligned::new(n, |i| (i.wrapping_mul(0x9e37_79b1) % 8191) as f32 / 4095.5 - 1.0)
 }
 
 fn convolutions(c: &mut Criterion) {

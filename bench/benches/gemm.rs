@@ -8,6 +8,7 @@ use std::time::Duration;
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
 use tenon_backends::cpu::caches;
+use tenon_bench::aligned::Aligned;
 use tenon_kernels::Isa;
 use tenon_kernels::gemm::bytes::{Bytes, Right, Scales};
 use tenon_kernels::gemm::{Epilogue, Gemm, Precision};
@@ -24,12 +25,12 @@ const TN: Layout = ("tn", true, false);
 struct Bench {
     name: String,
     gemm: Gemm,
-    a: Vec<f32>,
-    /// B's bytes, in f32 to keep them aligned.
-    b: Vec<f32>,
-    c: Vec<f32>,
-    packed: Vec<f32>,
-    scratch: Vec<f32>,
+    a: Aligned,
+    /// B's bytes, in f32.
+    b: Aligned,
+    c: Aligned,
+    packed: Aligned,
+    scratch: Aligned,
 }
 
 impl Bench {
@@ -38,9 +39,9 @@ impl Bench {
         let gemm =
             Gemm::new(isa, size, trans_a, format, trans_b).with_precision(to).with_caches(caches());
         let (rows, columns) = if trans_b { (n, k) } else { (k, n) };
-        let values: Vec<f32> = (0..rows * columns).map(noise).collect();
+        let values = Aligned::new(rows * columns, noise);
         let row = format.row_bytes(columns).expect("columns are whole blocks");
-        let mut b = vec![0f32; (rows * row).div_ceil(size_of::<f32>())];
+        let mut b = Aligned::zeroed((rows * row).div_ceil(size_of::<f32>()));
         // SAFETY: `b` has room for all rows, which are whole blocks.
         unsafe { format.encode(isa, values.as_ptr(), rows * columns, b.as_mut_ptr().cast()) };
         let how = match to {
@@ -51,11 +52,11 @@ impl Bench {
         Self {
             name: format!("{letters}/m{m} n{n} k{k}/{} weight/{how}", format.name()),
             gemm,
-            a: (0..m * k).map(noise).collect(),
+            a: Aligned::new(m * k, noise),
             b,
-            c: vec![0.0; m * n],
-            packed: vec![0.0; gemm.shared_len()],
-            scratch: vec![0.0; gemm.scratch_len()],
+            c: Aligned::zeroed(m * n),
+            packed: Aligned::zeroed(gemm.shared_len()),
+            scratch: Aligned::zeroed(gemm.scratch_len()),
         }
     }
 
@@ -87,8 +88,8 @@ fn bytes(group: &mut BenchmarkGroup<'_, WallTime>, isa: Isa, size: [usize; 3], t
     let codes = |len: usize| -> Vec<i8> { (0..len).map(|i| (noise(i) * 127.0) as i8).collect() };
     let (a, b, scales) = (codes(m * k), codes(n * k), vec![0.01; n]);
     let right = Right { b: b.as_ptr(), scales: Scales::new(&scales), bias: std::ptr::null() };
-    let (mut c, mut packed) = (vec![0f32; m * n], vec![0f32; product.shared_len()]);
-    let mut scratch = vec![0f32; product.scratch_len()];
+    let [mut c, mut packed, mut scratch] =
+        [m * n, product.shared_len(), product.scratch_len()].map(Aligned::zeroed);
     group.throughput(Throughput::Elements(2 * (m * n * k) as u64));
     group.bench_function(format!("{letters}/m{m} n{n} k{k}/bytes"), |bench| {
         bench.iter(|| {

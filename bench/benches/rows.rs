@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use tenon_bench::limits;
+use tenon_bench::{aligned, limits};
 use tenon_kernels::Isa;
 
 mod streams;

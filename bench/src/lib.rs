@@ -1,4 +1,5 @@
-//! What benchmarks share: the limits of a machine, and networks to train.
+//! What benchmarks share: aligned memory, the limits of a machine, and networks to train.
 
+pub mod aligned;
 pub mod limits;
 pub mod nets;

@@ -6,28 +6,30 @@ use std::hint::black_box;
 use tenon_kernels::Isa;
 use tenon_kernels::attention::{Attention, Backward, Forward, forward, grad_head, sum_heads};
 
+use crate::aligned::Aligned;
+
 /// A shape with its operands.
 pub(crate) struct Bench {
     isa: Isa,
     shape: Attention,
-    q: Vec<f32>,
-    k: Vec<f32>,
-    v: Vec<f32>,
-    out: Vec<f32>,
-    lse: Vec<f32>,
-    dout: Vec<f32>,
-    dq: Vec<f32>,
-    dk: Vec<f32>,
-    dv: Vec<f32>,
-    parts: Vec<f32>,
-    scratch: Vec<f32>,
+    q: Aligned,
+    k: Aligned,
+    v: Aligned,
+    out: Aligned,
+    lse: Aligned,
+    dout: Aligned,
+    dq: Aligned,
+    dk: Aligned,
+    dv: Aligned,
+    parts: Aligned,
+    scratch: Aligned,
 }
 
 impl Bench {
     pub(crate) fn new(isa: Isa, shape: Attention) -> Self {
         let q = shape.batch * shape.queries * shape.heads * shape.dim;
         let k = shape.batch * shape.keys * shape.kv_heads * shape.dim;
-        let values = |n: usize, seed: usize| -> Vec<f32> { (seed..seed + n).map(noise).collect() };
+        let values = |n: usize, seed: usize| Aligned::new(n, |i| noise(seed + i));
         Self {
             isa,
             shape,
@@ -35,13 +37,13 @@ impl Bench {
             k: values(k, 1 << 20),
             v: values(k, 2 << 20),
             out: values(q, 0),
-            lse: vec![0.0; shape.batch * shape.heads * shape.queries],
+            lse: Aligned::zeroed(shape.batch * shape.heads * shape.queries),
             dout: values(q, 3 << 20),
             dq: values(q, 0),
             dk: values(k, 0),
             dv: values(k, 0),
-            parts: vec![0.0; shape.parts_len()],
-            scratch: vec![0.0; LINE + shape.forward_scratch().max(shape.backward_scratch())],
+            parts: Aligned::zeroed(shape.parts_len()),
+            scratch: Aligned::zeroed(shape.forward_scratch().max(shape.backward_scratch())),
         }
     }
 
@@ -55,10 +57,9 @@ impl Bench {
             out: self.out.as_mut_ptr(),
             lse: self.lse.as_mut_ptr(),
         };
-        let scratch = aligned(&mut self.scratch);
         for task in 0..self.shape.query_tasks() {
             // SAFETY: all buffers have the sizes that the shape asks for; one task at a time.
-            unsafe { forward(self.isa, &args, task, scratch) };
+            unsafe { forward(self.isa, &args, task, &mut self.scratch) };
         }
         black_box(&mut self.out);
     }
@@ -78,10 +79,9 @@ impl Bench {
             dk: self.dk.as_mut_ptr(),
             dv: self.dv.as_mut_ptr(),
         };
-        let scratch = aligned(&mut self.scratch);
         for task in 0..self.shape.head_tasks() {
             // SAFETY: as above.
-            unsafe { grad_head(self.isa, &args, task, scratch) };
+            unsafe { grad_head(self.isa, &args, task, &mut self.scratch) };
         }
         for task in 0..self.shape.sum_tasks() {
             // SAFETY: as above, after all the tasks before.
@@ -89,15 +89,6 @@ impl Bench {
         }
         black_box(&mut self.dq);
     }
-}
-
-/// f32 in a cache line.
-const LINE: usize = 16;
-
-/// The scratch from its first whole cache line on, where a plan lays it too.
-fn aligned(scratch: &mut [f32]) -> &mut [f32] {
-    let first = scratch.as_ptr().align_offset(LINE * size_of::<f32>());
-    &mut scratch[first..]
 }
 
 /// Values in -1..1 without a pattern.

@@ -2,7 +2,6 @@
 //! beside other libraries by `bench/peers`.
 
 use std::hint::black_box;
-use std::ops::{Deref, DerefMut};
 
 use tenon_kernels::Isa;
 use tenon_kernels::binary::{self, Binary};
@@ -17,6 +16,7 @@ use tenon_kernels::row::softmax::{log_softmax, log_softmax_grad, softmax, softma
 use tenon_kernels::unary::{self, Unary};
 use tenon_kernels::update::{Adam, Rounding, State, adam};
 
+use crate::aligned::Aligned;
 use crate::limits::{Read, Triad};
 
 /// Most tensors that a kernel here takes.
@@ -28,11 +28,11 @@ pub(crate) struct Data {
     cols: usize,
     tensors: [Aligned; TENSORS],
     /// Of `cols`.
-    weight: Vec<f32>,
-    bias: Vec<f32>,
+    weight: Aligned,
+    bias: Aligned,
     /// Of `rows`.
-    mean: Vec<f32>,
-    scale: Vec<f32>,
+    mean: Aligned,
+    scale: Aligned,
     targets: Vec<i32>,
     running: Vec<Running>,
 }
@@ -167,49 +167,17 @@ fn zip(d: &mut Data, op: Binary) {
 
 impl Data {
     pub(crate) fn new(isa: Isa, [rows, cols]: [usize; 2]) -> Self {
-        let values = |n: usize| -> Vec<f32> { (0..n).map(noise).collect() };
         Self {
             isa,
             cols,
-            tensors: std::array::from_fn(|_| Aligned::new(rows * cols)),
-            weight: values(cols),
-            bias: values(cols),
-            mean: vec![7.0; rows],
-            scale: vec![0.5; rows],
+            tensors: std::array::from_fn(|_| Aligned::new(rows * cols, noise)),
+            weight: Aligned::new(cols, noise),
+            bias: Aligned::new(cols, noise),
+            mean: Aligned::new(rows, |_| 7.0),
+            scale: Aligned::new(rows, |_| 0.5),
             targets: (0..rows).map(|row| (row % cols) as i32).collect(),
             running: vec![Running::START; rows],
         }
-    }
-}
-
-/// Elements from the start of a cache line on, as the runtime's tensors lie.
-struct Aligned {
-    room: Vec<f32>,
-    first: usize,
-    len: usize,
-}
-
-impl Aligned {
-    fn new(len: usize) -> Self {
-        const LINE: usize = 64;
-        let mut room = vec![0.0; len + LINE];
-        let first = room.as_ptr().align_offset(LINE);
-        room[first..][..len].iter_mut().enumerate().for_each(|(i, x)| *x = noise(i));
-        Self { room, first, len }
-    }
-}
-
-impl Deref for Aligned {
-    type Target = [f32];
-
-    fn deref(&self) -> &[f32] {
-        &self.room[self.first..][..self.len]
-    }
-}
-
-impl DerefMut for Aligned {
-    fn deref_mut(&mut self) -> &mut [f32] {
-        &mut self.room[self.first..][..self.len]
     }
 }
 

@@ -14,10 +14,12 @@
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 
-use tenon_kernels::Isa;
 use limits::MultiplyAdds;
+use tenon_kernels::Isa;
 use tenon_kernels::attention::Attention;
 
+#[path = "../../src/aligned.rs"]
+mod aligned;
 #[path = "../../benches/attend/mod.rs"]
 mod attend;
 #[allow(dead_code, reason = "benches use the rest")]

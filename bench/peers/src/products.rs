@@ -13,6 +13,7 @@ use tenon_kernels::gemm::bytes::{Bytes, Right, Scales};
 use tenon_kernels::gemm::{Epilogue, Gemm, Precision};
 use tenon_kernels::quant::Format;
 
+use crate::aligned::Aligned;
 use crate::limits::MultiplyAdds;
 use crate::{LIMIT, Table, noise};
 
@@ -84,8 +85,8 @@ fn race_bytes(table: &Table, size: [usize; 3], layout: Layout) {
         let product = Bytes::new(table.isa, size, layout.2).with_caches(caches());
         let codes = |n: usize| -> Vec<i8> { (0..n).map(|i| (noise(i) * 127.0) as i8).collect() };
         let (a, b, scales) = (codes(m * k), codes(n * k), vec![0.01; n]);
-        let (mut c, mut shared) = (vec![0f32; m * n], vec![0f32; product.shared_len()]);
-        let mut scratch = vec![0f32; product.scratch_len()];
+        let [mut c, mut shared, mut scratch] =
+            [m * n, product.shared_len(), product.scratch_len()].map(Aligned::zeroed);
         move |library| {
             if library > 0 {
                 return MultiplyAdds::Single.run(table.isa);
@@ -109,14 +110,14 @@ fn race_bytes(table: &Table, size: [usize; 3], layout: Layout) {
 struct Product {
     size: [usize; 3],
     layout: Layout,
-    a: Vec<f32>,
-    b: Vec<f32>,
-    c: Vec<f32>,
+    a: Aligned,
+    b: Aligned,
+    c: Aligned,
     /// B quantized, in f32 to keep it aligned.
-    blocks: Vec<f32>,
+    blocks: Aligned,
     gemm: Gemm,
-    shared: Vec<f32>,
-    scratch: Vec<f32>,
+    shared: Aligned,
+    scratch: Aligned,
     candle: Option<(Tensor, Candle)>,
 }
 
@@ -154,15 +155,15 @@ impl Product {
         let gemm = Gemm::new(isa, size, trans_a, format, trans_b)
             .with_precision(precision)
             .with_caches(caches());
-        let values = |n: usize, seed: usize| -> Vec<f32> { (seed..seed + n).map(noise).collect() };
-        let (a, b) = (values(m * k, 0), values(n * k, 77));
+        let (a, b) = (Aligned::new(m * k, noise), Aligned::new(n * k, |i| noise(77 + i)));
         let bytes = format.row_bytes(n * k).expect("whole blocks");
-        let mut blocks = vec![0f32; bytes.div_ceil(4)];
+        let mut blocks = Aligned::zeroed(bytes.div_ceil(4));
         // SAFETY: room for all blocks.
         unsafe { format.encode(isa, b.as_ptr(), n * k, blocks.as_mut_ptr().cast()) };
         let candle = Self::for_candle(size, layout, format, &a, &b).ok();
-        let (shared, scratch) = (vec![0.0; gemm.shared_len()], vec![0.0; gemm.scratch_len()]);
-        Self { size, layout, a, b, c: vec![0.0; m * n], blocks, gemm, shared, scratch, candle }
+        let [c, shared, scratch] =
+            [m * n, gemm.shared_len(), gemm.scratch_len()].map(Aligned::zeroed);
+        Self { size, layout, a, b, c, blocks, gemm, shared, scratch, candle }
     }
 
     /// Operands in candle's own types; transposed ones are views, as its users have them.
@@ -265,9 +266,9 @@ impl Product {
         for (name, run) in libraries.iter().filter(|(name, _)| *name != "candle") {
             self.c.fill(f32::NAN);
             run(self);
-            let want = want.get_or_insert_with(|| self.c.clone());
+            let want = want.get_or_insert_with(|| self.c.to_vec());
             let bound = 1e-6 * self.size[2] as f32;
-            let close = want.iter().zip(&self.c).all(|(x, y)| (x - y).abs() <= bound);
+            let close = want.iter().zip(self.c.iter()).all(|(x, y)| (x - y).abs() <= bound);
             assert!(close, "{name} differs from the others at {:?} {}", self.size, self.layout.0);
         }
     }
