@@ -290,7 +290,7 @@ impl Gemm {
     /// Tasks that compute C; each needs the whole of A packed.
     #[must_use]
     pub fn tasks(&self) -> usize {
-        self.cut.across * self.m.div_ceil(self.cut.rows).max(1)
+        self.cut.tasks(self.m)
     }
 
     /// Computes a part of C, stored [m, n] contiguously.
@@ -427,9 +427,7 @@ impl Run<'_> {
     #[inline(always)]
     fn rectangle(&self) -> ([usize; 2], [usize; 2]) {
         let g = self.gemm;
-        let Cut { across, rows, columns, .. } = g.cut;
-        let (row, column) = (self.task / across * rows, self.task % across * columns);
-        ([row, (g.m - row).min(rows)], [column, (g.n - column).min(columns)])
+        g.cut.rectangle(self.task, [g.m, g.n])
     }
 
     /// The part of B that is packed after the slab that ends at `depth`: the next slab, or the first

@@ -24,6 +24,7 @@ mod pack;
 mod tests;
 mod tile;
 
+use super::caches::Cut;
 use super::{Caches, PAD};
 use crate::isa::{Isa, Kernel};
 use crate::simd::Simd;
@@ -48,7 +49,7 @@ pub struct Bytes {
     pub trans_b: bool,
     /// Rows and columns of the register tile.
     tile: [usize; 2],
-    caches: Caches,
+    cut: Cut,
 }
 
 /// Scales: one for all, or one for each.
@@ -139,13 +140,18 @@ impl Bytes {
     #[must_use]
     pub fn new(isa: Isa, [m, n, k]: [usize; 3], trans_b: bool) -> Self {
         assert!(k <= Self::MOST_K, "sums over {k} bytes leave an i32");
-        Self { isa, m, n, k, trans_b, tile: isa.run(RegisterTile), caches: Caches::default() }
+        let (tile, cut) = (isa.run(RegisterTile), Cut::default());
+        Self { isa, m, n, k, trans_b, tile, cut }.with_caches(Caches::default())
     }
 
     /// The same product cut for other caches.
     #[must_use]
     pub fn with_caches(self, caches: Caches) -> Self {
-        Self { caches, ..self }
+        // Depth of a slab: k cut evenly, in whole lanes.
+        let even = self.k.div_ceil(self.k.div_ceil(DEPTH).max(1));
+        let slab = even.next_multiple_of(4).min(self.k);
+        let cut = caches.cut([self.m, self.n], self.tile, slab, [slab, self.k], false);
+        Self { cut, ..self }
     }
 
     /// f32 of the packed A that all tasks share.
@@ -157,7 +163,7 @@ impl Bytes {
     /// f32 of scratch that a running task needs for itself: panels, scales and biases of columns.
     #[must_use]
     pub fn scratch_len(&self) -> usize {
-        self.columns().next_multiple_of(self.tile[1]) * (lanes(self.slab()) + 2) + PAD
+        self.cut.columns.next_multiple_of(self.tile[1]) * (lanes(self.cut.slab) + 2) + PAD
     }
 
     /// Tasks that pack A.
@@ -192,7 +198,7 @@ impl Bytes {
     /// Tasks that compute C; each needs the whole of A packed.
     #[must_use]
     pub fn tasks(&self) -> usize {
-        self.n.div_ceil(self.columns()) * self.m.div_ceil(self.rows()).max(1)
+        self.cut.tasks(self.m)
     }
 
     /// Computes a part of C, stored [m, n] contiguously.
@@ -210,13 +216,9 @@ impl Bytes {
         c: *mut f32,
         scratch: *mut f32,
     ) {
-        let &Self { m, n, k, .. } = self;
-        let [mr, width] = self.tile;
-        let (across, height) = (n.div_ceil(self.columns()), self.rows());
-        let column = task % across * self.columns();
-        let columns = (n - column).min(self.columns());
-        let (row, end) = (task / across * height, m.min((task / across + 1) * height));
-        let (slab, room) = (self.slab(), columns.next_multiple_of(width));
+        let &Self { m, n, k, tile: [mr, width], cut: Cut { slab, block_rows, .. }, .. } = self;
+        let ([row, rows], [column, columns]) = self.cut.rectangle(task, [m, n]);
+        let room = columns.next_multiple_of(width);
         let scales = scratch.wrapping_add(room * lanes(slab));
         // SAFETY: the columns exist, and the scratch has room for what belongs to them.
         unsafe {
@@ -247,11 +249,11 @@ impl Bytes {
             } else {
                 self.isa.run(Columns(part(0, columns)));
             }
-            for top in (row..end).step_by(self.block_rows()) {
+            for top in (row..row + rows).step_by(block_rows) {
                 let panel = shared.wrapping_add(top * row_len(k));
                 self.isa.run(Block {
                     lanes: lanes(there),
-                    rows: (end - top).min(self.block_rows()),
+                    rows: (row + rows - top).min(block_rows),
                     columns,
                     a: panel.wrapping_add(lanes(depth) * mr),
                     a_step: row_len(k) * mr,
@@ -267,27 +269,6 @@ impl Bytes {
             }
             depth += there.max(1);
         }
-    }
-
-    /// Columns of C in a task.
-    fn columns(&self) -> usize {
-        self.caches.task_columns(self.n, self.tile[1], self.slab(), false)
-    }
-
-    /// Rows of C in a task.
-    fn rows(&self) -> usize {
-        let across = self.n.div_ceil(self.columns());
-        self.caches.task_rows(self.m, self.k, across, self.tile[0])
-    }
-
-    /// Rows of A that stay in L2.
-    fn block_rows(&self) -> usize {
-        self.caches.block_rows(self.tile[0], self.slab())
-    }
-
-    /// Depth of a slab: k cut evenly, in whole lanes.
-    fn slab(&self) -> usize {
-        self.k.div_ceil(self.k.div_ceil(DEPTH).max(1)).next_multiple_of(4).min(self.k)
     }
 }
 
