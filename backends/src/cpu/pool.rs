@@ -1,10 +1,12 @@
 //! The thread pool: shares cores well, gives the same bits at any thread count.
 //!
-//! Work comes as numbered tasks whose split depends on shapes only; threads claim the next number
-//! from a counter, so a thread that another process slows down simply claims fewer. Nobody spins
-//! without bound: a thread looks for work for [`SPINS`] turns (some 10 us) and then sleeps. The
-//! caller works too and waits only for tasks that were claimed, never for a thread to wake up: on
-//! a core taken by somebody else a step takes no longer than on one thread.
+//! Work comes as numbered tasks whose split depends on shapes only. Each thread has a share of the
+//! numbers, the same stretch of every launch, so that it finds in its core's cache what it wrote in
+//! the launch before; whoever is done with its own claims from the others', so a thread that another
+//! process slows down simply does fewer. Nobody spins without bound: a thread looks for work for
+//! [`SPINS`] turns (some 10 us) and then sleeps. The caller works too and waits only for tasks that
+//! were claimed, never for a thread to wake up: on a core taken by somebody else a step takes no
+//! longer than on one thread.
 
 use std::num::NonZero;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -35,16 +37,25 @@ struct Shared {
     idle: Condvar,
     /// Number of the newest job, for spinning workers.
     epoch: AtomicUsize,
-    /// Next unclaimed task.
-    next: AtomicUsize,
+    /// Of each thread.
+    shares: Vec<Share>,
     /// Workers inside the job.
     inside: AtomicUsize,
     panicked: AtomicBool,
 }
 
+/// The next unclaimed task of a thread's share, in a cache line (on some chips two) of its own.
+#[repr(align(128))]
+#[derive(Default)]
+struct Share(AtomicUsize);
+
 struct State {
     job: Option<Job>,
     epoch: usize,
+    /// Workers that wait for a job, and whether a caller waits for workers: telling nobody is a call
+    /// of the system too.
+    asleep: usize,
+    waited_for: bool,
     /// Workers that have begun to look for jobs.
     started: usize,
     stop: bool,
@@ -65,12 +76,14 @@ impl Pool {
     /// done without.
     #[must_use]
     pub fn new(threads: NonZero<usize>) -> Self {
+        let state =
+            State { job: None, epoch: 0, asleep: 0, waited_for: false, started: 0, stop: false };
         let shared = Arc::new(Shared {
-            state: Mutex::new(State { job: None, epoch: 0, started: 0, stop: false }),
+            state: Mutex::new(state),
             wake: Condvar::new(),
             idle: Condvar::new(),
             epoch: AtomicUsize::new(0),
-            next: AtomicUsize::new(0),
+            shares: (0..threads.get()).map(|_| Share::default()).collect(),
             inside: AtomicUsize::new(0),
             panicked: AtomicBool::new(false),
         });
@@ -146,12 +159,17 @@ impl Shared {
             >(body)
         };
         let mut state = lock(&self.state);
-        self.next.store(0, Ordering::Relaxed);
+        for (number, Share(next)) in self.shares.iter().enumerate() {
+            next.store(self.first_of(number, tasks), Ordering::Relaxed);
+        }
         state.epoch += 1;
         state.job = Some(Job { body, tasks });
         self.epoch.store(state.epoch, Ordering::Release);
+        let asleep = state.asleep;
         drop(state);
-        self.wake.notify_all();
+        if asleep > 0 {
+            self.wake.notify_all();
+        }
     }
 
     fn close(&self) {
@@ -163,18 +181,30 @@ impl Shared {
             std::hint::spin_loop();
         }
         let mut state = lock(&self.state);
+        state.waited_for = true;
         while self.inside.load(Ordering::Acquire) != 0 {
             state = self.idle.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+        state.waited_for = false;
     }
 
+    /// The first task of a thread's share.
+    fn first_of(&self, thread: usize, tasks: usize) -> usize {
+        tasks * thread / self.shares.len()
+    }
+
+    /// Does the tasks of a thread's share, then what the others have left of theirs.
     fn claim(&self, tasks: usize, body: Body<'_>, thread: usize) {
-        loop {
-            let task = self.next.fetch_add(1, Ordering::Relaxed);
-            if task >= tasks {
-                return;
+        let threads = self.shares.len();
+        for owner in (thread..threads).chain(0..thread) {
+            let (Share(next), end) = (&self.shares[owner], self.first_of(owner + 1, tasks));
+            loop {
+                let task = next.fetch_add(1, Ordering::Relaxed);
+                if task >= end {
+                    break;
+                }
+                body(task, thread);
             }
-            body(task, thread);
         }
     }
 
@@ -215,7 +245,11 @@ impl Shared {
                     self.inside.fetch_add(1, Ordering::AcqRel);
                     return Some((job, state.epoch));
                 }
-                _ => state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner),
+                _ => {
+                    state.asleep += 1;
+                    state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+                    state.asleep -= 1;
+                }
             }
         }
     }
@@ -223,8 +257,10 @@ impl Shared {
     fn leave(&self) {
         if self.inside.fetch_sub(1, Ordering::AcqRel) == 1 {
             // The lock orders this against a closer that has just looked at `inside`.
-            drop(lock(&self.state));
-            self.idle.notify_all();
+            let waited_for = lock(&self.state).waited_for;
+            if waited_for {
+                self.idle.notify_all();
+            }
         }
     }
 }
@@ -250,6 +286,21 @@ mod tests {
                 });
                 assert!(counts.iter().all(|c| c.load(Ordering::Relaxed) == 1));
             }
+        }
+    }
+
+    #[test]
+    fn gives_each_thread_the_same_share() {
+        let pool = Pool::new(NonZero::new(3).unwrap());
+        for _ in 0..100 {
+            // No task ends before all three have begun, so each thread has one.
+            let all = std::sync::Barrier::new(3);
+            let whose = [const { AtomicUsize::new(9) }; 3];
+            pool.run(3, &|task, thread| {
+                whose[task].store(thread, Ordering::Relaxed);
+                all.wait();
+            });
+            assert_eq!(whose.map(AtomicUsize::into_inner), [0, 1, 2]);
         }
     }
 

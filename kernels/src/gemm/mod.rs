@@ -340,8 +340,10 @@ impl Gemm {
         S::HAS_DOT_BF16 && self.precision == Precision::Bf16
     }
 
+    /// Rows of A in a task that packs them: few, so that 256 rows are work for several threads; more
+    /// where A is stored [k, m], of whose rows each task reads a stretch.
     fn pack_rows(&self) -> usize {
-        if self.narrow { self.m } else { self.tile.rows * 8 }
+        if self.narrow { self.m } else { self.tile.rows * if self.trans_a { 8 } else { 2 } }
     }
 }
 

@@ -169,7 +169,7 @@ impl Bytes {
     /// Tasks that pack A.
     #[must_use]
     pub fn pack_tasks(&self) -> usize {
-        self.m.div_ceil(self.tile[0] * 8)
+        self.m.div_ceil(self.pack_rows())
     }
 
     /// Packs a part of A, with its scales, into the shared buffer.
@@ -179,8 +179,8 @@ impl Bytes {
     /// [`Bytes::shared_len`]; `task` must be below [`Bytes::pack_tasks`], and no other call may have
     /// the same task at the same time.
     pub unsafe fn pack(&self, task: usize, a: *const i8, scales: Scales, shared: *mut f32) {
-        let mr = self.tile[0];
-        for at in (task * mr * 8..self.m.min((task + 1) * mr * 8)).step_by(mr) {
+        let (mr, first) = (self.tile[0], task * self.pack_rows());
+        for at in (first..self.m.min(first + self.pack_rows())).step_by(mr) {
             let rows = (self.m - at).min(mr);
             // SAFETY: rows `at..at + rows` of A and their scales exist; the panel is this task's.
             unsafe {
@@ -193,6 +193,11 @@ impl Bytes {
                 }
             }
         }
+    }
+
+    /// Rows of A in a task that packs them, as those of [`Gemm`](super::Gemm).
+    fn pack_rows(&self) -> usize {
+        self.tile[0] * 2
     }
 
     /// Tasks that compute C; each needs the whole of A packed.
