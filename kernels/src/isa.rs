@@ -110,6 +110,10 @@ isas! {
     /// With the dot product of bytes (FEAT_DotProd: Cortex-A55 and A75, Neoverse N1, Apple A13 on).
     NeonDotprod [Neon, Neon, NeonDotprod] = "neon_dotprod", "aarch64", is_aarch64_feature_detected,
         crate::arch::arm_neon_dotprod::NeonDotprod, ["neon", "dotprod"];
+    /// With scalable vectors of 256 or 512 bits (FEAT_SVE: Fujitsu A64FX).
+    Sve [Neon, Neon, Neon, Sve] = "sve", "aarch64",
+        is_aarch64_feature_detected and crate::arch::arm_sve::is_present,
+        crate::arch::arm_sve::Sve, ["neon", "sve"];
     /// With the matrix products of bytes and bfloat16 (FEAT_I8MM and FEAT_BF16, both part of
     /// Armv8.6: Neoverse V1 and N2, Cortex-A510, A710 and X2, Apple M2 on).
     NeonMmla [Neon, NeonMmla, NeonMmla] = "neon_mmla", "aarch64", is_aarch64_feature_detected,

@@ -1,11 +1,9 @@
 //! One folder for each instruction set: its token and what is its own.
 //!
-//! Two extensions of Arm have no level. Arithmetic in half floats (FEAT_FP16) keeps 11 bits of a
-//! sum, so that no operation here would stay in its stated error; conversion from and to them is
-//! part of every level. SVE has vectors whose length is known at run time, which [`Simd::LANES`]
-//! cannot be; on phones and boards they have 128 bits, as those of `arm_neon` do, and multiply and
-//! add no faster; on Neoverse V1 two of 256 bits do what four of those do. Its matrix extension,
-//! which is several times faster, is `arm_sme`.
+//! One extension of Arm has no level: arithmetic in half floats (FEAT_FP16) keeps 11 bits of a sum, so
+//! that no operation here would stay in its stated error. Conversion from and to them is part of every
+//! level. The vectors of `arm_sve` have a length that is known at run time only, which [`Simd::LANES`]
+//! cannot be: they multiply whole panels, as the matrix unit of `arm_sme` does.
 //!
 //! [`Simd::LANES`]: crate::simd::Simd::LANES
 
@@ -51,3 +49,5 @@ pub mod arm_neon_dotprod;
 pub mod arm_neon_mmla;
 #[cfg(target_arch = "aarch64")]
 pub mod arm_sme;
+#[cfg(target_arch = "aarch64")]
+pub mod arm_sve;

@@ -152,7 +152,7 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// Whether gemm multiplies by [`Simd::multiply_panels`] instead of a step at a time.
     const HAS_PANELS: bool = false;
 
-    /// Multiplies whole panels, in a unit that has registers of its own for the sums.
+    /// Multiplies whole panels, in a unit or in registers that have no types here.
     ///
     /// # Safety
     /// [`Simd::HAS_PANELS`] must hold, the panels be packed, and C and the bias be valid for the
