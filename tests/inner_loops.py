@@ -1,7 +1,7 @@
 """Finds the inner loops of the Arm register tiles in a program and compares them with the tables in
 `kernels/src/arch/arm_*/mod.rs`: as many multiply-adds, no more loads or instructions, and nothing
 on the stack. Loops of which they are less than a quarter, such as one of exponentials, have as many by
-chance. `tests/run arm` runs it in the place of the kernels' tests. By eye:
+chance. `tests/run arm` runs it on the program of the kernels' tests. By eye:
 
     aarch64-linux-gnu-objdump -dC --no-show-raw-insn PROGRAM | less +/'run::NeonMmla'
 """

@@ -46,7 +46,8 @@ fn library() -> &'static Path {
         let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("target").to_owned();
         let profile = if cfg!(debug_assertions) { "dev" } else { "release" };
         let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["build", "-q", "-p", "tenon-tests", "--example", "neuralnetworks"]);
+        // Of the whole workspace, as the tests are: nothing is built twice.
+        cargo.args(["build", "-q", "--workspace", "--example", "neuralnetworks"]);
         let built = cargo.args(["--profile", profile]).current_dir(root()).status();
         assert!(built.expect("cargo").success(), "the stand-in does not build");
         let folder = if cfg!(debug_assertions) { "debug" } else { "release" };
