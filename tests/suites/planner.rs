@@ -141,14 +141,18 @@ impl<'g> Model<'g> {
     fn overwrites(&self, node: usize, done: u32) -> bool {
         let (graph, inputs) = (self.graph, &self.graph.nodes()[node].inputs);
         let Some(&output) = self.graph.nodes()[node].outputs.first() else { return false };
+        // What adds to an operand reads the others anywhere, and more than once.
+        let adds = matches!(self.launches[node], Launch::ScatterAdd);
         self.launches[node].in_place().iter().filter_map(|&i| inputs.get(i)).any(|&input| {
             let root = self.root(input);
+            let readers = inputs.iter().filter(|&&v| self.root(v) == root).count();
             let same = |v: ValueId| graph.desc(v) == graph.desc(output);
             self.maker(root).is_some()
                 && !self.is_needed(root, done)
                 && same(input)
                 && graph.desc(root).bytes() == graph.desc(output).bytes()
                 && inputs.iter().all(|&v| self.root(v) != root || same(v))
+                && (!adds || readers == 1)
         })
     }
 
@@ -221,6 +225,31 @@ fn writes_wait_for_readers_of_views() {
     let plan = Plan::new(&g, &null()).unwrap();
     let at = |op: &str| plan.nodes().iter().position(|p| g.nodes()[p.node.index()].op.name() == op);
     assert!(at("square") < at("sgd"));
+}
+
+/// What a scatter adds to may be what it reads, and is not overwritten then.
+#[test]
+fn sums_do_not_overwrite_what_they_read() {
+    const N: usize = 96;
+    let mut g = Graph::new();
+    let x = g.input("x", TensorDesc::f32(&[N, N]).unwrap()).unwrap();
+    let ids = g.input("ids", TensorDesc::i32(&[N]).unwrap()).unwrap();
+    for name in ["one", "two"] {
+        let read = g.call("exp", &[], &[x]).unwrap()[0];
+        let added = if name == "two" { g.call("exp", &[], &[x]).unwrap()[0] } else { read };
+        let attrs = [("rows", N.into())];
+        let sum = g.call("embedding_grad", &attrs, &[read, ids, added]).unwrap()[0];
+        let y = g.call("neg", &[], &[sum]).unwrap()[0];
+        g.set_output(name, y).unwrap();
+    }
+    let cpu: Arc<dyn Backend> = Arc::new(Cpu::new(Options::default()).expect("a CPU"));
+    let mut run = Executor::new(g, &[cpu], &HashMap::new()).expect("an executor");
+    let values: Vec<f32> = (0..N * N).map(|i| (i * 37 % 101) as f32 / 101.0).collect();
+    run.write("x", &values).unwrap();
+    run.write("ids", &(0..N as i32).map(|i| (i * 5 + 3) % N as i32).collect::<Vec<_>>()).unwrap();
+    run.run(&mut ()).unwrap();
+    let [one, two] = ["one", "two"].map(|name| run.read_vec::<f32>(name).unwrap());
+    assert!(one == two);
 }
 
 /// Parameters, states and outputs after two runs in an order.

@@ -265,9 +265,12 @@ fn candidates(
     let operands = launch.in_place().iter().filter_map(|&i| node.inputs.get(i));
     let fits = operands.filter(|&&input| {
         let root = roots[input.index()];
+        let mut there = node.inputs.iter().filter(|v| roots[v.index()] == root);
         // Another operand on the same memory is fine only if it is read at the same positions.
-        let alone =
-            node.inputs.iter().all(|v| roots[v.index()] != root || graph.desc(*v) == output);
+        let alone = match launch {
+            Launch::ScatterAdd => there.count() == 1,
+            _ => there.all(|v| graph.desc(*v) == output),
+        };
         alone && graph.desc(input) == output && graph.desc(root).bytes() == output.bytes()
     });
     fits.filter_map(|input| begins[roots[input.index()].index()]).collect()
