@@ -9,7 +9,7 @@ use memmap2::Mmap;
 use tenon_kernels::quant::Format;
 
 use crate::error::{Error, Result};
-use crate::tensor::{Storage, SystemAllocator, Tensor, TensorDesc};
+use crate::tensor::{FileMap, Storage, SystemAllocator, Tensor, TensorDesc};
 
 /// Bytes below which a tensor is copied: whoever reads a mapped one makes so many around it resident
 /// (Linux's fault-around), which for a model's 61 norms was 8 MB more than they hold.
@@ -22,13 +22,18 @@ pub struct MappedTensor {
     pub name: String,
     /// Type and shape, outermost dimension first.
     pub desc: TensorDesc,
-    map: Arc<Mmap>,
+    map: Arc<FileMap>,
     range: Range<usize>,
 }
 
 impl MappedTensor {
     /// `range` must be as long as the described bytes, and lie in `map` if they are ever asked for.
-    pub(super) fn new(name: String, desc: TensorDesc, map: Arc<Mmap>, range: Range<usize>) -> Self {
+    pub(super) fn new(
+        name: String,
+        desc: TensorDesc,
+        map: Arc<FileMap>,
+        range: Range<usize>,
+    ) -> Self {
         debug_assert!(range.len() == desc.bytes());
         Self { name, desc, map, range }
     }
@@ -70,12 +75,12 @@ impl MappedTensor {
 ///
 /// # Errors
 /// [`Error::Io`].
-pub(super) fn map(path: &Path) -> Result<Arc<Mmap>> {
+pub(super) fn map(path: &Path) -> Result<Arc<FileMap>> {
     let file = File::open(path).map_err(|e| Error::io(path, e))?;
     // SAFETY: the map is read-only and private to us; that nobody rewrites a model file in use is
     // the documented condition of mapping it.
     let map = unsafe { Mmap::map(&file) }.map_err(|e| Error::io(path, e))?;
-    Ok(Arc::new(map))
+    Ok(Arc::new(FileMap::new(map)))
 }
 
 #[cfg(test)]

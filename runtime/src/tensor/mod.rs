@@ -1,14 +1,15 @@
 //! Element types, checked shapes, and host tensors.
 
 mod dtype;
+mod file_map;
 mod mirror;
 mod shape;
 mod storage;
 
 pub use dtype::{DType, Element};
+pub use file_map::FileMap;
 pub use mirror::Mirror;
 pub use shape::{MAX_RANK, Shape};
-pub(crate) use storage::release_pages;
 pub use storage::{ALIGN, Allocator, Storage, SystemAllocator};
 
 use tenon_kernels::Isa;

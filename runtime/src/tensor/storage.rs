@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
+use super::file_map::FileMap;
 use super::mirror::{Mirror, Mirrored};
 use crate::error::{Error, Result};
 
@@ -118,7 +119,7 @@ impl Drop for Allocation {
 /// A mapped file.
 #[derive(Clone)]
 enum Pages {
-    Read(Arc<memmap2::Mmap>),
+    Read(Arc<FileMap>),
     Written(Arc<memmap2::MmapRaw>),
 }
 
@@ -185,7 +186,7 @@ impl Storage {
     ///
     /// # Errors
     /// [`Error::Tensor`] where the range leaves the file.
-    pub fn mapped(map: Arc<memmap2::Mmap>, range: Range<usize>) -> Result<Self> {
+    pub fn mapped(map: Arc<FileMap>, range: Range<usize>) -> Result<Self> {
         let bytes = map.get(range.clone()).ok_or_else(|| {
             Error::Tensor(format!("bytes {range:?} lie outside a file of {}", map.len()))
         })?;
@@ -321,7 +322,7 @@ impl Storage {
         let (from, to) = (range.start.min(self.len), range.end.min(self.len));
         let range = start + from..start + to.max(from);
         match map {
-            Pages::Read(map) => release_pages(map, range),
+            Pages::Read(map) => map.release(range),
             #[cfg(unix)]
             Pages::Written(map) => {
                 let advice = memmap2::UncheckedAdvice::DontNeed;
@@ -400,25 +401,6 @@ impl Storage {
             ))),
         }
     }
-}
-
-/// Lets the system take back the pages of a range of a mapped file; whoever reads them next finds
-/// them in the system's cache, or the file.
-pub(crate) fn release_pages(map: &memmap2::Mmap, range: Range<usize>) {
-    // Whoever read the first and last bytes made all of this around them resident: 64 KiB (Linux's
-    // fault-around), which for the 211 matrices of SmolLM2 was 8 MB, and since Linux 6.18 all of what
-    // its cache holds in one piece, up to 2 MiB, which was 19 MB.
-    const AROUND: usize = 2 << 20;
-    let start = range.start / AROUND * AROUND;
-    let range = start..range.end.next_multiple_of(AROUND).min(map.len()).max(start);
-    #[cfg(unix)]
-    // SAFETY: the map is read-only and of a file, whose bytes come back when read. It is advice:
-    // where it is not taken, the pages stay.
-    let _ = unsafe {
-        map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, range.start, range.len())
-    };
-    #[cfg(not(unix))]
-    let _ = (map, range);
 }
 
 impl std::fmt::Debug for Storage {

@@ -22,7 +22,6 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use memmap2::Mmap;
 use tenon_kernels::quant::Format;
 
 use self::reader::Reader;
@@ -30,7 +29,7 @@ pub use self::value::{Array, Value};
 use super::MappedTensor;
 use super::mapped::map;
 use crate::error::{Error, Result};
-use crate::tensor::{DType, MAX_RANK, Shape, TensorDesc, release_pages};
+use crate::tensor::{DType, FileMap, MAX_RANK, Shape, TensorDesc};
 
 /// Alignment of tensor data where `general.alignment` does not say.
 const DEFAULT_ALIGNMENT: u64 = 32;
@@ -45,7 +44,7 @@ pub struct Gguf {
     path: PathBuf,
     version: u32,
     metadata: BTreeMap<String, Value>,
-    map: Arc<Mmap>,
+    map: Arc<FileMap>,
     tensors: Vec<MappedTensor>,
     by_name: HashMap<String, usize>,
 }
@@ -53,7 +52,7 @@ pub struct Gguf {
 /// The header has been read by then, and is large where it holds a vocabulary.
 impl Drop for Gguf {
     fn drop(&mut self) {
-        release_pages(&self.map, 0..self.map.len());
+        self.map.release_now(0..self.map.len());
     }
 }
 
@@ -82,7 +81,7 @@ impl Gguf {
         Ok(Self::new(path, map, header))
     }
 
-    fn new(path: PathBuf, map: Arc<Mmap>, header: Header) -> Self {
+    fn new(path: PathBuf, map: Arc<FileMap>, header: Header) -> Self {
         let by_name = header.tensors.iter().enumerate().map(|(i, t)| (t.name.clone(), i)).collect();
         let mapped = |t: Entry| MappedTensor::new(t.name, t.desc, map.clone(), t.range);
         let tensors = header.tensors.into_iter().map(mapped).collect();
