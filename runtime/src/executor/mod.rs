@@ -1,6 +1,7 @@
 //! Binds a planned graph to memory and backends, and runs it without allocating.
 
 mod arena;
+mod bound;
 mod calibrated;
 mod profile;
 mod traffic;
@@ -10,6 +11,7 @@ use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
 pub(crate) use arena::Arena;
+use bound::bound;
 pub use calibrated::Calibrated;
 pub use profile::{Profile, Span};
 use traffic::{Place, Spans, Uses};
@@ -127,7 +129,7 @@ impl Executor {
         graph: Graph,
         plan: Plan,
         backends: &[Arc<dyn Backend>],
-        tensors: &HashMap<String, Tensor>,
+        given: &HashMap<String, Tensor>,
         arena: &Arena,
     ) -> Result<Self> {
         let first = backends.first().ok_or_else(|| Error::Usage("no backend given".into()))?;
@@ -138,28 +140,20 @@ impl Executor {
         };
         let mut memory = Memory { bases: vec![arena.storage.host()] };
         let mut slots = vec![ARENA; graph.values().len()];
-        let mut bound = Vec::new();
-        for (id, value) in graph.iter_values() {
-            let tensor = match &value.source {
-                Source::Node { .. } => continue,
-                Source::Constant(tensor) => Tensor::clone(tensor),
-                Source::Input | Source::Parameter { .. } | Source::State => {
-                    let name = value.name.as_deref().unwrap_or_default();
-                    kept(name, &value.desc, tensors, first.as_ref())?
-                }
-            };
+        let mut tensors = Vec::new();
+        for (id, tensor) in bound(&graph, given, first.allocator())? {
             slots[id.index()] = memory.bases.len();
             memory.bases.push(tensor.storage().host());
-            bound.push(tensor);
+            tensors.push(tensor);
         }
-        let storages = bound.iter().map(|tensor: &Tensor| tensor.storage().clone());
+        let storages = tensors.iter().map(|tensor| tensor.storage().clone());
         let storages = std::iter::once(arena.storage.clone()).chain(storages).collect();
         let mut this = Self {
             graph,
             plan,
             programs: Vec::new(),
             schedule: Vec::new(),
-            tensors: bound,
+            tensors,
             slots,
             arena,
             turn: 0,
@@ -563,23 +557,6 @@ impl Executor {
             desc,
             release: None,
         }
-    }
-}
-
-fn kept(
-    name: &str,
-    desc: &TensorDesc,
-    tensors: &HashMap<String, Tensor>,
-    backend: &dyn Backend,
-) -> Result<Tensor> {
-    match tensors.get(name) {
-        None => Tensor::zeros(desc.clone(), backend.allocator()),
-        Some(tensor) if tensor.desc() == desc => Ok(tensor.clone()),
-        Some(tensor) => Err(Error::Tensor(format!(
-            "`{name}` is {} in the graph, but the tensor given is {}",
-            desc,
-            tensor.desc()
-        ))),
     }
 }
 

@@ -13,7 +13,7 @@ use crate::graph::{Graph, Source};
 use crate::io::gguf::Gguf;
 use crate::io::safetensors::SafeTensors;
 use crate::io::text;
-use crate::tensor::{Allocator, Tensor, TensorDesc};
+use crate::tensor::{Allocator, DType, Tensor, TensorDesc};
 
 /// A model: its configuration, and its weights by Hugging Face's names.
 ///
@@ -109,9 +109,12 @@ impl Model {
     /// [`Error::OutOfMemory`], [`Error::Tensor`] for sizes that cannot be.
     pub fn random(config: ModelConfig, seed: u64, allocator: &dyn Allocator) -> Result<Self> {
         let mut weights = HashMap::new();
-        for (stream, (name, dims)) in expected(&config).into_iter().enumerate() {
-            let desc = TensorDesc::f32(&dims)?;
-            let tensor = filled(desc, allocator, |values| {
+        let expected = expected(&config);
+        let descs =
+            expected.iter().map(|(_, dims)| TensorDesc::f32(dims)).collect::<Result<_>>()?;
+        let tensors = Tensor::zeros_together(descs, allocator)?;
+        for (stream, ((name, dims), tensor)) in expected.into_iter().zip(tensors).enumerate() {
+            fill(&tensor, |values| {
                 if dims.len() > 1 {
                     Philox::new(seed, stream as u64).normals(Isa::PORTABLE, 0, values);
                     values.iter_mut().for_each(|v| *v *= 0.02);
@@ -169,22 +172,32 @@ impl Model {
         seed: u64,
         allocator: &dyn Allocator,
     ) -> Result<HashMap<String, Tensor>> {
-        let mut parameters = HashMap::new();
+        let mut parameters: HashMap<String, Tensor> = HashMap::new();
         let mut stream = (1 << 32) + adapters_before(graph);
+        let (mut own, mut descs) = (Vec::new(), Vec::new());
         for value in graph.values() {
             let (Source::Parameter { trainable }, Some(name)) = (&value.source, &value.name) else {
                 continue;
             };
-            let tensor = if name.ends_with(".lora_A.weight") {
+            let (start, desc) = if name.ends_with(".lora_A.weight") {
                 stream += 1;
-                adapter(&value.desc, Philox::new(seed, stream), allocator)?
+                (Start::Random(Philox::new(seed, stream)), value.desc.clone())
             } else if name.ends_with(".lora_B.weight") {
-                Tensor::zeros(value.desc.clone(), allocator)?
+                (Start::Zeros, value.desc.clone())
             } else if *trainable {
-                decoded(self.weight(name)?, allocator)?
+                let weight = self.weight(name)?;
+                (Start::Weight(weight), TensorDesc::f32(weight.desc().shape())?)
             } else {
-                self.weight(name)?.clone()
+                parameters.insert(name.clone(), self.weight(name)?.clone());
+                continue;
             };
+            own.push((name, start));
+            descs.push(desc);
+        }
+        for ((name, start), tensor) in
+            own.into_iter().zip(Tensor::zeros_together(descs, allocator)?)
+        {
+            start.fill(&tensor)?;
             parameters.insert(name.clone(), tensor);
         }
         Ok(parameters)
@@ -290,67 +303,46 @@ fn hf_name(gguf: &str) -> Option<String> {
     Some(format!("{part}.{kind}"))
 }
 
-/// An adapter's A: uniform in +-1/sqrt(inputs) (He et al. 2015 with slope sqrt(5), as PEFT has it).
-fn adapter(desc: &TensorDesc, random: Philox, allocator: &dyn Allocator) -> Result<Tensor> {
-    let bound = 1.0 / (desc.cols() as f32).sqrt();
-    filled(desc.clone(), allocator, |to| {
-        for (i, to) in to.iter_mut().enumerate() {
-            *to = (2.0 * random.uniform(i as u64) - 1.0) * bound;
+/// What a parameter in memory of its own starts with.
+enum Start<'a> {
+    /// An adapter's A: uniform in +-1/sqrt(inputs) (He et al. 2015 with slope sqrt(5), as PEFT has it).
+    Random(Philox),
+    /// An adapter's B.
+    Zeros,
+    /// A weight of the file, as f32.
+    Weight(&'a Tensor),
+}
+
+impl Start<'_> {
+    /// Writes it to fresh f32.
+    fn fill(self, tensor: &Tensor) -> Result<()> {
+        match self {
+            Self::Zeros => Ok(()),
+            Self::Random(random) => {
+                let bound = 1.0 / (tensor.desc().cols() as f32).sqrt();
+                fill(tensor, |to| {
+                    for (i, to) in to.iter_mut().enumerate() {
+                        *to = (2.0 * random.uniform(i as u64) - 1.0) * bound;
+                    }
+                    Ok(())
+                })
+            }
+            Self::Weight(weight) => {
+                fill(tensor, |to| weight.decode(to))?;
+                // What was read of a file is not needed twice.
+                weight.storage().release(0..usize::MAX);
+                Ok(())
+            }
         }
-        Ok(())
-    })
+    }
 }
 
-/// A weight as f32 in memory of its own.
-fn decoded(weight: &Tensor, allocator: &dyn Allocator) -> Result<Tensor> {
-    let desc = TensorDesc::f32(weight.desc().shape())?;
-    let tensor = filled(desc, allocator, |to| weight.decode(to))?;
-    // What was read of a file is not needed twice.
-    weight.storage().release(0..usize::MAX);
-    Ok(tensor)
-}
-
-/// A tensor of f32 that `fill` writes in place: there is no memory but the allocator's, which may say
-/// that there is none.
-fn filled(
-    desc: TensorDesc,
-    allocator: &dyn Allocator,
-    fill: impl FnOnce(&mut [f32]) -> Result<()>,
-) -> Result<Tensor> {
-    let tensor = Tensor::zeros(desc, allocator)?;
+/// Lets `write` write a tensor of f32 in place, which is new, so that nobody else knows it.
+fn fill(tensor: &Tensor, write: impl FnOnce(&mut [f32]) -> Result<()>) -> Result<()> {
+    if tensor.desc().dtype() != DType::F32 {
+        return Err(Error::Tensor(format!("a parameter that starts as f32 is {}", tensor.desc())));
+    }
     let (to, len) = (tensor.storage().host().cast(), tensor.desc().numel());
     // SAFETY: new memory for so many f32, aligned, which nobody else knows.
-    fill(unsafe { std::slice::from_raw_parts_mut(to, len) })?;
-    Ok(tensor)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::ptr::NonNull;
-    use std::sync::Arc;
-
-    use super::*;
-
-    /// Has no memory, and nothing to take back.
-    struct Empty;
-
-    impl Allocator for Empty {
-        fn allocate(&self, _: usize) -> Option<NonNull<u8>> {
-            None
-        }
-
-        unsafe fn release(&self, _: NonNull<u8>, _: usize) {}
-
-        fn handle(&self) -> Arc<dyn Allocator> {
-            Arc::new(Self)
-        }
-    }
-
-    /// 2^38 bytes, by the widest model and the largest rank that are taken.
-    #[test]
-    fn an_adapter_that_no_memory_holds_is_an_error() {
-        let desc = TensorDesc::f32(&[1 << 12, 1 << 24]).unwrap();
-        let error = adapter(&desc, Philox::new(1, 1), &Empty).unwrap_err();
-        assert!(matches!(error, Error::OutOfMemory(_)), "{error}");
-    }
+    write(unsafe { std::slice::from_raw_parts_mut(to, len) })
 }

@@ -144,6 +144,19 @@ impl Tensor {
         Ok(Self { desc, storage })
     }
 
+    /// Zeroed tensors that share an allocation; see [`Storage::zeroed_together`].
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub(crate) fn zeros_together(
+        descs: Vec<TensorDesc>,
+        allocator: &dyn Allocator,
+    ) -> Result<impl Iterator<Item = Self>> {
+        let lens: Vec<_> = descs.iter().map(TensorDesc::bytes).collect();
+        let storages = Storage::zeroed_together(&lens, allocator)?;
+        Ok(descs.into_iter().zip(storages).map(|(desc, storage)| Self { desc, storage }))
+    }
+
     /// A copy of `data` with shape `dims`.
     ///
     /// # Errors
