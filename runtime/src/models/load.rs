@@ -346,3 +346,34 @@ fn fill(tensor: &Tensor, write: impl FnOnce(&mut [f32]) -> Result<()>) -> Result
     // SAFETY: new memory for so many f32, aligned, which nobody else knows.
     write(unsafe { std::slice::from_raw_parts_mut(to, len) })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::ptr::NonNull;
+    use std::sync::Arc;
+
+    use super::*;
+
+    /// Has no memory, and nothing to take back.
+    struct Empty;
+
+    impl Allocator for Empty {
+        fn allocate(&self, _: usize) -> Option<NonNull<u8>> {
+            None
+        }
+
+        unsafe fn release(&self, _: NonNull<u8>, _: usize) {}
+
+        fn handle(&self) -> Arc<dyn Allocator> {
+            Arc::new(Self)
+        }
+    }
+
+    /// 2^38 bytes, by the widest model and the largest rank that are taken.
+    #[test]
+    fn an_adapter_that_no_memory_holds_is_an_error() {
+        let desc = TensorDesc::f32(&[1 << 12, 1 << 24]).unwrap();
+        let error = Tensor::zeros_together(vec![desc], &Empty).err().unwrap();
+        assert!(matches!(error, Error::OutOfMemory(_)), "{error}");
+    }
+}
