@@ -61,7 +61,7 @@ pub const PROGRAMS: &[Program] = &[
         |shop| vec![vec![shop.scratch("files"), tiny(shop), smollm2()]],
         |out| all_hold(out, 1000),
     ),
-    linked("tests/c/allocator.c", no_arguments, |out| all_hold(out, 40)),
+    linked("tests/c/allocator.c", no_arguments, |out| all_hold(out, 34)),
     linked(
         "tests/c/failures.c",
         |shop| {
@@ -74,7 +74,7 @@ pub const PROGRAMS: &[Program] = &[
             }
             vec![vec![folder, model, gguf]]
         },
-        |out| all_hold(out, 300),
+        |out| all_hold(out, 270),
     ),
     linked("tests/c/callbacks.c", no_arguments, |out| all_hold(out, 40)),
     linked("tests/c/staging.c", no_arguments, |out| all_hold(out, 400)),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use memmap2::{MmapOptions, MmapRaw};
 
 use crate::error::{Error, Result};
-use crate::tensor::{Storage, Tensor, TensorDesc};
+use crate::tensor::{Storage, Tensor, TensorDesc, one_behind_another};
 
 /// Where tensors begin in the file: at whole pages of any system, so that they are let go of apart.
 const PAGE: usize = 1 << 16;
@@ -22,15 +22,7 @@ const PAGE: usize = 1 << 16;
 /// # Errors
 /// [`Error::Io`]; [`Error::OutOfMemory`] for more bytes than there are addresses.
 pub(crate) fn tensors(folder: &Path, descs: &[TensorDesc]) -> Result<Vec<Tensor>> {
-    let (mut end, mut ranges) = (0usize, Vec::with_capacity(descs.len()));
-    for desc in descs {
-        let start = end;
-        end = end
-            .checked_add(desc.bytes())
-            .and_then(|end| end.checked_next_multiple_of(PAGE))
-            .ok_or(Error::OutOfMemory(usize::MAX))?;
-        ranges.push(start..start + desc.bytes());
-    }
+    let (ranges, end) = one_behind_another(descs.iter().map(TensorDesc::bytes), PAGE)?;
     let map = Arc::new(file(folder, end.max(PAGE))?);
     let tensor = |(desc, range): (&TensorDesc, _)| {
         Tensor::new(desc.clone(), Storage::spilled(map.clone(), range)?)

@@ -10,6 +10,7 @@ pub use dtype::{DType, Element};
 pub use file_map::FileMap;
 pub use mirror::Mirror;
 pub use shape::{MAX_RANK, Shape};
+pub(crate) use storage::one_behind_another;
 pub use storage::{ALIGN, Allocator, Storage, SystemAllocator};
 
 use tenon_kernels::Isa;

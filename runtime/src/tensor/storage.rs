@@ -148,6 +148,23 @@ unsafe impl Send for Storage {}
 // SAFETY: as above; see the type's documentation for who may write when.
 unsafe impl Sync for Storage {}
 
+/// Ranges of these lengths, each of which begins at the next multiple of `align` behind the one
+/// before; and the multiple behind the last.
+pub(crate) fn one_behind_another(
+    lens: impl Iterator<Item = usize>,
+    align: usize,
+) -> Result<(Vec<Range<usize>>, usize)> {
+    let mut end = 0_usize;
+    let range = |len: usize| {
+        let start = end;
+        let behind = start.checked_add(len).and_then(|end| end.checked_next_multiple_of(align));
+        end = behind.ok_or(Error::OutOfMemory(usize::MAX))?;
+        Ok(start..start + len)
+    };
+    let ranges = lens.map(range).collect::<Result<_>>()?;
+    Ok((ranges, end))
+}
+
 impl Storage {
     /// `len` zero bytes.
     ///
@@ -177,20 +194,17 @@ impl Storage {
     /// # Errors
     /// [`Error::OutOfMemory`].
     pub(crate) fn zeroed_together(lens: &[usize], allocator: &dyn Allocator) -> Result<Vec<Self>> {
-        let mut total = 0_usize;
-        let mut starts = Vec::with_capacity(lens.len());
-        for &len in lens {
-            starts.push(total);
-            let next = total.checked_add(len).and_then(|end| end.checked_next_multiple_of(ALIGN));
-            total = next.ok_or(Error::OutOfMemory(usize::MAX))?;
+        if lens.is_empty() {
+            return Ok(Vec::new());
         }
+        let (ranges, total) = one_behind_another(lens.iter().copied(), ALIGN)?;
         let whole = Self::zeroed(total, allocator)?;
-        let part = |(&start, &len): (&usize, &usize)| {
+        let part = |range: Range<usize>| {
             // SAFETY: each part lies inside the whole.
-            let ptr = unsafe { whole.ptr.add(start) };
-            Self { ptr, len, mirrored: Arc::default(), ..whole.clone() }
+            let ptr = unsafe { whole.ptr.add(range.start) };
+            Self { ptr, len: range.len(), mirrored: Arc::default(), ..whole.clone() }
         };
-        Ok(starts.iter().zip(lens).map(part).collect())
+        Ok(ranges.into_iter().map(part).collect())
     }
 
     /// A copy of `bytes`.
